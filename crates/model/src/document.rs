@@ -1,0 +1,262 @@
+//! Documents: organisations, mentors and agents as the registry announces them, whole and versioned.
+//!
+//! A receiver applies a document only when its version is higher than the one that it holds. A delete is a version
+//! too: a tombstone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use crate::crontab::CrontabFields;
+use crate::id::{AgentId, MentorId, OrganisationKey};
+use crate::run::RunState;
+use crate::word::words;
+
+words! {
+    /// Who stores what the registry or the dispatcher announces, and says that it holds it.
+    Receiver {
+        /// Holds documents and the run log.
+        AgentRegistry = "agent-registry",
+        /// Holds documents.
+        CronDispatcher = "cron-dispatcher",
+        /// Holds documents and results to deliver.
+        CallbackDeliverer = "callback-deliverer",
+    }
+}
+
+words! {
+    /// The three kinds of document, in the order in which they lean on one another.
+    DocumentKind {
+        /// A tenant's settings.
+        Organisation = "organisation",
+        /// An AI agent that can be asked.
+        Mentor = "mentor",
+        /// A periodic agent.
+        Agent = "agent",
+    }
+}
+
+/// One organisation, mentor or agent in one version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Whose it is.
+    pub organisation: OrganisationKey,
+    /// Higher is newer; see [`next_version`].
+    pub version: i64,
+    /// What it says.
+    pub subject: Subject,
+}
+
+/// What a document says: the thing whole, or that it is gone.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "documents are few and short-lived; mentors are the common case to read")]
+pub enum Subject {
+    /// A tenant's settings.
+    Organisation(Organisation),
+    /// An AI agent that can be asked.
+    Mentor(Mentor),
+    /// A mentor that was deleted.
+    MentorDeleted(MentorId),
+    /// A periodic agent.
+    Agent(Box<Agent>),
+    /// A periodic agent that was deleted.
+    AgentDeleted(AgentId),
+}
+
+impl Document {
+    /// Which kind of document this is.
+    #[must_use]
+    pub fn kind(&self) -> DocumentKind {
+        match self.subject {
+            Subject::Organisation(_) => DocumentKind::Organisation,
+            Subject::Mentor(_) | Subject::MentorDeleted(_) => DocumentKind::Mentor,
+            Subject::Agent(_) | Subject::AgentDeleted(_) => DocumentKind::Agent,
+        }
+    }
+
+    /// Its key among the documents of its kind: the organisation's key, or the decimal id.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match &self.subject {
+            Subject::Organisation(_) => self.organisation.0.clone(),
+            Subject::Mentor(mentor) => mentor.id.to_string(),
+            Subject::MentorDeleted(id) => id.to_string(),
+            Subject::Agent(agent) => agent.id.to_string(),
+            Subject::AgentDeleted(id) => id.to_string(),
+        }
+    }
+
+    /// Whether this is a tombstone.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        matches!(self.subject, Subject::MentorDeleted(_) | Subject::AgentDeleted(_))
+    }
+}
+
+/// The version of an edit made at `now` to a document in version `previous` (0: it is new).
+///
+/// The clock is part of it so that edits win even after the registry was restored from a backup.
+#[must_use]
+pub fn next_version(previous: i64, now: DateTime<Utc>) -> i64 {
+    now.timestamp_micros().max(previous.saturating_add(1))
+}
+
+/// The moment that a version names: when the edit was made, as nearly as versions tell.
+#[must_use]
+pub fn version_time(version: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(version).unwrap_or(DateTime::UNIX_EPOCH)
+}
+
+/// A tenant's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Organisation {
+    /// The zone of crontabs that name none.
+    pub timezone: Tz,
+}
+
+/// An AI agent that can be asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mentor {
+    /// Its integer id.
+    pub id: MentorId,
+    /// Its public UUID, as text.
+    pub unique_id: String,
+    /// Its name.
+    pub name: String,
+    /// What it is told before every prompt; may be empty.
+    pub system_prompt: String,
+    /// How it is asked.
+    pub provider: Provider,
+}
+
+/// How a mentor is asked.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Provider {
+    /// `openai`, `http` or `echo`; empty where `name` says it.
+    pub kind: String,
+    /// A provider of the configuration; empty: none.
+    pub name: String,
+    /// Where it answers.
+    pub base_url: String,
+    /// The model's name there.
+    pub model: String,
+    /// 0 to 2.
+    pub temperature: Option<f64>,
+    /// Most tokens of an answer.
+    pub max_output_tokens: Option<i64>,
+    /// The API key, sealed; empty: none.
+    pub sealed_api_key: Vec<u8>,
+    /// Sent along with each request.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// A periodic agent: a mentor, a prompt, a schedule, an endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Agent {
+    /// Its id.
+    pub id: AgentId,
+    /// Whom it asks.
+    pub mentor_id: MentorId,
+    /// Its title.
+    pub title: String,
+    /// What it asks; may be empty.
+    pub prompt: String,
+    /// The administrator who created it: a run acts as this user.
+    pub username: String,
+    /// Who edited it last.
+    pub last_editor: String,
+    /// When it fires.
+    pub schedule: Schedule,
+    /// Where its results go; none: nowhere.
+    pub endpoint: Option<Endpoint>,
+    /// The collection that the mentor uses; opaque.
+    pub pathway: String,
+    /// The chat session that created it; opaque.
+    pub parent_session_id: String,
+    /// The mentor that created it; opaque.
+    pub parent_mentor_id: Option<i64>,
+    /// The agent that it follows; with one it never fires from its crontab alone.
+    pub previous: Option<Previous>,
+}
+
+/// The agent that must have come to a status before this one fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Previous {
+    /// Which agent.
+    pub agent_id: AgentId,
+    /// Which status of its newest run.
+    pub status: RunState,
+}
+
+/// When an agent fires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// Rises only when timing changes, to the version of that edit.
+    pub timing_version: i64,
+    /// The five fields as written.
+    pub crontab: CrontabFields,
+    /// The zone that they are read in; none: the organisation's.
+    pub timezone: Option<Tz>,
+    /// Whether it fires at all.
+    pub enabled: bool,
+    /// Whether it fires only once per timing version.
+    pub one_off: bool,
+    /// Nothing fires before this.
+    pub start_time: Option<DateTime<Utc>>,
+    /// How long a run may take, counted from its start.
+    pub timeout: Duration,
+}
+
+/// How long a run may take where its agent does not say.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Where an agent's results go.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The callback URL.
+    pub url: String,
+    /// The callback secret, sealed; empty: callbacks are not signed.
+    pub sealed_secret: Vec<u8>,
+}
+
+impl std::fmt::Debug for Endpoint {
+    /// Without the URL's query or the secret: either may hold a credential.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let host = self.url.split(['?', '#']).next().unwrap_or_default();
+        f.debug_struct("Endpoint").field("url", &host).finish_non_exhaustive()
+    }
+}
+
+/// A document version that a receiver stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldDocument {
+    /// Which kind.
+    pub kind: DocumentKind,
+    /// Its key among its kind, as [`Document::key`].
+    pub key: String,
+    /// This version or a later one is stored.
+    pub version: i64,
+    /// Of an agent, from the dispatcher: when it fires next.
+    pub next_fire_time: Option<DateTime<Utc>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_rises_with_the_clock_and_even_when_the_clock_stands_or_falls_back() {
+        let now = version_time(1_000_000);
+        assert_eq!(next_version(0, now), 1_000_000);
+        assert_eq!(next_version(1_000_000, now), 1_000_001);
+        assert_eq!(next_version(2_000_000, now), 2_000_001);
+    }
+
+    #[test]
+    fn an_endpoint_is_printed_without_secret_or_query() {
+        let endpoint = Endpoint { url: "https://a.example/x?token=t0ps3cret".into(), sealed_secret: b"s3al".to_vec() };
+        assert_eq!(format!("{endpoint:?}"), "Endpoint { url: \"https://a.example/x\", .. }");
+    }
+}

@@ -1,0 +1,117 @@
+//! The events of the bus: what each is called, and what it says.
+//!
+//! Their bytes are the protobuf messages behind [`crate::wire`].
+
+use chrono::{DateTime, Utc};
+
+use crate::document::{Document, HeldDocument, Receiver};
+use crate::id::RunId;
+use crate::run::RunRecord;
+use crate::word::words;
+
+words! {
+    /// One kind of message: a fact (`run.answered`) or a request (`run.requested`).
+    ///
+    /// The name is the CloudEvents `type` and the routing key.
+    EventKind {
+        /// Documents in a newer version: agent-registry to cron-dispatcher and callback-deliverer.
+        DocumentChanged = "document.changed",
+        /// A receiver stored these document versions: to agent-registry.
+        DocumentsHeld = "documents.held",
+        /// Ask this mentor now: cron-dispatcher to agent-runner.
+        RunRequested = "run.requested",
+        /// A run that lasts has begun: agent-runner to cron-dispatcher.
+        RunStarted = "run.started",
+        /// What came of a run: agent-runner to cron-dispatcher.
+        RunAnswered = "run.answered",
+        /// Stop these runs: cron-dispatcher to every agent-runner (broadcast).
+        RunCancel = "run.cancel",
+        /// Runs as they start and end: cron-dispatcher to agent-registry.
+        RunsRecorded = "runs.recorded",
+        /// Ended runs with a callback: cron-dispatcher to callback-deliverer.
+        RunsFinished = "runs.finished",
+        /// A receiver stored these results: to cron-dispatcher.
+        RunsHeld = "runs.held",
+    }
+}
+
+/// A message of the bus in the words of the domain.
+pub trait Event: crate::wire::Wire {
+    /// What it is called.
+    const KIND: EventKind;
+}
+
+macro_rules! event {
+    ($name:ty, $kind:ident) => {
+        impl Event for $name {
+            const KIND: EventKind = EventKind::$kind;
+        }
+    };
+}
+
+/// `document.changed`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentChanged {
+    /// Each in its newest version.
+    pub documents: Vec<Document>,
+}
+event!(DocumentChanged, DocumentChanged);
+
+/// `documents.held`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentsHeld {
+    /// Who holds them.
+    pub receiver: Receiver,
+    /// What it holds.
+    pub documents: Vec<HeldDocument>,
+}
+event!(DocumentsHeld, DocumentsHeld);
+
+event!(crate::run::RunRequest, RunRequested);
+event!(crate::run::RunAnswer, RunAnswered);
+
+/// `run.started`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunStarted {
+    /// Which run.
+    pub run_id: RunId,
+    /// Which of its run attempts.
+    pub run_attempt: u32,
+    /// When the mentor was asked, by the runner's clock.
+    pub started_at: DateTime<Utc>,
+}
+event!(RunStarted, RunStarted);
+
+/// `run.cancel`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunCancel {
+    /// Runs to stop wherever they are.
+    pub run_ids: Vec<RunId>,
+}
+event!(RunCancel, RunCancel);
+
+/// `runs.recorded`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunsRecorded {
+    /// Runs in their present state.
+    pub runs: Vec<RunRecord>,
+}
+event!(RunsRecorded, RunsRecorded);
+
+/// `runs.finished`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunsFinished {
+    /// Ended runs, each with its result.
+    pub runs: Vec<RunRecord>,
+}
+event!(RunsFinished, RunsFinished);
+
+/// `runs.held`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunsHeld {
+    /// Who holds them.
+    pub receiver: Receiver,
+    /// Ended runs whose results it stored.
+    pub run_ids: Vec<RunId>,
+}
+event!(RunsHeld, RunsHeld);

@@ -1,0 +1,12 @@
+//! The words of Carillon: ids, crontabs, documents, runs, and the events that carry them.
+//!
+//! No I/O, no clock of its own, no knowledge of databases, brokers or HTTP.
+
+pub mod crontab;
+pub mod document;
+pub mod event;
+pub mod id;
+pub mod internal;
+pub mod run;
+pub mod wire;
+pub mod word;

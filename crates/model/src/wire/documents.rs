@@ -1,0 +1,252 @@
+//! Documents to and from their protobuf messages.
+
+use std::time::Duration;
+
+use chrono_tz::Tz;
+
+use super::generated as wire;
+use super::generated::document::Subject as WireSubject;
+use super::{Wire, WireError, all_from, all_to, to_time, to_timestamp, to_word};
+use crate::crontab::CrontabFields;
+use crate::document::{
+    Agent, DEFAULT_TIMEOUT, Document, Endpoint, HeldDocument, Mentor, Organisation, Previous, Provider, Schedule,
+    Subject,
+};
+use crate::event::{DocumentChanged, DocumentsHeld};
+use crate::id::{AgentId, MentorId, OrganisationKey};
+
+fn to_zone(field: &'static str, name: &str) -> Result<Tz, WireError> {
+    name.parse().map_err(|_| WireError::invalid(field, format!("`{name}` is no IANA time zone")))
+}
+
+fn to_previous(previous: wire::Previous) -> Result<Previous, WireError> {
+    let status = to_word("agent.previous.status", &previous.status)?;
+    Ok(Previous { agent_id: AgentId(previous.agent_id), status })
+}
+
+impl Wire for Document {
+    type Message = wire::Document;
+
+    fn to_message(&self) -> wire::Document {
+        let subject = match &self.subject {
+            Subject::Organisation(organisation) => {
+                WireSubject::OrganisationSettings(wire::Organisation { timezone: organisation.timezone.to_string() })
+            }
+            Subject::Mentor(mentor) => WireSubject::Mentor(mentor.to_message()),
+            Subject::MentorDeleted(id) => WireSubject::Mentor(wire::Mentor { id: id.0, ..Default::default() }),
+            Subject::Agent(agent) => WireSubject::Agent(agent.to_message()),
+            Subject::AgentDeleted(id) => WireSubject::Agent(wire::Agent { id: id.0, ..Default::default() }),
+        };
+        wire::Document {
+            organisation: self.organisation.0.clone(),
+            version: self.version,
+            deleted: self.is_deleted(),
+            subject: Some(subject),
+        }
+    }
+
+    fn from_message(message: wire::Document) -> Result<Self, WireError> {
+        let subject = match (message.subject.ok_or(WireError::Missing("subject"))?, message.deleted) {
+            (WireSubject::OrganisationSettings(settings), _) => Subject::Organisation(Organisation {
+                timezone: to_zone("organisation_settings.timezone", &settings.timezone)?,
+            }),
+            (WireSubject::Mentor(mentor), true) => Subject::MentorDeleted(MentorId(mentor.id)),
+            (WireSubject::Mentor(mentor), false) => Subject::Mentor(Mentor::from_message(mentor)?),
+            (WireSubject::Agent(agent), true) => Subject::AgentDeleted(AgentId(agent.id)),
+            (WireSubject::Agent(agent), false) => Subject::Agent(Box::new(Agent::from_message(agent)?)),
+        };
+        Ok(Self { organisation: OrganisationKey(message.organisation), version: message.version, subject })
+    }
+}
+
+impl Wire for Mentor {
+    type Message = wire::Mentor;
+
+    fn to_message(&self) -> wire::Mentor {
+        wire::Mentor {
+            id: self.id.0,
+            unique_id: self.unique_id.clone(),
+            name: self.name.clone(),
+            system_prompt: self.system_prompt.clone(),
+            provider: Some(self.provider.to_message()),
+        }
+    }
+
+    fn from_message(message: wire::Mentor) -> Result<Self, WireError> {
+        Ok(Self {
+            id: MentorId(message.id),
+            unique_id: message.unique_id,
+            name: message.name,
+            system_prompt: message.system_prompt,
+            provider: Provider::from_message(message.provider.ok_or(WireError::Missing("mentor.provider"))?)?,
+        })
+    }
+}
+
+impl Wire for Provider {
+    type Message = wire::Provider;
+
+    fn to_message(&self) -> wire::Provider {
+        wire::Provider {
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            base_url: self.base_url.clone(),
+            model: self.model.clone(),
+            temperature: self.temperature,
+            max_output_tokens: self.max_output_tokens,
+            sealed_api_key: self.sealed_api_key.clone().into(),
+            headers: self.headers.clone(),
+        }
+    }
+
+    fn from_message(message: wire::Provider) -> Result<Self, WireError> {
+        Ok(Self {
+            kind: message.kind,
+            name: message.name,
+            base_url: message.base_url,
+            model: message.model,
+            temperature: message.temperature,
+            max_output_tokens: message.max_output_tokens,
+            sealed_api_key: message.sealed_api_key.into(),
+            headers: message.headers,
+        })
+    }
+}
+
+impl Wire for Agent {
+    type Message = wire::Agent;
+
+    fn to_message(&self) -> wire::Agent {
+        wire::Agent {
+            id: self.id.0,
+            mentor_id: self.mentor_id.0,
+            title: self.title.clone(),
+            prompt: self.prompt.clone(),
+            username: self.username.clone(),
+            last_editor: self.last_editor.clone(),
+            schedule: Some(self.schedule.to_message()),
+            endpoint: self.endpoint.as_ref().map(|endpoint| wire::Endpoint {
+                url: endpoint.url.clone(),
+                sealed_secret: endpoint.sealed_secret.clone().into(),
+            }),
+            pathway: self.pathway.clone(),
+            parent_session_id: self.parent_session_id.clone(),
+            parent_mentor_id: self.parent_mentor_id,
+            previous: self.previous.map(|previous| wire::Previous {
+                agent_id: previous.agent_id.0,
+                status: previous.status.as_str().to_owned(),
+            }),
+        }
+    }
+
+    fn from_message(message: wire::Agent) -> Result<Self, WireError> {
+        Ok(Self {
+            id: AgentId(message.id),
+            mentor_id: MentorId(message.mentor_id),
+            title: message.title,
+            prompt: message.prompt,
+            username: message.username,
+            last_editor: message.last_editor,
+            schedule: Schedule::from_message(message.schedule.ok_or(WireError::Missing("agent.schedule"))?)?,
+            endpoint: message
+                .endpoint
+                .map(|endpoint| Endpoint { url: endpoint.url, sealed_secret: endpoint.sealed_secret.into() }),
+            pathway: message.pathway,
+            parent_session_id: message.parent_session_id,
+            parent_mentor_id: message.parent_mentor_id,
+            previous: message.previous.map(to_previous).transpose()?,
+        })
+    }
+}
+
+impl Wire for Schedule {
+    type Message = wire::Schedule;
+
+    fn to_message(&self) -> wire::Schedule {
+        let fields = self.crontab.clone();
+        wire::Schedule {
+            timing_version: self.timing_version,
+            crontab: Some(wire::Crontab {
+                minute: fields.minute,
+                hour: fields.hour,
+                day_of_month: fields.day_of_month,
+                month_of_year: fields.month_of_year,
+                day_of_week: fields.day_of_week,
+            }),
+            timezone: self.timezone.map(|zone| zone.to_string()).unwrap_or_default(),
+            enabled: self.enabled,
+            one_off: self.one_off,
+            start_time: self.start_time.map(to_timestamp),
+            timeout_seconds: u32::try_from(self.timeout.as_secs()).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn from_message(message: wire::Schedule) -> Result<Self, WireError> {
+        let fields = message.crontab.ok_or(WireError::Missing("schedule.crontab"))?;
+        let timezone = Some(message.timezone).filter(|name| !name.is_empty());
+        Ok(Self {
+            timing_version: message.timing_version,
+            crontab: CrontabFields {
+                minute: fields.minute,
+                hour: fields.hour,
+                day_of_month: fields.day_of_month,
+                month_of_year: fields.month_of_year,
+                day_of_week: fields.day_of_week,
+            },
+            timezone: timezone.map(|name| to_zone("schedule.timezone", &name)).transpose()?,
+            enabled: message.enabled,
+            one_off: message.one_off,
+            start_time: to_time("schedule.start_time", message.start_time)?,
+            timeout: match message.timeout_seconds {
+                0 => DEFAULT_TIMEOUT,
+                seconds => Duration::from_secs(seconds.into()),
+            },
+        })
+    }
+}
+
+impl Wire for HeldDocument {
+    type Message = wire::HeldDocument;
+
+    fn to_message(&self) -> wire::HeldDocument {
+        wire::HeldDocument {
+            kind: self.kind.as_str().to_owned(),
+            key: self.key.clone(),
+            version: self.version,
+            next_fire_time: self.next_fire_time.map(to_timestamp),
+        }
+    }
+
+    fn from_message(message: wire::HeldDocument) -> Result<Self, WireError> {
+        Ok(Self {
+            kind: to_word("documents.kind", &message.kind)?,
+            key: message.key,
+            version: message.version,
+            next_fire_time: to_time("documents.next_fire_time", message.next_fire_time)?,
+        })
+    }
+}
+
+impl Wire for DocumentChanged {
+    type Message = wire::DocumentChanged;
+
+    fn to_message(&self) -> wire::DocumentChanged {
+        wire::DocumentChanged { documents: all_to(&self.documents) }
+    }
+
+    fn from_message(message: wire::DocumentChanged) -> Result<Self, WireError> {
+        Ok(Self { documents: all_from(message.documents)? })
+    }
+}
+
+impl Wire for DocumentsHeld {
+    type Message = wire::DocumentsHeld;
+
+    fn to_message(&self) -> wire::DocumentsHeld {
+        wire::DocumentsHeld { receiver: self.receiver.as_str().to_owned(), documents: all_to(&self.documents) }
+    }
+
+    fn from_message(message: wire::DocumentsHeld) -> Result<Self, WireError> {
+        Ok(Self { receiver: to_word("receiver", &message.receiver)?, documents: all_from(message.documents)? })
+    }
+}
