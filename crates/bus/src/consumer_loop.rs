@@ -1,0 +1,186 @@
+//! The loop around a handler: batches, failures, outages, shutdown. [`crate::handler`] says what it does when.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::slice;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Bus;
+use crate::consumer::{Consumer, Delivery};
+use crate::error::BusError;
+use crate::handler::{BATCH_MAX, ConsumeOptions, HandleError, Handler};
+use crate::message::Message;
+use crate::topology::Queue;
+
+/// Consumes a queue until `shutdown` is cancelled or the bus is closed.
+///
+/// On shutdown nothing new is taken, and the batch in hand is finished and settled; only a batch that waits for
+/// something unavailable goes back unhandled. `ready` hears `true` when consuming begins, `false` when something
+/// becomes unavailable, and `true` when it is back.
+///
+/// # Errors
+///
+/// The bus was closed before consuming began. Everything else heals by waiting.
+pub async fn run_consumer(
+    bus: Arc<dyn Bus>,
+    queue: Queue,
+    options: ConsumeOptions,
+    handler: impl Handler,
+    ready: impl Fn(bool) + Send + Sync,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut work = ConsumerLoop { queue, options, handler, ready, shutdown: shutdown.clone(), outage: None };
+    let Some(mut consumer) = work.begin(bus.as_ref()).await? else { return Ok(()) };
+    let batch_max = options.batch_max.min(BATCH_MAX);
+    loop {
+        let next = consumer.next_batch(batch_max, options.batch_bytes_max);
+        let Some(batch) = shutdown.run_until_cancelled(next).await.flatten() else { return Ok(()) };
+        work.process(batch).await;
+    }
+}
+
+struct ConsumerLoop<H, R> {
+    queue: Queue,
+    options: ConsumeOptions,
+    handler: H,
+    ready: R,
+    shutdown: CancellationToken,
+    outage: Option<Outage>,
+}
+
+/// Something that the handler or the loop needs is away.
+struct Outage {
+    since: Instant,
+    tries: u32,
+}
+
+/// What came of handing messages to the handler.
+enum Outcome {
+    Done,
+    Failed(String),
+    Rejected(String),
+    /// Shutdown came while something was unavailable.
+    Interrupted,
+}
+
+impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
+    /// `None` on shutdown.
+    async fn begin(&mut self, bus: &dyn Bus) -> anyhow::Result<Option<Consumer>> {
+        loop {
+            match bus.consume(self.queue, self.options.prefetch).await {
+                Ok(consumer) => {
+                    self.outage = None;
+                    (self.ready)(true);
+                    return Ok(Some(consumer));
+                }
+                Err(_) if self.shutdown.is_cancelled() => return Ok(None),
+                Err(BusError::Closed) => {
+                    return Err(BusError::Closed).with_context(|| format!("cannot consume `{}`", self.queue));
+                }
+                Err(error) => self.wait_out(&with_causes(error)).await,
+            }
+        }
+    }
+
+    async fn process(&mut self, batch: Vec<Delivery>) {
+        let messages: Vec<Message> = batch.iter().map(|delivery| delivery.message.clone()).collect();
+        match self.hand_over(&messages).await {
+            Outcome::Done => self.settled(Delivery::ack_all(batch).await).await,
+            Outcome::Interrupted => drop(batch),
+            outcome if batch.len() == 1 => {
+                for delivery in batch {
+                    self.settle(delivery, &outcome).await;
+                }
+            }
+            // One of them spoils the batch. Which one shows when each is handled alone.
+            Outcome::Failed(reason) | Outcome::Rejected(reason) => {
+                let queue = self.queue;
+                tracing::warn!(%queue, batch.messages = batch.len(), reason, "batch failed, handling each message alone");
+                for delivery in batch {
+                    let outcome = self.hand_over(slice::from_ref(&delivery.message)).await;
+                    self.settle(delivery, &outcome).await;
+                }
+            }
+        }
+    }
+
+    /// Settles a message that was handled alone.
+    async fn settle(&mut self, delivery: Delivery, outcome: &Outcome) {
+        let failures = delivery.failures.saturating_add(1);
+        let settled = match outcome {
+            Outcome::Done => delivery.ack().await,
+            Outcome::Interrupted => return drop(delivery),
+            Outcome::Failed(reason) if failures < self.options.failures_max => {
+                delivery.retry_later(self.options.retry_delays.after(failures), reason).await
+            }
+            Outcome::Failed(reason) | Outcome::Rejected(reason) => delivery.dead_letter(reason).await,
+        };
+        self.settled(settled).await;
+    }
+
+    /// A message that could not be settled is back in its queue. Waiting keeps it from coming round and round.
+    async fn settled(&mut self, result: Result<(), BusError>) {
+        match result {
+            Ok(()) => self.end_outage(),
+            // The next batch will say so too.
+            Err(BusError::Closed) => {}
+            Err(error) => self.wait_out(&with_causes(error)).await,
+        }
+    }
+
+    /// Hands messages to the handler, again and again while something is unavailable.
+    async fn hand_over(&mut self, messages: &[Message]) -> Outcome {
+        loop {
+            let handled = AssertUnwindSafe(self.handler.handle(messages)).catch_unwind().await;
+            let reason = match handled {
+                Ok(Ok(())) => return Outcome::Done,
+                Ok(Err(HandleError::Failed(reason))) => return Outcome::Failed(reason),
+                Ok(Err(HandleError::Rejected(reason))) => return Outcome::Rejected(reason),
+                Ok(Err(HandleError::Unavailable(reason))) => reason,
+                Err(panic) => return Outcome::Failed(format!("the handler panicked: {}", panic_text(&*panic))),
+            };
+            self.wait_out(&reason).await;
+            if self.shutdown.is_cancelled() {
+                return Outcome::Interrupted;
+            }
+        }
+    }
+
+    /// Waits for the next try of what is unavailable, or for shutdown. Says so once per outage.
+    async fn wait_out(&mut self, reason: &str) {
+        let outage = self.outage.get_or_insert_with(|| {
+            tracing::warn!(queue = %self.queue, reason, "unavailable, consuming stops until it is back");
+            (self.ready)(false);
+            Outage { since: Instant::now(), tries: 0 }
+        });
+        outage.tries = outage.tries.saturating_add(1);
+        let delay = self.options.outage_delays.after(outage.tries);
+        self.shutdown.run_until_cancelled(tokio::time::sleep(delay)).await;
+    }
+
+    fn end_outage(&mut self) {
+        if let Some(outage) = self.outage.take() {
+            let duration_ms = outage.since.elapsed().as_millis();
+            tracing::info!(queue = %self.queue, duration_ms, tries = outage.tries, "available again, consuming goes on");
+            (self.ready)(true);
+        }
+    }
+}
+
+fn with_causes(error: BusError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}
+
+/// What a panic said, where it said anything.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a text")
+}

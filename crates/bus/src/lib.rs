@@ -1,0 +1,33 @@
+//! The messages between the microservices: publish, consume, broadcast, depth.
+//!
+//! [`Bus`] is the contract, and it is one contract whatever carries the messages. [`embedded::EmbeddedBus`] keeps them
+//! in a SQLite file of its own, for the installation that is one process.
+//!
+//! What every implementation promises, and `tests/it/contract` holds it to:
+//!
+//! - **Delivery is at least once.** A message that was confirmed is delivered until somebody settles it. It may come
+//!   twice, so every handler is idempotent.
+//! - **A message waits for its consumer.** The queues are fixed ([`Queue`]) and there from the first moment, so nothing
+//!   is lost by publishing before the other side has started.
+//! - **Only a message's own failures are counted.** A lost connection, a stopped process or a database that is away
+//!   brings a message back without counting anything.
+//! - **The bus is not a store.** Whoever publishes can publish again; emptied, a bus loses time, never results.
+//!
+//! Most code needs two things only: [`Bus::publish`], and [`run_consumer`] with a [`Handler`].
+
+mod bus;
+mod consumer;
+mod consumer_loop;
+pub mod embedded;
+mod error;
+mod handler;
+mod message;
+mod topology;
+
+pub use bus::{Bus, DeadLetter, Depth};
+pub use consumer::{Consumer, Delivery, Subscription};
+pub use consumer_loop::run_consumer;
+pub use error::{BusError, Cause, PublishError};
+pub use handler::{BATCH_BYTES_MAX, BATCH_MAX, ConsumeOptions, HandleError, Handler, RetryDelays};
+pub use message::{BODY_BYTES_MAX, Message};
+pub use topology::{Queue, UnknownQueue};
