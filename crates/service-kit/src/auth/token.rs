@@ -1,0 +1,267 @@
+//! Tokens of people: HS256, signed with `auth.jwt_secret`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde_json::{Map, Value, json};
+
+use super::{AuthError, Caller, Role};
+use crate::config::{AuthConfig, ClaimsConfig};
+
+type Claims = Map<String, Value>;
+
+/// Believes tokens, or says why not.
+#[derive(Clone)]
+pub struct TokenVerifier {
+    key: DecodingKey,
+    validation: Validation,
+    leeway: Duration,
+    claims: ClaimsConfig,
+}
+
+/// A token could not be signed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot sign the token")]
+pub struct IssueError(#[from] jsonwebtoken::errors::Error);
+
+impl TokenVerifier {
+    /// The algorithm is HS256, whatever a token says of itself; issuer and audience are checked where configured.
+    #[must_use]
+    pub fn new(config: &AuthConfig) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        let mut required = vec!["exp", "sub"];
+        if let Some(issuer) = &config.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        if let Some(audience) = &config.audience {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        validation.set_required_spec_claims(&required);
+        validation.validate_aud = config.audience.is_some();
+        // The library would ask the host for the time; ours comes in as an argument.
+        validation.validate_exp = false;
+        Self {
+            key: DecodingKey::from_secret(config.jwt_secret.expose().as_bytes()),
+            validation,
+            leeway: config.leeway(),
+            claims: config.claims.clone(),
+        }
+    }
+
+    /// Who the token says is asking.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError::SessionToken`] for the token of a run, [`AuthError::Invalid`] for any other that is not believed.
+    pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Caller, AuthError> {
+        let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
+        let claims = decoded.map_err(|error| AuthError::Invalid(error.to_string()))?.claims;
+        check_times(&claims, self.leeway, now)?;
+        if claims.contains_key("act") {
+            return Err(AuthError::SessionToken);
+        }
+        let username = text(claims.get("sub")).ok_or_else(|| AuthError::Invalid("`sub` names nobody".to_owned()))?;
+        Ok(Caller {
+            username,
+            organisation: text(find(&claims, &self.claims.org)),
+            role: role(find(&claims, &self.claims.roles)),
+        })
+    }
+}
+
+impl std::fmt::Debug for TokenVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenVerifier").field("claims", &self.claims).finish_non_exhaustive()
+    }
+}
+
+/// Signs a token for `caller` that ends after `ttl`: for the command line and for tests.
+///
+/// # Errors
+///
+/// Only if the cryptography library fails.
+pub fn issue_token(
+    config: &AuthConfig,
+    caller: &Caller,
+    ttl: Duration,
+    now: DateTime<Utc>,
+) -> Result<String, IssueError> {
+    let issued_at = now.timestamp();
+    let roles = if caller.role == Role::None { vec![] } else { vec![caller.role.as_str()] };
+    let mut claims = Claims::new();
+    claims.insert("sub".to_owned(), json!(caller.username));
+    claims.insert(config.claims.roles.clone(), json!(roles));
+    claims.insert("iat".to_owned(), json!(issued_at));
+    claims.insert("exp".to_owned(), json!(issued_at.saturating_add_unsigned(ttl.as_secs())));
+    let optional =
+        [(config.claims.org.as_str(), &caller.organisation), ("iss", &config.issuer), ("aud", &config.audience)];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            claims.insert(name.to_owned(), json!(value));
+        }
+    }
+    let key = EncodingKey::from_secret(config.jwt_secret.expose().as_bytes());
+    Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)?)
+}
+
+/// `exp` must be there and lie ahead; `nbf` and `iat` may be absent.
+pub(super) fn check_times(claims: &Claims, leeway: Duration, now: DateTime<Utc>) -> Result<(), AuthError> {
+    let invalid = |reason: &str| Err(AuthError::Invalid(reason.to_owned()));
+    let seconds = |name: &str| claims.get(name).and_then(Value::as_f64);
+    let (now, leeway) = (now.timestamp_millis() as f64 / 1e3, leeway.as_secs_f64());
+    match seconds("exp") {
+        None => return invalid("`exp` is no time"),
+        Some(exp) if exp + leeway <= now => return invalid("expired"),
+        Some(_) => {}
+    }
+    match seconds("nbf") {
+        Some(nbf) if nbf - leeway > now => invalid("not valid yet"),
+        None if claims.contains_key("nbf") => invalid("`nbf` is no time"),
+        _ => Ok(()),
+    }
+}
+
+/// The claim called `name`, or where its dots lead.
+fn find<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
+    claims.get(name).or_else(|| {
+        let (first, rest) = name.split_once('.')?;
+        rest.split('.').try_fold(claims.get(first)?, |value, name| value.get(name))
+    })
+}
+
+fn text(claim: Option<&Value>) -> Option<String> {
+    claim.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// The highest role in a list of names or in one string of them; names of others' roles mean nothing here.
+fn role(claim: Option<&Value>) -> Role {
+    let parse = |text: &str| {
+        let names = text.split([' ', ',']).filter_map(|name| name.parse::<Role>().ok());
+        names.max().unwrap_or(Role::None)
+    };
+    match claim {
+        Some(Value::String(names)) => parse(names),
+        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(parse).max().unwrap_or(Role::None),
+        _ => Role::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    fn now() -> DateTime<Utc> {
+        "2026-03-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn config() -> AuthConfig {
+        AuthConfig { jwt_secret: "an-old-oak-stands-by-the-quiet-river".to_owned().into(), ..AuthConfig::default() }
+    }
+
+    fn admin() -> Caller {
+        Caller { username: "ann@acme.org".to_owned(), organisation: Some("acme".to_owned()), role: Role::TenantAdmin }
+    }
+
+    fn sign(config: &AuthConfig, algorithm: Algorithm, claims: &Value) -> String {
+        let key = EncodingKey::from_secret(config.jwt_secret.expose().as_bytes());
+        jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
+    }
+
+    fn believe(config: &AuthConfig, claims: &Value) -> Result<Caller, AuthError> {
+        TokenVerifier::new(config).verify(&sign(config, Algorithm::HS256, claims), now())
+    }
+
+    #[test]
+    fn an_issued_token_is_believed_until_it_ends() {
+        let config = AuthConfig {
+            issuer: Some("https://id.acme.org".to_owned()),
+            audience: Some("carillon".to_owned()),
+            ..config()
+        };
+        let verifier = TokenVerifier::new(&config);
+        let platform = Caller { organisation: None, role: Role::PlatformAdmin, ..admin() };
+        for caller in [admin(), platform, Caller { role: Role::None, ..admin() }] {
+            let token = issue_token(&config, &caller, Duration::from_secs(3600), now()).unwrap();
+            assert_eq!(verifier.verify(&token, now()), Ok(caller));
+            let ended = now() + Duration::from_secs(3600) + config.leeway();
+            assert_eq!(verifier.verify(&token, ended), Err(AuthError::Invalid("expired".to_owned())));
+        }
+    }
+
+    #[test]
+    fn no_algorithm_but_hs256_is_believed() {
+        let verifier = TokenVerifier::new(&config());
+        let claims = json!({ "sub": "u", "exp": now().timestamp() + 60 });
+        assert!(verifier.verify(&sign(&config(), Algorithm::HS256, &claims), now()).is_ok());
+        assert!(verifier.verify(&sign(&config(), Algorithm::HS512, &claims), now()).is_err());
+        let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
+        for algorithm in ["none", "None", "NONE"] {
+            let unsigned = format!("{}.{}.", part(&json!({ "alg": algorithm, "typ": "JWT" })), part(&claims));
+            assert!(verifier.verify(&unsigned, now()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_secret_issuer_or_audience_is_not_believed() {
+        let other = AuthConfig { jwt_secret: "another-secret-of-enough-length!".to_owned().into(), ..config() };
+        let foreign = issue_token(&other, &admin(), Duration::from_secs(60), now()).unwrap();
+        assert!(TokenVerifier::new(&config()).verify(&foreign, now()).is_err());
+
+        let strict = AuthConfig { issuer: Some("us".to_owned()), audience: Some("carillon".to_owned()), ..config() };
+        let exp = now().timestamp() + 60;
+        for (claims, believed) in [
+            (json!({ "sub": "u", "exp": exp, "iss": "us", "aud": "carillon" }), true),
+            (json!({ "sub": "u", "exp": exp, "iss": "us", "aud": ["x", "carillon"] }), true),
+            (json!({ "sub": "u", "exp": exp, "iss": "them", "aud": "carillon" }), false),
+            (json!({ "sub": "u", "exp": exp, "iss": "us", "aud": "other" }), false),
+            (json!({ "sub": "u", "exp": exp, "iss": "us" }), false),
+            (json!({ "sub": "u", "exp": exp, "aud": "carillon" }), false),
+        ] {
+            assert_eq!(believe(&strict, &claims).is_ok(), believed, "{claims}");
+        }
+    }
+
+    #[test]
+    fn a_token_without_a_name_or_an_end_is_not_believed() {
+        let exp = now().timestamp() + 60;
+        for claims in [
+            json!({ "exp": exp }),
+            json!({ "sub": "", "exp": exp }),
+            json!({ "sub": 7, "exp": exp }),
+            json!({ "sub": "u" }),
+            json!({ "sub": "u", "exp": "tomorrow" }),
+            json!({ "sub": "u", "exp": exp, "nbf": exp }),
+        ] {
+            assert!(matches!(believe(&config(), &claims), Err(AuthError::Invalid(_))), "{claims}");
+        }
+    }
+
+    #[test]
+    fn the_session_token_of_a_run_is_refused() {
+        let claims = json!({ "sub": "u", "exp": now().timestamp() + 60, "act": { "sub": "carillon" } });
+        assert_eq!(believe(&config(), &claims), Err(AuthError::SessionToken));
+        assert_eq!(AuthError::SessionToken.status(), 403);
+    }
+
+    #[test]
+    fn claims_are_found_under_their_configured_names() {
+        let claims = ClaimsConfig { org: "tenant".to_owned(), roles: "realm_access.roles".to_owned() };
+        let config = AuthConfig { claims, ..config() };
+        let exp = now().timestamp() + 60;
+        for (roles, role) in [
+            (json!(["viewer", "tenant_admin"]), Role::TenantAdmin),
+            (json!("viewer platform_admin"), Role::PlatformAdmin),
+            (json!([]), Role::None),
+            (json!(7), Role::None),
+        ] {
+            let claims = json!({ "sub": "u", "exp": exp, "tenant": "acme", "realm_access": { "roles": roles } });
+            let caller = believe(&config, &claims).unwrap();
+            assert_eq!((caller.organisation.as_deref(), caller.role), (Some("acme"), role));
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The sections that microservices share.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{ConfigError, ConnectionUrl, comma_list};
+use crate::secrets::{KeyRing, Secret};
+
+/// The shortest secret that HS256 takes as a key (RFC 7518, 3.2).
+const SECRET_BYTES_MIN: usize = 32;
+
+/// `[http]`: where the microservice listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// The public API.
+    pub listen: SocketAddr,
+    /// Health, metrics and internal routes: never reachable from outside.
+    pub admin_listen: SocketAddr,
+    /// How clients reach `listen`, for links in answers; by default `listen` itself.
+    pub public_url: Option<Url>,
+    /// The largest request body.
+    pub body_bytes_max: usize,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 8080).into(),
+            admin_listen: (Ipv4Addr::LOCALHOST, 9090).into(),
+            public_url: None,
+            body_bytes_max: 12 * 1024 * 1024,
+        }
+    }
+}
+
+impl HttpConfig {
+    /// Checks the section.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.listen == self.admin_listen && self.listen.port() != 0 {
+            let problem = format!("must differ from `http.listen`, both are {}", self.listen);
+            return Err(ConfigError::setting("http.admin_listen", problem));
+        }
+        if let Some(url) = self.public_url.as_ref().filter(|url| !matches!(url.scheme(), "http" | "https")) {
+            return Err(ConfigError::setting("http.public_url", format!("must be http:// or https://, got {url}")));
+        }
+        in_range("http.body_bytes_max", self.body_bytes_max, 1024, 1024 * 1024 * 1024)
+    }
+}
+
+/// `[database]`: where the microservice keeps what it owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatabaseConfig {
+    /// `sqlite:path/to/file.db` or `postgres://user:password@host/database`.
+    pub url: ConnectionUrl,
+    /// Connections at most.
+    pub pool_size: u32,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self { url: ConnectionUrl::default(), pool_size: 4 }
+    }
+}
+
+impl DatabaseConfig {
+    /// Checks the section; whether the URL leads anywhere shows when it is opened.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.url.is_empty() {
+            return Err(ConfigError::setting("database.url", "must be set: sqlite:<file> or postgres://…"));
+        }
+        in_range("database.pool_size", self.pool_size, 1, 100)
+    }
+}
+
+/// `[auth]`: whom the API believes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// The secret that tokens are signed with (HS256).
+    pub jwt_secret: Secret<String>,
+    /// The `iss` that every token must have, if set.
+    pub issuer: Option<String>,
+    /// The `aud` that every token must have, if set.
+    pub audience: Option<String>,
+    /// How far the issuer's clock may be off.
+    pub leeway_seconds: u32,
+    /// What the claims are called.
+    pub claims: ClaimsConfig,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            jwt_secret: Secret::default(),
+            issuer: None,
+            audience: None,
+            leeway_seconds: 30,
+            claims: ClaimsConfig::default(),
+        }
+    }
+}
+
+impl AuthConfig {
+    /// Checks the section.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        long_enough("auth.jwt_secret", &self.jwt_secret)?;
+        in_range("auth.leeway_seconds", self.leeway_seconds, 0, 3600)
+    }
+
+    /// [`leeway_seconds`](Self::leeway_seconds) as a duration.
+    #[must_use]
+    pub fn leeway(&self) -> Duration {
+        Duration::from_secs(self.leeway_seconds.into())
+    }
+}
+
+/// `[auth.claims]`: what an identity provider calls its claims; dots lead into objects (`realm_access.roles`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClaimsConfig {
+    /// The organisation.
+    pub org: String,
+    /// The roles: a list, or one string.
+    pub roles: String,
+}
+
+impl Default for ClaimsConfig {
+    fn default() -> Self {
+        Self { org: "org".to_owned(), roles: "roles".to_owned() }
+    }
+}
+
+/// `[secrets]`: the keys that seal secrets at rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretsConfig {
+    /// `id:key,id:key`, each key 32 bytes in base64: the first seals, all open.
+    pub keys: Secret<String>,
+}
+
+impl SecretsConfig {
+    /// Checks the section.
+    ///
+    /// # Errors
+    ///
+    /// No key, or one that cannot be used.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        KeyRing::parse(self).map(|_| ())
+    }
+}
+
+/// `[internal]`: how microservices know each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InternalConfig {
+    /// At least 32 characters, the same for all microservices, and not the public `auth.jwt_secret`.
+    pub key: Secret<String>,
+}
+
+impl InternalConfig {
+    /// Checks the section.
+    ///
+    /// # Errors
+    ///
+    /// A key that is missing or too short.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        long_enough("internal.key", &self.key)
+    }
+}
+
+/// `[callbacks]`: which addresses that are not public Carillon may call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EgressConfig {
+    /// Networks such as `10.1.0.0/16`, or `127.0.0.0/8` and `::1/128` for receivers on this host.
+    #[serde(with = "comma_list")]
+    pub allow_networks: Vec<IpNet>,
+}
+
+impl EgressConfig {
+    /// Checks the section: what parsed can work.
+    ///
+    /// # Errors
+    ///
+    /// None today.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+}
+
+/// `[telemetry]`: what is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// A level, or directives such as `info,cron_dispatcher=debug`.
+    pub log: String,
+    /// The form of each line.
+    pub format: LogFormat,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { log: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+impl TelemetryConfig {
+    /// Checks the section.
+    ///
+    /// # Errors
+    ///
+    /// A filter that is not understood.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.filter().map(|_| ())
+    }
+
+    /// [`log`](Self::log), parsed.
+    pub(crate) fn filter(&self) -> Result<tracing_subscriber::EnvFilter, ConfigError> {
+        self.log.parse().map_err(|error| {
+            ConfigError::setting("telemetry.log", format_args!("is not understood ({error}), got `{}`", self.log))
+        })
+    }
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Pretty,
+    /// For machines.
+    Json,
+}
+
+fn in_range<N: PartialOrd + std::fmt::Display>(key: &str, value: N, min: N, max: N) -> Result<(), ConfigError> {
+    if value < min || value > max {
+        return Err(ConfigError::setting(key, format_args!("must be {min} to {max}, got {value}")));
+    }
+    Ok(())
+}
+
+/// A signing secret of enough bytes; the error tells the length, never the value.
+fn long_enough(key: &str, secret: &Secret<String>) -> Result<(), ConfigError> {
+    match secret.expose().len() {
+        0 => Err(ConfigError::setting(key, "must be set: for example the output of `openssl rand -base64 32`")),
+        length if length < SECRET_BYTES_MIN => {
+            Err(ConfigError::setting(key, format_args!("must be at least {SECRET_BYTES_MIN} bytes long, got {length}")))
+        }
+        _ => Ok(()),
+    }
+}

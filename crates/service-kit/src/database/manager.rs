@@ -1,0 +1,189 @@
+//! Opening connections by URL, and telling the pool which of them still work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::connection::{Connection as _, SimpleConnection};
+use diesel::r2d2::{ManageConnection, R2D2Connection};
+use diesel::{ConnectionError, PgConnection};
+
+use super::health::Health;
+use super::sqlite_file;
+use super::{Backend, DatabaseError, DbConnection};
+use crate::config::ConnectionUrl;
+
+/// A connection that was used this recently is handed out unasked, unless another was lost meanwhile.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// What PostgreSQL is asked to do for us: end what hangs, so that a frozen process holds no locks.
+const SESSION: &str = "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '5s';";
+
+/// Limits for the network below: a dead host must be noticed though it answers nothing.
+const NETWORK: [(&str, &str); 6] = [
+    ("connect_timeout", "5"),
+    ("application_name", "carillon"),
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "3"),
+    ("tcp_user_timeout", "40000"),
+];
+
+/// Opens connections to one database.
+#[derive(Debug, Clone)]
+pub(super) struct Manager {
+    url: ConnectionUrl,
+    address: Address,
+    losses: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Clone)]
+enum Address {
+    Postgres,
+    Sqlite(std::path::PathBuf),
+}
+
+/// A connection in the pool.
+pub(super) struct Pooled {
+    pub(super) connection: DbConnection,
+    pub(super) health: Health,
+    /// When it was last used, and how many connections had been lost by then.
+    used: (Instant, u64),
+}
+
+impl Manager {
+    pub(super) fn new(url: &ConnectionUrl) -> Result<Self, DatabaseError> {
+        let text = url.expose();
+        let address = match text.split_once(':') {
+            Some(("sqlite", rest)) => Address::Sqlite(sqlite_file::path_of(rest)?),
+            // libpq's own complaint about a URL may repeat parts of the password, so it does not get to see a bad one.
+            Some(("postgres" | "postgresql", _)) if url::Url::parse(text).is_ok() => Address::Postgres,
+            Some(("postgres" | "postgresql", _)) => {
+                let problem = "is not understood: percent-encode special characters in user and password";
+                return Err(DatabaseError::Url(problem.to_owned()));
+            }
+            _ if text.is_empty() => {
+                return Err(DatabaseError::Url("must be set: sqlite:<file> or postgres://…".to_owned()));
+            }
+            _ => return Err(DatabaseError::Url(format!("must begin with sqlite: or postgres://, got {url}"))),
+        };
+        Ok(Self { url: url.clone(), address, losses: Arc::default() })
+    }
+
+    pub(super) fn backend(&self) -> Backend {
+        match self.address {
+            Address::Postgres => Backend::Postgres,
+            Address::Sqlite(_) => Backend::Sqlite,
+        }
+    }
+
+    /// The URL without its password.
+    pub(super) fn database(&self) -> String {
+        self.url.redacted()
+    }
+
+    /// Once, at start: what the first connection cannot do by itself.
+    pub(super) fn prepare(&self) -> Result<(), DatabaseError> {
+        match &self.address {
+            Address::Postgres => Ok(()),
+            Address::Sqlite(path) => sqlite_file::prepare(path),
+        }
+    }
+
+    pub(super) fn open(&self) -> Result<DbConnection, DatabaseError> {
+        match &self.address {
+            Address::Postgres => self.open_postgres().map(DbConnection::Postgres),
+            Address::Sqlite(path) => sqlite_file::connect(path).map(DbConnection::Sqlite),
+        }
+    }
+
+    fn used_now(&self) -> (Instant, u64) {
+        (Instant::now(), self.losses.load(Ordering::Relaxed))
+    }
+
+    fn open_postgres(&self) -> Result<PgConnection, DatabaseError> {
+        let unreachable = |reason: String| DatabaseError::Unreachable {
+            database: self.database(),
+            // libpq speaks in several lines.
+            reason: self.url.redact(&reason).split_whitespace().collect::<Vec<_>>().join(" "),
+        };
+        let connection = PgConnection::establish(&with_network_limits(self.url.expose()));
+        let mut connection = connection.map_err(|error| match error {
+            ConnectionError::BadConnection(reason) => unreachable(reason),
+            other => unreachable(other.to_string()),
+        })?;
+        connection.batch_execute(SESSION).map_err(|error| unreachable(error.to_string()))?;
+        Ok(connection)
+    }
+}
+
+impl ManageConnection for Manager {
+    type Connection = Pooled;
+    type Error = DatabaseError;
+
+    fn connect(&self) -> Result<Pooled, DatabaseError> {
+        let used = self.used_now();
+        let health = Health::new(Arc::clone(&self.losses));
+        let mut connection = self.open()?;
+        connection.set_instrumentation(health.clone());
+        Ok(Pooled { connection, health, used })
+    }
+
+    fn is_valid(&self, pooled: &mut Pooled) -> Result<(), DatabaseError> {
+        let now = self.used_now();
+        let (used_at, losses) = std::mem::replace(&mut pooled.used, now);
+        if losses == now.1 && now.0 - used_at < TRUSTED_FOR {
+            return Ok(());
+        }
+        Ok(pooled.connection.ping()?)
+    }
+
+    fn has_broken(&self, pooled: &mut Pooled) -> bool {
+        // A panic may have left a transaction open; what diesel calls broken covers the rest.
+        std::thread::panicking() || pooled.health.is_lost() || pooled.connection.is_broken()
+    }
+}
+
+/// The URL with the limits that its owner did not set.
+fn with_network_limits(url: &str) -> String {
+    let mut url = url.to_owned();
+    for (name, value) in NETWORK {
+        if !url.contains(&format!("{name}=")) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(&format!("{name}={value}"));
+        }
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(url: &str) -> String {
+        Manager::new(&ConnectionUrl::new(url)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_url_that_names_no_known_database_is_refused_with_what_to_write() {
+        assert!(refusal("").contains("must be set"));
+        assert!(refusal("mysql://u:s3cret@db/x").contains("must begin with sqlite: or postgres://"));
+        assert!(refusal("registry.db").contains("must begin with sqlite:"));
+        assert!(refusal("sqlite::memory:").contains("must name a file"));
+        assert!(refusal("sqlite:").contains("must name a file"));
+    }
+
+    #[test]
+    fn a_refusal_does_not_show_the_password() {
+        for url in ["mysql://u:s3cret@db/x", "postgres://u:s3cret@d b/x", "postgres://u:s3cret:@db:x/x"] {
+            assert!(!refusal(url).contains("s3cret"), "{}", refusal(url));
+        }
+    }
+
+    #[test]
+    fn limits_are_added_unless_the_url_has_its_own() {
+        let url = with_network_limits("postgres://db/x?connect_timeout=60");
+        assert!(url.starts_with("postgres://db/x?connect_timeout=60&application_name=carillon&"));
+        assert!(with_network_limits("postgres://db/x").contains("x?connect_timeout=5&"));
+    }
+}

@@ -1,0 +1,18 @@
+//! What every microservice of Carillon stands on: configuration, database, secrets, authentication, error bodies,
+//! HTTP, outgoing requests, clock, supervision and telemetry.
+//!
+//! It knows no microservice: no table, no route and no event of theirs. Everything that a part needs comes in as an
+//! argument, so that several microservices, or several of one, run in one process and in one test. The exceptions are
+//! the subscriber and the metrics recorder in [`telemetry`], which a process can have only once.
+
+pub mod admin;
+pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod database;
+pub mod egress;
+pub mod error;
+pub mod http;
+pub mod secrets;
+pub mod supervise;
+pub mod telemetry;
