@@ -1,0 +1,7 @@
+DROP TABLE turns;
+DROP TABLE skipped_ticks;
+DROP TABLE run_bodies;
+DROP TABLE runs;
+DROP SEQUENCE run_ids;
+DROP TABLE schedules;
+DROP TABLE documents;

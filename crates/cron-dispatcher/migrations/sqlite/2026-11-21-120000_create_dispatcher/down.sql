@@ -1,0 +1,6 @@
+DROP TABLE turns;
+DROP TABLE skipped_ticks;
+DROP TABLE run_bodies;
+DROP TABLE runs;
+DROP TABLE schedules;
+DROP TABLE documents;

@@ -1,0 +1,77 @@
+-- Times are unix microseconds.
+
+-- What the registry announced, in the newest version that arrived. A tombstone keeps its row until it is swept.
+CREATE TABLE documents (
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    organisation TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    deleted BOOLEAN NOT NULL,
+    changed_at BIGINT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (kind, key)
+);
+CREATE INDEX documents_tombstones ON documents (changed_at) WHERE deleted;
+
+-- What changes at every fire, and nothing else.
+CREATE TABLE schedules (
+    agent_id BIGINT NOT NULL PRIMARY KEY,
+    timing_version BIGINT NOT NULL,
+    next_fire_at BIGINT,
+    fired_through BIGINT NOT NULL,
+    finished BOOLEAN NOT NULL,
+    calls_back BOOLEAN NOT NULL,
+    sequence BIGINT NOT NULL
+);
+CREATE INDEX schedules_due ON schedules (next_fire_at) WHERE next_fire_at IS NOT NULL;
+
+-- One row for each run; AUTOINCREMENT so that no id is ever used twice.
+CREATE TABLE runs (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    agent_id BIGINT NOT NULL,
+    organisation TEXT NOT NULL,
+    made_by TEXT NOT NULL,
+    fire_time BIGINT NOT NULL,
+    nominal_time BIGINT NOT NULL,
+    sequence BIGINT NOT NULL,
+    run_attempt INTEGER NOT NULL,
+    stage TEXT NOT NULL,
+    turn BIGINT NOT NULL,
+    sends INTEGER NOT NULL,
+    check_at BIGINT,
+    requested_at BIGINT NOT NULL,
+    started_at BIGINT,
+    ended_at BIGINT,
+    registry_held BOOLEAN NOT NULL,
+    deliverer_held BOOLEAN NOT NULL,
+    finished_timing_version BIGINT
+);
+CREATE UNIQUE INDEX runs_tick ON runs (agent_id, fire_time) WHERE made_by = 'schedule';
+CREATE INDEX runs_queued ON runs (turn, id) WHERE stage = 'queued';
+CREATE INDEX runs_window ON runs (id) WHERE stage = 'requested';
+CREATE INDEX runs_to_check ON runs (check_at) WHERE check_at IS NOT NULL;
+CREATE INDEX runs_ended ON runs (ended_at) WHERE ended_at IS NOT NULL;
+
+-- The bytes of a run, forgotten once all who need its result hold it.
+CREATE TABLE run_bodies (
+    run_id BIGINT NOT NULL PRIMARY KEY,
+    request BLOB NOT NULL,
+    answer BLOB
+);
+
+-- Spans of ticks that became no run: from fire_time up to, not including, until.
+CREATE TABLE skipped_ticks (
+    agent_id BIGINT NOT NULL,
+    fire_time BIGINT NOT NULL,
+    until BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (agent_id, fire_time)
+);
+CREATE INDEX skipped_ticks_age ON skipped_ticks (until);
+
+-- Whose turn it is to enter the window.
+CREATE TABLE turns (
+    organisation TEXT NOT NULL PRIMARY KEY,
+    last_turn BIGINT NOT NULL
+);
+CREATE INDEX turns_last ON turns (last_turn);

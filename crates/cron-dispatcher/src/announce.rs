@@ -1,0 +1,111 @@
+//! Announce: what ended goes to those who need it, in batches, until each says that it holds it.
+
+use bus::Message;
+use chrono::{DateTime, Utc};
+use model::event::{Event, RunsFinished, RunsRecorded};
+use model::run::{RunAnswer, RunRecord, RunRequest};
+use model::wire::Wire;
+use service_kit::database::DbConnection;
+use std::collections::HashMap;
+
+use crate::context::{Context, NAME};
+use crate::error::DispatchError;
+use crate::store::runs::{self, RunRow};
+use crate::store::schedules::{self, Schedule};
+
+/// Most runs in one message.
+const RUNS_MAX: usize = 100;
+/// Most bytes of runs in one message, unless one alone is larger.
+const BYTES_MAX: usize = 256 * 1024;
+
+/// A run in its present state, and who still needs to hear of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Announcement {
+    pub(crate) record: RunRecord,
+    pub(crate) to_registry: bool,
+    pub(crate) to_deliverer: bool,
+}
+
+/// What is to be announced of these runs.
+pub(crate) fn announcements(conn: &mut DbConnection, ids: &[i64]) -> Result<Vec<Announcement>, DispatchError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let loaded = runs::load(conn, ids)?;
+    let agent_ids: Vec<i64> = loaded.iter().map(|(row, ..)| row.run.agent_id.0).collect();
+    let schedules: HashMap<i64, Schedule> =
+        schedules::load(conn, &agent_ids)?.into_iter().map(|schedule| (schedule.agent_id, schedule)).collect();
+    let announce = |(row, request, answer): runs::WithBodies| {
+        let schedule = schedules.get(&row.run.agent_id.0);
+        let calls_back = schedule.is_some_and(|schedule| schedule.calls_back);
+        Announcement {
+            to_registry: !row.registry_held,
+            to_deliverer: row.stage.state().is_final() && !row.deliverer_held && calls_back,
+            record: record(row, request, answer, schedule.and_then(|schedule| schedule.next_fire_at)),
+        }
+    };
+    Ok(loaded.into_iter().map(announce).collect())
+}
+
+/// A run as everyone else sees it.
+pub(crate) fn record(
+    row: RunRow,
+    request: RunRequest,
+    answer: Option<RunAnswer>,
+    next_fire_time: Option<DateTime<Utc>>,
+) -> RunRecord {
+    let state = row.stage.state();
+    RunRecord {
+        run: row.run,
+        state,
+        prompt: request.prompt,
+        requested_at: row.requested_at,
+        started_at: row.started_at,
+        ended_at: row.ended_at,
+        result: answer.map(|answer| answer.result),
+        next_fire_time,
+        finished_timing_version: row.finished_timing_version,
+    }
+}
+
+/// Tells the registry and the deliverer, each what it needs, in one publish.
+pub(crate) async fn announce(context: &Context, announcements: Vec<Announcement>) -> Result<(), DispatchError> {
+    let now = context.clock.now();
+    let mut messages = Vec::new();
+    let finished = announcements.iter().filter(|one| one.to_deliverer).map(|one| one.record.clone()).collect();
+    for runs in batches(finished) {
+        messages.push(message(&RunsFinished { runs }, now));
+    }
+    let recorded = announcements.into_iter().filter(|one| one.to_registry).map(|one| one.record).collect();
+    for runs in batches(recorded) {
+        messages.push(message(&RunsRecorded { runs }, now));
+    }
+    if !messages.is_empty() {
+        context.bus.publish(messages).await?;
+    }
+    Ok(())
+}
+
+fn message<E: Event>(event: &E, now: DateTime<Utc>) -> Message {
+    Message::new(E::KIND, NAME, now, Wire::encode(event))
+}
+
+fn batches(records: Vec<RunRecord>) -> Vec<Vec<RunRecord>> {
+    let mut batches: Vec<Vec<RunRecord>> = Vec::new();
+    let mut bytes = 0;
+    for record in records {
+        let size =
+            record.prompt.len() + record.result.as_ref().map_or(0, |result| result.output.len() + result.log.len());
+        match batches.last_mut() {
+            Some(batch) if batch.len() < RUNS_MAX && bytes + size <= BYTES_MAX => {
+                batch.push(record);
+                bytes += size;
+            }
+            _ => {
+                batches.push(vec![record]);
+                bytes = size;
+            }
+        }
+    }
+    batches
+}

@@ -1,0 +1,125 @@
+//! What the dispatcher hears: documents, starts and answers, and who holds what.
+//!
+//! Each handler commits before its batch is acknowledged, and each is idempotent: documents by their version, answers
+//! by the first one winning, holding by being true already.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bus::{HandleError, Handler, Message};
+use bytes::Bytes;
+use model::document::Receiver;
+use model::event::{DocumentChanged, DocumentsHeld, Event, EventKind, RunStarted, RunsHeld};
+use model::run::RunAnswer;
+use model::wire::{Wire, decode_event};
+
+use crate::announce::announce;
+use crate::apply::apply;
+use crate::context::{Context, NAME};
+use crate::error::DispatchError;
+use crate::store::runs;
+use crate::{fire, judge};
+
+fn decode<E: Event>(message: &Message) -> Result<E, DispatchError> {
+    Ok(decode_event(message.kind, &message.body)?)
+}
+
+/// `document.changed`: applies documents, and says which are held.
+pub(crate) struct Documents(pub(crate) Arc<Context>);
+
+#[async_trait]
+impl Handler for Documents {
+    async fn handle(&self, batch: &[Message]) -> Result<(), HandleError> {
+        Ok(self.apply(batch).await?)
+    }
+}
+
+impl Documents {
+    async fn apply(&self, batch: &[Message]) -> Result<(), DispatchError> {
+        let context = &self.0;
+        let mut documents = Vec::new();
+        for message in batch {
+            documents.extend(decode::<DocumentChanged>(message)?.documents);
+        }
+        let now = context.clock.now();
+        let applied = context.db.write(move |conn| apply(conn, &documents, now)).await?;
+        applied.fired.iter().for_each(fire::count);
+        context.schedules_changed.notify_one();
+        context.runs_queued.notify_one();
+        let held = DocumentsHeld { receiver: Receiver::CronDispatcher, documents: applied.held };
+        context.bus.publish(vec![Message::new(DocumentsHeld::KIND, NAME, now, held.encode())]).await?;
+        Ok(())
+    }
+}
+
+/// `run.started` and `run.answered`: judges, and announces what ended.
+pub(crate) struct Answers(pub(crate) Arc<Context>);
+
+#[async_trait]
+impl Handler for Answers {
+    async fn handle(&self, batch: &[Message]) -> Result<(), HandleError> {
+        Ok(self.judge(batch).await?)
+    }
+}
+
+impl Answers {
+    async fn judge(&self, batch: &[Message]) -> Result<(), DispatchError> {
+        let context = &self.0;
+        let mut starts: Vec<RunStarted> = Vec::new();
+        let mut answers: Vec<(RunAnswer, Bytes)> = Vec::new();
+        for message in batch {
+            match message.kind {
+                EventKind::RunStarted => starts.push(decode(message)?),
+                _ => answers.push((decode(message)?, message.body.clone())),
+            }
+        }
+        // An answer implies the start.
+        starts.retain(|start| answers.iter().all(|(answer, _)| answer.run_id != start.run_id));
+
+        let now = context.clock.now();
+        let config = context.config.clone();
+        let announcements = context
+            .db
+            .write(move |conn| {
+                let mut announcements = judge::take_starts(conn, &starts, &config)?;
+                announcements.extend(judge::take_answers(conn, &answers, &config, now)?);
+                Ok::<_, DispatchError>(announcements)
+            })
+            .await?;
+        for ended in announcements.iter().filter(|one| one.record.state.is_final()) {
+            let reason = ended.record.result.as_ref().and_then(|result| result.reason);
+            let reason = reason.map_or("", model::run::RunReason::as_str);
+            metrics::counter!("carillon_runs_ended_total", "state" => ended.record.state.as_str(), "reason" => reason)
+                .increment(1);
+        }
+        context.runs_queued.notify_one();
+        // Not heard, it is announced again when overdue.
+        announce(context, announcements).await
+    }
+}
+
+/// `runs.held`: forgets what all hold that need it.
+pub(crate) struct Held(pub(crate) Arc<Context>);
+
+#[async_trait]
+impl Handler for Held {
+    async fn handle(&self, batch: &[Message]) -> Result<(), HandleError> {
+        Ok(self.hold(batch).await?)
+    }
+}
+
+impl Held {
+    async fn hold(&self, batch: &[Message]) -> Result<(), DispatchError> {
+        let held = batch.iter().map(decode::<RunsHeld>).collect::<Result<Vec<_>, _>>()?;
+        self.0
+            .db
+            .write(move |conn| {
+                for one in &held {
+                    let ids: Vec<i64> = one.run_ids.iter().map(|id| id.0).collect();
+                    runs::hold(conn, one.receiver, &ids)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+}

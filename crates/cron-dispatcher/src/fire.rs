@@ -1,0 +1,220 @@
+//! Fire: turns what is due into runs, in one transaction.
+//!
+//! The transaction locks due schedules, writes a run for each (or a span of skipped ticks with its reason) and advances
+//! them. A crash before its commit changes nothing; after it, the runs are in the queue, which is this table.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use model::document::Mentor;
+use model::id::RunId;
+use model::run::{Run, RunRequest, SkipReason, Trigger};
+use service_kit::database::DbConnection;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::error::DispatchError;
+use crate::plan::{Settled, Span, Timing};
+use crate::store::documents::{AgentView, Directory};
+use crate::store::runs::NewRun;
+use crate::store::schedules::Schedule;
+use crate::store::{runs, schedules, ticks, turns};
+
+/// The longest that the dispatcher sleeps, so that a frozen or misled replica notices soon.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// What one transaction fired.
+#[derive(Debug, Default)]
+pub(crate) struct Fired {
+    /// How late each run was when it was made.
+    pub(crate) lateness: Vec<TimeDelta>,
+    /// Spans of skipped ticks, by their reasons.
+    pub(crate) skipped: Vec<SkipReason>,
+}
+
+/// Fires what is due, for as long as the process runs.
+pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        let next = match fire_once(&context).await {
+            Ok(next) => context.works(next),
+            Err(error) => context.troubled("schedules were not fired", &error),
+        };
+        let next_tick = async {
+            match next {
+                Some(tick) => context.clock.sleep_until(tick).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = context.schedules_changed.notified() => {}
+            () = next_tick => {}
+            () = tokio::time::sleep(SLEEP_MAX) => {}
+        }
+    }
+}
+
+/// Fires one batch, if anything is due. Returns the next tick, if any is planned; it may be due already.
+async fn fire_once(context: &Context) -> Result<Option<DateTime<Utc>>, DispatchError> {
+    let now = context.clock.now();
+    let limit = i64::from(context.config.fire_batch);
+    let earliest = context.db.read(|conn| schedules::earliest(conn).map_err(DispatchError::from)).await?;
+    if earliest.is_none_or(|tick| tick > now) {
+        return Ok(earliest);
+    }
+    let (fired, next) = context
+        .db
+        .write(move |conn| {
+            let due = schedules::lock_due(conn, now, limit)?;
+            let fired = fire(conn, due, now, now)?;
+            Ok::<_, DispatchError>((fired, schedules::earliest(conn)?))
+        })
+        .await?;
+    count(&fired);
+    context.runs_queued.notify_one();
+    Ok(next)
+}
+
+/// Counts what was fired; after the commit, so that nothing is counted that was rolled back.
+pub(crate) fn count(fired: &Fired) {
+    for late in &fired.lateness {
+        let seconds = late.to_std().unwrap_or_default().as_secs_f64();
+        metrics::histogram!("carillon_fire_lateness_seconds").record(seconds);
+    }
+    for reason in &fired.skipped {
+        metrics::counter!("carillon_tick_spans_skipped_total", "reason" => reason.as_str()).increment(1);
+    }
+    if !fired.lateness.is_empty() || !fired.skipped.is_empty() {
+        tracing::debug!(runs = fired.lateness.len(), skipped_spans = fired.skipped.len(), "schedules fired");
+    }
+}
+
+/// Settles every tick of these locked schedules up to and including `until`.
+pub(crate) fn fire(
+    conn: &mut DbConnection,
+    mut due: Vec<Schedule>,
+    until: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Fired, DispatchError> {
+    let agent_ids: Vec<i64> = due.iter().map(|schedule| schedule.agent_id).collect();
+    let directory = Directory::load(conn, &agent_ids)?;
+    let mut planned = Planned::default();
+    for schedule in &mut due {
+        planned.settle(schedule, directory.agent(schedule.agent_id), until)?;
+    }
+
+    let Planned { mut runs, spans, .. } = planned;
+    assign_turns(conn, &mut runs)?;
+    runs::insert(conn, &mut runs, now)?;
+    ticks::skip(conn, &spans)?;
+    schedules::advance(conn, &due)?;
+    Ok(Fired {
+        lateness: runs.iter().map(|run| now - run.request.run.fire_time).collect(),
+        skipped: spans.iter().map(|(_, span)| span.reason).collect(),
+    })
+}
+
+/// Gives each new run its turn to enter the window.
+pub(crate) fn assign_turns(conn: &mut DbConnection, new: &mut [NewRun]) -> Result<(), DispatchError> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let organisations: BTreeSet<&str> = new.iter().map(|run| run.request.run.organisation.as_str()).collect();
+    let mut given = turns::lock(conn, &organisations)?;
+    for run in new {
+        run.turn = given.take(run.request.run.organisation.as_str());
+    }
+    turns::put(conn, given)?;
+    Ok(())
+}
+
+/// What a batch of schedules comes to.
+#[derive(Default)]
+struct Planned {
+    runs: Vec<NewRun>,
+    spans: Vec<(i64, Span)>,
+    /// Many schedules share one crontab: each is settled once.
+    settled: HashMap<(Timing, DateTime<Utc>), Settled>,
+}
+
+impl Planned {
+    fn settle(
+        &mut self,
+        schedule: &mut Schedule,
+        view: Option<AgentView<'_>>,
+        until: DateTime<Utc>,
+    ) -> Result<(), DispatchError> {
+        let Some(due) = schedule.next_fire_at else { return Ok(()) };
+        let Some(view) = view else {
+            // The agent went in this very moment; its schedule goes with its document.
+            schedule.next_fire_at = None;
+            return Ok(());
+        };
+        let timing = Timing::of(view.agent, view.zone).map_err(|error| DispatchError::Crontab(view.agent.id, error))?;
+        let settled = self.settled.entry((timing, due)).or_insert_with(|| timing.settle(due, until)).clone();
+
+        self.spans.extend(settled.skipped.iter().map(|span| (schedule.agent_id, *span)));
+        let one_off = view.agent.schedule.one_off;
+        match (settled.run, view.mentor) {
+            (Some(tick), Some(mentor)) => {
+                schedule.sequence += 1;
+                let finished = one_off.then_some(schedule.timing_version);
+                self.runs.push(scheduled_run(view, mentor, tick, schedule.sequence, finished));
+            }
+            (Some(tick), None) => {
+                let until = tick + TimeDelta::microseconds(1);
+                self.spans.push((schedule.agent_id, Span { from: tick, until, reason: SkipReason::MentorDeleted }));
+            }
+            (None, _) => {}
+        }
+        schedule.next_fire_at = settled.next;
+        schedule.fired_through = schedule.fired_through.max(until);
+        schedule.finished |= one_off;
+        Ok(())
+    }
+}
+
+fn scheduled_run(
+    view: AgentView<'_>,
+    mentor: &Mentor,
+    tick: DateTime<Utc>,
+    sequence: i64,
+    finished_timing_version: Option<i64>,
+) -> NewRun {
+    let request = request(view, mentor, Trigger::Schedule, tick, sequence);
+    NewRun { turn: 0, finished_timing_version, request }
+}
+
+/// What a runner will be sent; the run's id comes with its row.
+pub(crate) fn request(
+    view: AgentView<'_>,
+    mentor: &Mentor,
+    trigger: Trigger,
+    fire_time: DateTime<Utc>,
+    sequence: i64,
+) -> RunRequest {
+    let agent = view.agent;
+    RunRequest {
+        run: Run {
+            id: RunId(0),
+            organisation: view.organisation.clone(),
+            agent_id: agent.id,
+            trigger,
+            fire_time,
+            nominal_time: fire_time,
+            sequence,
+            run_attempt: 1,
+        },
+        mentor: mentor.clone(),
+        prompt: agent.prompt.clone(),
+        username: agent.username.clone(),
+        last_editor: agent.last_editor.clone(),
+        pathway: agent.pathway.clone(),
+        parent_session_id: agent.parent_session_id.clone(),
+        parent_mentor_id: agent.parent_mentor_id,
+        timeout: agent.schedule.timeout,
+        announce_start: false,
+    }
+}

@@ -1,0 +1,82 @@
+//! The one judge of every run: takes its first answer, whoever gives it, and no other.
+//!
+//! An answer's bytes are kept as they came. A later answer, or one to another run attempt, changes nothing; so a run
+//! that was asked twice still has one result, one log and one callback.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use model::event::RunStarted;
+use model::id::RunId;
+use model::run::{RunAnswer, RunReason, RunResult};
+use model::wire::Wire;
+use service_kit::database::DbConnection;
+
+use crate::announce::{Announcement, announcements};
+use crate::config::DispatcherConfig;
+use crate::error::DispatchError;
+use crate::store::runs::{self, RunRow};
+
+/// Takes first answers. Returns what is to be announced of the runs that ended by them.
+pub(crate) fn take_answers(
+    conn: &mut DbConnection,
+    answers: &[(RunAnswer, Bytes)],
+    config: &DispatcherConfig,
+    now: DateTime<Utc>,
+) -> Result<Vec<Announcement>, DispatchError> {
+    let check_at = now + config.overdue(1);
+    let mut ended: Vec<i64> = Vec::with_capacity(answers.len());
+    for (answer, bytes) in answers {
+        if runs::end(conn, answer, check_at)? {
+            runs::keep_answer(conn, answer.run_id, bytes)?;
+            ended.push(answer.run_id.0);
+        }
+    }
+    let announcements = announcements(conn, &ended)?;
+    let uncalled: Vec<i64> =
+        announcements.iter().filter(|one| !one.to_deliverer).map(|one| one.record.run.id.0).collect();
+    if !uncalled.is_empty() {
+        runs::need_no_delivery(conn, &uncalled)?;
+    }
+    Ok(announcements)
+}
+
+/// Notes runs that have begun. Returns what is to be announced of them.
+pub(crate) fn take_starts(
+    conn: &mut DbConnection,
+    starts: &[RunStarted],
+    config: &DispatcherConfig,
+) -> Result<Vec<Announcement>, DispatchError> {
+    let ids: Vec<i64> = starts.iter().map(|start| start.run_id.0).collect();
+    let known = runs::load(conn, &ids)?;
+    let mut begun = Vec::with_capacity(starts.len());
+    for start in starts {
+        let Some((_, request, _)) = known.iter().find(|(row, ..)| row.run.id == start.run_id) else { continue };
+        let verdict_at = start.started_at + request.timeout + config.verdict_grace();
+        if runs::start(conn, start.run_id, start.run_attempt, start.started_at, verdict_at)? {
+            begun.push(start.run_id.0);
+        }
+    }
+    announcements(conn, &begun)
+}
+
+/// The dispatcher's own verdict on a run that nobody answered.
+pub(crate) fn verdict(row: &RunRow, reason: RunReason, now: DateTime<Utc>) -> (RunAnswer, Bytes) {
+    let said = match reason {
+        RunReason::Lost => format!("requested {} times and never answered", row.sends),
+        _ => "no answer within the run's time-out".to_owned(),
+    };
+    let stamp = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    let answer = RunAnswer {
+        run_id: RunId(row.run.id.0),
+        run_attempt: row.run.run_attempt,
+        started_at: row.started_at.unwrap_or(row.requested_at),
+        ended_at: now,
+        result: RunResult {
+            reason: Some(reason),
+            log: format!("{stamp} the dispatcher ended this run: {said}\n"),
+            ..RunResult::default()
+        },
+    };
+    let bytes = answer.encode();
+    (answer, bytes)
+}

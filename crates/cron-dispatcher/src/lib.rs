@@ -1,0 +1,122 @@
+//! cron-dispatcher: decides when a run starts and how it ended.
+//!
+//! It holds the documents that the registry announces, fires schedules, lets runs into the window at the broker,
+//! judges every answer, and announces results until the registry and the deliverer hold them.
+//!
+//! Its table is the queue and the truth; whatever was sent can be sent again. What a crash leaves behind:
+//!
+//! - before the commit of a fire: due schedules, fired after the restart;
+//! - between entering the window and the publish: a run that is requested and overdue after a while, then sent again;
+//! - between judging and announcing: a result that nobody holds, announced again when overdue.
+//!
+//! Any number of dispatchers may be active; there is no leader.
+
+mod announce;
+mod apply;
+mod config;
+mod consumers;
+mod context;
+mod error;
+mod fairness;
+mod fire;
+mod http;
+mod judge;
+mod plan;
+mod schema;
+mod store;
+mod sweep;
+mod trigger;
+mod watch;
+mod window;
+
+use std::sync::Arc;
+
+use actix_web::web;
+use bus::{Bus, ConsumeOptions, Handler, Queue, run_consumer};
+use service_kit::admin::Readiness;
+use service_kit::clock::Clock;
+use service_kit::config::DatabaseConfig;
+use service_kit::database::Db;
+use service_kit::supervise::Role;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use crate::config::DispatcherConfig;
+use crate::context::Context;
+use crate::error::DispatchError;
+
+/// Run ids are at least the unix seconds of the start times this.
+const IDS_PER_SECOND: i64 = 10_000;
+
+/// What the dispatcher is given.
+pub struct Dependencies {
+    /// Where its own database is.
+    pub database: DatabaseConfig,
+    /// Its messages.
+    pub bus: Arc<dyn Bus>,
+    /// The time.
+    pub clock: Clock,
+    /// Where it says whether it is ready.
+    pub readiness: Readiness,
+}
+
+/// The dispatcher, open and not yet running.
+pub struct CronDispatcher {
+    context: Arc<Context>,
+    readiness: Readiness,
+}
+
+impl CronDispatcher {
+    /// Opens its database, brings it to this version, and raises the ids of runs.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be opened, or belongs to a newer version.
+    pub async fn open(config: DispatcherConfig, dependencies: Dependencies) -> anyhow::Result<Self> {
+        let Dependencies { database, bus, clock, readiness } = dependencies;
+        let db = Db::open(&database, store::migrations()).await?;
+        let floor = clock.now().timestamp().saturating_mul(IDS_PER_SECOND);
+        db.write_exclusively(move |conn| store::runs::raise_ids(conn, floor).map_err(DispatchError::from)).await?;
+        let context = Context {
+            config,
+            db,
+            bus,
+            clock,
+            schedules_changed: Notify::new(),
+            runs_queued: Notify::new(),
+            working: readiness.condition("cron-dispatcher.working"),
+        };
+        Ok(Self { context: Arc::new(context), readiness })
+    }
+
+    /// What the registry asks over internal HTTP, to be mounted under `/internal`.
+    pub fn internal_routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + Sync + 'static {
+        let context = Arc::clone(&self.context);
+        move |config| http::routes(config, &context)
+    }
+
+    /// Everything that runs until `shutdown`.
+    #[must_use]
+    pub fn roles(&self, shutdown: CancellationToken) -> Vec<Role> {
+        let context = &self.context;
+        vec![
+            Role::new("cron-dispatcher.fire", fire::run(Arc::clone(context), shutdown.clone())),
+            Role::new("cron-dispatcher.window", window::run(Arc::clone(context), shutdown.clone())),
+            Role::new("cron-dispatcher.watch", watch::run(Arc::clone(context), shutdown.clone())),
+            Role::new("cron-dispatcher.sweep", sweep::run(Arc::clone(context), shutdown.clone())),
+            self.consumer(Queue::CronDispatcherDocuments, consumers::Documents(Arc::clone(context)), &shutdown),
+            self.consumer(Queue::CronDispatcherAnswers, consumers::Answers(Arc::clone(context)), &shutdown),
+            self.consumer(Queue::CronDispatcherRunsHeld, consumers::Held(Arc::clone(context)), &shutdown),
+        ]
+    }
+
+    fn consumer(&self, queue: Queue, handler: impl Handler + 'static, shutdown: &CancellationToken) -> Role {
+        let consuming = self.readiness.condition(queue.as_str());
+        let ready = move |is_ready: bool| {
+            if is_ready { consuming.met() } else { consuming.unmet("what its handler needs is away") }
+        };
+        let bus = Arc::clone(&self.context.bus);
+        let options = ConsumeOptions::default();
+        Role::new(queue.as_str(), run_consumer(bus, queue, options, handler, ready, shutdown.clone()))
+    }
+}

@@ -1,0 +1,90 @@
+//! The tables, as Diesel sees them on both back ends; the migrations say what each is for.
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    documents (kind, key) {
+        kind -> Text,
+        key -> Text,
+        organisation -> Text,
+        version -> BigInt,
+        deleted -> Bool,
+        changed_at -> SqlTimestamp,
+        body -> Binary,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    schedules (agent_id) {
+        agent_id -> BigInt,
+        timing_version -> BigInt,
+        next_fire_at -> Nullable<SqlTimestamp>,
+        fired_through -> SqlTimestamp,
+        finished -> Bool,
+        calls_back -> Bool,
+        sequence -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    runs (id) {
+        id -> BigInt,
+        agent_id -> BigInt,
+        organisation -> Text,
+        made_by -> Text,
+        fire_time -> SqlTimestamp,
+        nominal_time -> SqlTimestamp,
+        sequence -> BigInt,
+        run_attempt -> Integer,
+        stage -> Text,
+        turn -> BigInt,
+        sends -> Integer,
+        check_at -> Nullable<SqlTimestamp>,
+        requested_at -> SqlTimestamp,
+        started_at -> Nullable<SqlTimestamp>,
+        ended_at -> Nullable<SqlTimestamp>,
+        registry_held -> Bool,
+        deliverer_held -> Bool,
+        finished_timing_version -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    run_bodies (run_id) {
+        run_id -> BigInt,
+        request -> Binary,
+        answer -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    skipped_ticks (agent_id, fire_time) {
+        agent_id -> BigInt,
+        fire_time -> SqlTimestamp,
+        until -> SqlTimestamp,
+        reason -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    turns (organisation) {
+        organisation -> Text,
+        last_turn -> BigInt,
+    }
+}
+diesel::joinable!(run_bodies -> runs (run_id));
+diesel::allow_tables_to_appear_in_same_query!(run_bodies, runs);

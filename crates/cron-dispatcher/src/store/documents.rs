@@ -1,0 +1,119 @@
+//! Documents in the newest version that arrived.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use diesel::prelude::*;
+use model::document::{Agent, Document, DocumentKind, Mentor, Subject};
+use model::id::OrganisationKey;
+use model::wire::Wire;
+use service_kit::database::{DbConnection, Timestamp};
+use service_kit::per_backend;
+
+use super::read_wire;
+use crate::schema::documents;
+
+/// The version of a document that is held, if any.
+pub(crate) fn held_version(conn: &mut DbConnection, kind: DocumentKind, key: &str) -> QueryResult<Option<i64>> {
+    documents::table.find((kind.as_str(), key)).select(documents::version).first(conn).optional()
+}
+
+/// Stores a document over whatever version there was; the caller has compared versions under the same transaction.
+pub(crate) fn put(conn: &mut DbConnection, document: &Document, now: DateTime<Utc>) -> QueryResult<()> {
+    let key = document.key();
+    let values = (
+        documents::organisation.eq(document.organisation.as_str()),
+        documents::version.eq(document.version),
+        documents::deleted.eq(document.is_deleted()),
+        documents::changed_at.eq(Timestamp::from(now)),
+        documents::body.eq(document.encode().to_vec()),
+    );
+    per_backend!(conn, c => diesel::insert_into(documents::table)
+        .values((documents::kind.eq(document.kind().as_str()), documents::key.eq(&key), values.clone()))
+        .on_conflict((documents::kind, documents::key))
+        .do_update()
+        .set(values)
+        .execute(c))?;
+    Ok(())
+}
+
+fn load(conn: &mut DbConnection, kind: DocumentKind, keys: &HashSet<String>) -> QueryResult<Vec<Document>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let bodies: Vec<Vec<u8>> = documents::table
+        .filter(documents::kind.eq(kind.as_str()).and(documents::key.eq_any(keys)))
+        .select(documents::body)
+        .load(conn)?;
+    bodies.iter().map(|bytes| read_wire(bytes)).collect()
+}
+
+/// The agents of a batch with their mentors and organisations: all that a fire has to know.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    agents: HashMap<i64, (OrganisationKey, Agent)>,
+    mentors: HashMap<i64, Mentor>,
+    zones: HashMap<OrganisationKey, Tz>,
+}
+
+/// An agent in its surroundings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AgentView<'a> {
+    pub(crate) organisation: &'a OrganisationKey,
+    pub(crate) agent: &'a Agent,
+    /// None: it was deleted.
+    pub(crate) mentor: Option<&'a Mentor>,
+    /// The organisation's zone.
+    pub(crate) zone: Tz,
+}
+
+impl Directory {
+    /// Loads the living ones among these agents, with what they lean on.
+    pub(crate) fn load(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Self> {
+        let mut directory = Self::default();
+        let keys = agent_ids.iter().map(i64::to_string).collect();
+        for document in load(conn, DocumentKind::Agent, &keys)? {
+            if let Subject::Agent(agent) = document.subject {
+                directory.agents.insert(agent.id.0, (document.organisation, *agent));
+            }
+        }
+        let mentors = directory.agents.values().map(|(_, agent)| agent.mentor_id.to_string()).collect();
+        for document in load(conn, DocumentKind::Mentor, &mentors)? {
+            if let Subject::Mentor(mentor) = document.subject {
+                directory.mentors.insert(mentor.id.0, mentor);
+            }
+        }
+        let organisations = directory.agents.values().map(|(organisation, _)| organisation.0.clone()).collect();
+        for document in load(conn, DocumentKind::Organisation, &organisations)? {
+            if let Subject::Organisation(settings) = document.subject {
+                directory.zones.insert(document.organisation, settings.timezone);
+            }
+        }
+        Ok(directory)
+    }
+
+    /// One of them, unless it is gone.
+    pub(crate) fn agent(&self, agent_id: i64) -> Option<AgentView<'_>> {
+        let (organisation, agent) = self.agents.get(&agent_id)?;
+        Some(AgentView {
+            organisation,
+            agent,
+            mentor: self.mentors.get(&agent.mentor_id.0),
+            zone: self.zones.get(organisation).copied().unwrap_or(Tz::UTC),
+        })
+    }
+}
+
+/// Forgets up to `limit` tombstones older than `before`. Returns how many.
+pub(crate) fn sweep_tombstones(conn: &mut DbConnection, before: DateTime<Utc>, limit: i64) -> QueryResult<usize> {
+    let old: Vec<(String, String)> = documents::table
+        .filter(documents::deleted.eq(true).and(documents::changed_at.lt(Timestamp::from(before))))
+        .select((documents::kind, documents::key))
+        .limit(limit)
+        .load(conn)?;
+    for (kind, key) in &old {
+        diesel::delete(documents::table.find((kind, key))).execute(conn)?;
+    }
+    Ok(old.len())
+}

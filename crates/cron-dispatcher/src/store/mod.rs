@@ -1,0 +1,39 @@
+//! The dispatcher's tables: one file each, written once for both back ends.
+//!
+//! Functions take a connection and values, never a clock; transactions are their callers'.
+
+pub(crate) mod documents;
+pub(crate) mod runs;
+pub(crate) mod schedules;
+pub(crate) mod ticks;
+pub(crate) mod turns;
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use service_kit::database::{Migrations, Timestamp};
+
+/// This microservice's migrations.
+pub(crate) fn migrations() -> Migrations {
+    const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+    const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+    Migrations { postgres: POSTGRES, sqlite: SQLITE }
+}
+
+/// A word out of a column; one that no version of ours wrote is a damaged row.
+fn read_word<T: std::str::FromStr<Err = model::word::UnknownWord>>(word: &str) -> QueryResult<T> {
+    word.parse().map_err(|unknown| diesel::result::Error::DeserializationError(Box::new(unknown)))
+}
+
+/// Bytes out of a column, as the message that was stored.
+fn read_wire<T: model::wire::Wire>(bytes: &[u8]) -> QueryResult<T> {
+    T::decode(bytes).map_err(|error| diesel::result::Error::DeserializationError(Box::new(error)))
+}
+
+fn time(value: Option<Timestamp>) -> Option<DateTime<Utc>> {
+    value.map(|stamp| *stamp)
+}
+
+fn stamp(value: Option<DateTime<Utc>>) -> Option<Timestamp> {
+    value.map(Timestamp::from)
+}

@@ -1,0 +1,53 @@
+//! The sweep: forgets what is older than its retention, a little at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::error::DispatchError;
+use crate::store::{documents, runs, ticks};
+
+/// How often the sweep looks.
+const ROUND: Duration = Duration::from_secs(60);
+/// Most rows of a table forgotten in one transaction.
+const ROWS_MAX: u16 = 500;
+/// How long a tombstone is kept, so that a straggler cannot bring a deleted document back.
+const TOMBSTONES_KEPT: TimeDelta = TimeDelta::days(30);
+
+/// Sweeps every minute, for as long as the process runs.
+pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        let pause = match sweep(&context).await {
+            // There is more: go on soon, but let others write in between.
+            Ok(swept) if swept >= usize::from(ROWS_MAX) => Duration::from_millis(100),
+            Ok(_) => ROUND,
+            Err(error) => {
+                tracing::error!(error = service_kit::error::chain(&error), "the sweep failed, trying again");
+                ROUND
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = context.clock.sleep(pause) => {}
+        }
+    }
+}
+
+/// Returns the most rows that were forgotten of one table.
+async fn sweep(context: &Context) -> Result<usize, DispatchError> {
+    let now = context.clock.now();
+    let limit = i64::from(ROWS_MAX);
+    let ticks_before = now - TimeDelta::days(i64::from(context.config.ticks_days));
+    context
+        .db
+        .write(move |conn| {
+            let runs = runs::sweep(conn, ticks_before, limit)?;
+            let skipped = ticks::sweep(conn, ticks_before, limit)?;
+            let tombstones = documents::sweep_tombstones(conn, now - TOMBSTONES_KEPT, limit)?;
+            Ok(runs.max(skipped).max(tombstones))
+        })
+        .await
+}

@@ -1,0 +1,44 @@
+//! Trigger: a run that somebody asked for. It uses no tick.
+
+use chrono::{DateTime, Utc};
+use model::internal::TriggerRequest;
+use model::run::{RunRecord, Trigger};
+use service_kit::database::DbConnection;
+
+use crate::announce::announcements;
+use crate::apply::{Applied, apply};
+use crate::error::DispatchError;
+use crate::fire::{assign_turns, request};
+use crate::store::documents::Directory;
+use crate::store::runs::NewRun;
+use crate::store::{runs, schedules};
+
+/// Makes the run, queued; what the registry knows of the agent is applied first.
+pub(crate) fn trigger(
+    conn: &mut DbConnection,
+    asked: &TriggerRequest,
+    now: DateTime<Utc>,
+) -> Result<(RunRecord, Applied), DispatchError> {
+    let applied = apply(conn, &asked.documents, now)?;
+    let unknown = || DispatchError::UnknownAgent(asked.agent_id);
+    let mut schedule = schedules::lock(conn, asked.agent_id.0)?.ok_or_else(unknown)?;
+    let directory = Directory::load(conn, &[asked.agent_id.0])?;
+    let view = directory.agent(asked.agent_id.0).ok_or_else(unknown)?;
+    let mentor = view.mentor.ok_or(DispatchError::MentorDeleted(asked.agent_id))?;
+
+    schedule.sequence += 1;
+    let mut request = request(view, mentor, Trigger::Manual, now, schedule.sequence);
+    request.run.nominal_time = asked.nominal_time.unwrap_or(now);
+    request.announce_start = true;
+    if let Some(prompt) = &asked.prompt {
+        request.prompt.clone_from(prompt);
+    }
+    let mut new = [NewRun { turn: 0, finished_timing_version: None, request }];
+    assign_turns(conn, &mut new)?;
+    runs::insert(conn, &mut new, now)?;
+    schedules::advance(conn, &[schedule])?;
+
+    let [NewRun { request, .. }] = new;
+    let made = announcements(conn, &[request.run.id.0])?.pop().ok_or_else(unknown)?;
+    Ok((made.record, applied))
+}

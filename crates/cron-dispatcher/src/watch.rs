@@ -1,0 +1,169 @@
+//! The watch: sends again what was lost, and gives the verdict on runs that nobody answers.
+//!
+//! Late is not lost: something is sent again only when it is overdue *and* the queue that would hold it was seen empty
+//! twice, a second apart; each time the wait doubles.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Message, Queue};
+use chrono::{DateTime, Utc};
+use model::event::{Event, RunCancel};
+use model::run::RunReason;
+use model::wire::Wire;
+use service_kit::database::DbConnection;
+use tokio_util::sync::CancellationToken;
+
+use crate::announce::{announce, announcements};
+use crate::context::{Context, NAME};
+use crate::error::DispatchError;
+use crate::judge;
+use crate::store::runs::{self, RunRow, Stage};
+use crate::window;
+
+/// How often the watch looks.
+const ROUND: Duration = Duration::from_secs(1);
+/// Most overdue runs of one stage taken in one round.
+const OVERDUE_MAX: i64 = 500;
+
+/// Looks every second, for as long as the process runs.
+pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut queues = SeenEmpty::default();
+    loop {
+        if let Err(error) = round(&context, &mut queues).await {
+            tracing::error!(error = service_kit::error::chain(&error), "the watch could not look, trying again");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = context.clock.sleep(ROUND) => {}
+        }
+    }
+}
+
+async fn round(context: &Context, queues: &mut SeenEmpty) -> Result<(), DispatchError> {
+    let now = context.clock.now();
+    let late = context.db.read(move |conn| overdue_by_stage(conn, now)).await?;
+    queues.look(context, late.iter().flat_map(|(stage, _)| waits_for(*stage))).await;
+    for (stage, rows) in late {
+        if !queues.were_empty_twice(waits_for(stage)) {
+            continue;
+        }
+        match stage {
+            Stage::Requested => request_again(context, rows).await?,
+            Stage::Running => end_unanswered(context, rows, RunReason::TimedOut).await?,
+            _ => announce_again(context, rows).await?,
+        }
+    }
+    Ok(())
+}
+
+fn overdue_by_stage(conn: &mut DbConnection, now: DateTime<Utc>) -> Result<Vec<(Stage, Vec<RunRow>)>, DispatchError> {
+    let mut late = Vec::new();
+    for stage in [Stage::Requested, Stage::Running, Stage::Success, Stage::Error] {
+        let rows = runs::overdue(conn, stage, now, OVERDUE_MAX)?;
+        if !rows.is_empty() {
+            late.push((stage, rows));
+        }
+    }
+    Ok(late)
+}
+
+/// The queues in which what a run of this stage waits for may still be.
+fn waits_for(stage: Stage) -> &'static [Queue] {
+    match stage {
+        Stage::Queued => &[],
+        Stage::Requested => &[Queue::AgentRunnerRuns, Queue::CronDispatcherAnswers],
+        Stage::Running => &[Queue::CronDispatcherAnswers],
+        Stage::Success | Stage::Error => {
+            &[Queue::AgentRegistryRuns, Queue::CallbackDelivererRuns, Queue::CronDispatcherRunsHeld]
+        }
+    }
+}
+
+async fn request_again(context: &Context, late: Vec<RunRow>) -> Result<(), DispatchError> {
+    let lost_max = i32::try_from(context.config.lost_requests_max).unwrap_or(i32::MAX);
+    let (lost, late): (Vec<_>, Vec<_>) = late.into_iter().partition(|row| row.sends > lost_max);
+    let again = mark_sent_again(context, late).await?;
+    if !again.is_empty() {
+        tracing::warn!(runs = again.len(), "requests were lost, sending them again");
+        metrics::counter!("carillon_requests_lost_total").increment(again.len() as u64);
+        let requests = context.db.read(move |conn| runs::requests(conn, &again).map_err(DispatchError::from)).await?;
+        window::request(context, requests).await?;
+    }
+    end_unanswered(context, lost, RunReason::Lost).await
+}
+
+async fn announce_again(context: &Context, late: Vec<RunRow>) -> Result<(), DispatchError> {
+    let again = mark_sent_again(context, late).await?;
+    if again.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(runs = again.len(), "results are not held yet, announcing them again");
+    metrics::counter!("carillon_results_announced_again_total").increment(again.len() as u64);
+    let announcements = context.db.read(move |conn| announcements(conn, &again)).await?;
+    announce(context, announcements).await
+}
+
+/// Puts off when these are overdue next. Returns those that have not moved on meanwhile.
+async fn mark_sent_again(context: &Context, late: Vec<RunRow>) -> Result<Vec<i64>, DispatchError> {
+    if late.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = context.clock.now();
+    let config = context.config.clone();
+    context
+        .db
+        .write(move |conn| {
+            let mut again = Vec::with_capacity(late.len());
+            for row in &late {
+                if runs::send_again(conn, row, now + config.overdue(row.sends + 1))? {
+                    again.push(row.run.id.0);
+                }
+            }
+            Ok(again)
+        })
+        .await
+}
+
+/// Gives the dispatcher's own verdict, and tells the runners to stop.
+async fn end_unanswered(context: &Context, late: Vec<RunRow>, reason: RunReason) -> Result<(), DispatchError> {
+    if late.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(runs = late.len(), reason = %reason, "runs were never answered, ending them");
+    let now = context.clock.now();
+    let config = context.config.clone();
+    let run_ids = late.iter().map(|row| row.run.id).collect();
+    let answers: Vec<_> = late.iter().map(|row| judge::verdict(row, reason, now)).collect();
+    let ended = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
+    context.bus.broadcast(Message::new(RunCancel::KIND, NAME, now, RunCancel { run_ids }.encode())).await?;
+    context.runs_queued.notify_one();
+    announce(context, ended).await
+}
+
+/// How many looks in a row have found each queue empty.
+#[derive(Default)]
+struct SeenEmpty(HashMap<Queue, u32>);
+
+impl SeenEmpty {
+    /// Looks at these queues, once each, and forgets all others.
+    async fn look(&mut self, context: &Context, queues: impl Iterator<Item = &Queue>) {
+        let before = std::mem::take(&mut self.0);
+        for queue in queues {
+            if self.0.contains_key(queue) {
+                continue;
+            }
+            let looks = match context.bus.depth(*queue).await {
+                Ok(depth) if depth.ready == 0 => before.get(queue).copied().unwrap_or_default() + 1,
+                Ok(_) | Err(_) => 0,
+            };
+            self.0.insert(*queue, looks);
+        }
+    }
+
+    /// Whether each of these was found with nothing ready in the last two looks.
+    fn were_empty_twice(&self, queues: &[Queue]) -> bool {
+        queues.iter().all(|queue| self.0.get(queue).is_some_and(|looks| *looks >= 2))
+    }
+}

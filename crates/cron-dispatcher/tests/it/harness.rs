@@ -1,0 +1,391 @@
+//! A dispatcher with a clock that the test moves; the test plays the registry, the runners and the deliverer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{App, test, web};
+use bus::embedded::EmbeddedBus;
+use bus::{Bus, Consumer, Message, Queue};
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use cron_dispatcher::{CronDispatcher, Dependencies, DispatcherConfig};
+use model::crontab::CrontabFields;
+use model::document::{
+    Agent, DEFAULT_TIMEOUT, Document, Endpoint, Mentor, Organisation, Provider, Receiver, Schedule, Subject,
+    next_version,
+};
+use model::event::{DocumentChanged, DocumentsHeld, Event, RunStarted, RunsFinished, RunsHeld, RunsRecorded};
+use model::id::{AgentId, MentorId, OrganisationKey, RunId};
+use model::internal::{TickPage, TriggerRequest};
+use model::run::{RunAnswer, RunReason, RunRecord, RunRequest, RunResult, Tick};
+use model::wire::{Wire, decode_event};
+use service_kit::admin::Readiness;
+use service_kit::clock::Clock;
+use service_kit::config::{ConnectionUrl, DatabaseConfig};
+use service_kit::supervise::supervise;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take before a test has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The agent whose run shows that everything before it is done.
+const PROBE: AgentId = AgentId(999_999);
+
+pub(crate) fn at(text: &str) -> DateTime<Utc> {
+    text.parse().expect("RFC 3339")
+}
+
+pub(crate) struct House {
+    folder: TempDir,
+    config: DispatcherConfig,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) clock: Clock,
+    dispatcher: CronDispatcher,
+    running: Option<(JoinHandle<()>, CancellationToken)>,
+    queues: Queues,
+}
+
+struct Queues {
+    runs: Consumer,
+    recorded: Consumer,
+    finished: Consumer,
+    held: Consumer,
+}
+
+impl House {
+    /// A running dispatcher; the clock stands at `now`.
+    pub(crate) async fn start(now: &str) -> Self {
+        Self::with_config(now, DispatcherConfig::default()).await
+    }
+
+    pub(crate) async fn with_config(now: &str, config: DispatcherConfig) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bus: Arc<dyn Bus> = Arc::new(EmbeddedBus::open(&folder.path().join("bus.db")).expect("a bus"));
+        let clock = Clock::manual(at(now));
+        let dispatcher = open(&folder, &config, &bus, &clock).await;
+        let queues = Queues {
+            runs: bus.consume(Queue::AgentRunnerRuns, 10_000).await.expect("a consumer"),
+            recorded: bus.consume(Queue::AgentRegistryRuns, 100).await.expect("a consumer"),
+            finished: bus.consume(Queue::CallbackDelivererRuns, 100).await.expect("a consumer"),
+            held: bus.consume(Queue::AgentRegistryDocumentsHeld, 100).await.expect("a consumer"),
+        };
+        let mut house = Self { folder, config, bus, clock, dispatcher, running: None, queues };
+        house.resume();
+        house
+    }
+
+    /// The dispatcher dies where it stands, and a new one opens what it left.
+    pub(crate) async fn crash_and_restart(&mut self) {
+        self.crash().await;
+        self.dispatcher = open(&self.folder, &self.config, &self.bus, &self.clock).await;
+        self.resume();
+    }
+
+    /// The same, with documents that the registry announced while it was down.
+    pub(crate) async fn crash_and_restart_with(&mut self, documents: Vec<Document>) {
+        self.publish(&DocumentChanged { documents }).await;
+        self.crash_and_restart().await;
+        take::<DocumentsHeld>(&mut self.queues.held).await;
+    }
+
+    /// The dispatcher dies where it stands.
+    pub(crate) async fn crash(&mut self) {
+        if let Some((running, _)) = self.running.take() {
+            running.abort();
+            let _ = running.await;
+        }
+    }
+
+    fn resume(&mut self) {
+        let shutdown = CancellationToken::new();
+        let roles = self.dispatcher.roles(shutdown.clone());
+        let stopped = shutdown.clone();
+        let running = tokio::spawn(async move {
+            supervise(roles, stopped, PATIENCE).await.expect("the dispatcher runs");
+        });
+        self.running = Some((running, shutdown));
+    }
+
+    pub(crate) async fn publish<E: Event>(&self, event: &E) {
+        let message = Message::new(E::KIND, "test", self.clock.now(), event.encode());
+        self.bus.publish(vec![message]).await.expect("published");
+    }
+
+    /// Announces documents, and waits until the dispatcher says that it holds them. Returns what it said.
+    pub(crate) async fn announce(&mut self, documents: Vec<Document>) -> DocumentsHeld {
+        self.publish(&DocumentChanged { documents }).await;
+        take(&mut self.queues.held).await
+    }
+
+    /// An organisation with a mentor and these agents, held.
+    pub(crate) async fn settle_in(&mut self, agents: Vec<Agent>) {
+        let mut documents = vec![organisation("acme", self.version()), mentor("acme", self.version())];
+        documents.extend(agents.into_iter().map(|agent| document("acme", agent)));
+        self.announce(documents).await;
+    }
+
+    /// The version of an edit made now.
+    pub(crate) fn version(&self) -> i64 {
+        next_version(0, self.clock.now())
+    }
+
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.clock.advance(TimeDelta::seconds(seconds));
+    }
+
+    /// Waits for a run to be requested.
+    pub(crate) async fn requested(&mut self) -> RunRequest {
+        take(&mut self.queues.runs).await
+    }
+
+    /// Waits for so many runs to be requested.
+    pub(crate) async fn requested_many(&mut self, count: usize) -> Vec<RunRequest> {
+        let mut requests = Vec::with_capacity(count);
+        while requests.len() < count {
+            requests.push(self.requested().await);
+        }
+        requests
+    }
+
+    /// Nothing was requested up to now: everything that the dispatcher does at this moment of its clock is done, and
+    /// the queue is empty.
+    pub(crate) async fn assert_nothing_requested(&mut self) {
+        self.settled().await;
+        let depth = self.bus.depth(Queue::AgentRunnerRuns).await.expect("a depth");
+        assert_eq!(depth.ready, 0, "a run was requested");
+    }
+
+    /// Waits until whatever is due at this moment of the clock was done: a run triggered after it has been requested.
+    async fn settled(&mut self) {
+        let probe = agent(PROBE.0, "0", "0", self.version());
+        let schedule = Schedule { enabled: false, ..probe.schedule };
+        let probe = Agent { schedule, mentor_id: MentorId(PROBE.0), endpoint: None, ..probe };
+        let id = probe.id;
+        let mut documents =
+            vec![organisation("probe", self.version()), mentor("probe", self.version()), document("probe", probe)];
+        if let Subject::Mentor(mentor) = &mut documents[1].subject {
+            mentor.id = MentorId(PROBE.0);
+        }
+        let asked = TriggerRequest { documents, agent_id: id, prompt: None, nominal_time: None };
+        let record = self.trigger(&asked).await.expect("a probe");
+        let request = self.requested().await;
+        assert_eq!(request.run.id, record.run.id, "a run was requested before the probe: {request:?}");
+        self.answer(&request, "probed").await;
+    }
+
+    pub(crate) async fn answer(&self, request: &RunRequest, output: &str) {
+        let result = RunResult { output: output.into(), log: format!("asked\n{output}\n"), ..RunResult::default() };
+        self.answer_with(request, result).await;
+    }
+
+    pub(crate) async fn fail(&self, request: &RunRequest, reason: RunReason) {
+        let result = RunResult { reason: Some(reason), log: "failed\n".into(), ..RunResult::default() };
+        self.answer_with(request, result).await;
+    }
+
+    async fn answer_with(&self, request: &RunRequest, result: RunResult) {
+        let now = self.clock.now();
+        let run = &request.run;
+        let answer = RunAnswer { run_id: run.id, run_attempt: run.run_attempt, started_at: now, ended_at: now, result };
+        self.publish(&answer).await;
+    }
+
+    pub(crate) async fn started(&self, request: &RunRequest) {
+        let run = &request.run;
+        let started_at = self.clock.now();
+        self.publish(&RunStarted { run_id: run.id, run_attempt: run.run_attempt, started_at }).await;
+    }
+
+    /// Waits for runs that the registry is told of.
+    pub(crate) async fn recorded(&mut self) -> Vec<RunRecord> {
+        loop {
+            let mut runs = take::<RunsRecorded>(&mut self.queues.recorded).await.runs;
+            runs.retain(|record| record.run.agent_id != PROBE);
+            if !runs.is_empty() {
+                return runs;
+            }
+        }
+    }
+
+    /// Waits for results that the deliverer is given.
+    pub(crate) async fn finished(&mut self) -> Vec<RunRecord> {
+        take::<RunsFinished>(&mut self.queues.finished).await.runs
+    }
+
+    /// Moves the clock, a second at a time, until results come.
+    pub(crate) async fn until_finished(&mut self) -> Vec<RunRecord> {
+        let (clock, queue) = (self.clock.clone(), &mut self.queues.finished);
+        tokio::select! {
+            finished = take::<RunsFinished>(queue) => finished.runs,
+            () = tick_on(&clock) => unreachable!("the clock goes on for ever"),
+        }
+    }
+
+    /// Moves the clock, a second at a time, until a run is requested.
+    pub(crate) async fn until_requested(&mut self) -> RunRequest {
+        let (clock, queue) = (self.clock.clone(), &mut self.queues.runs);
+        tokio::select! {
+            request = take(queue) => request,
+            () = tick_on(&clock) => unreachable!("the clock goes on for ever"),
+        }
+    }
+
+    /// Waits until so many requests wait for a runner.
+    pub(crate) async fn until_waiting(&self, count: u64) {
+        let waiting = async {
+            while self.bus.depth(Queue::AgentRunnerRuns).await.expect("a depth").ready != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("so many requests wait");
+    }
+
+    /// Lets the watch look: whoever sleeps on the clock is awake, and has had its turn.
+    pub(crate) async fn look(&self) {
+        for _ in 0..20 {
+            self.run(RunId(0)).await;
+        }
+    }
+
+    /// The window has no place left: what is queued stays there.
+    pub(crate) async fn assert_window_is_full(&self) {
+        self.look().await;
+        assert_eq!(self.bus.depth(Queue::AgentRunnerRuns).await.expect("a depth").ready, 0, "beyond the window");
+    }
+
+    pub(crate) async fn hold(&self, receiver: Receiver, run_ids: Vec<RunId>) {
+        self.publish(&RunsHeld { receiver, run_ids }).await;
+    }
+
+    /// Asks over internal HTTP; None for 404.
+    async fn ask(&self, request: test::TestRequest) -> Option<web::Bytes> {
+        let app = test::init_service(App::new().configure(self.dispatcher.internal_routes())).await;
+        let response = test::call_service(&app, request.to_request()).await;
+        if response.status() == 404 {
+            return None;
+        }
+        assert!(response.status().is_success(), "{}", response.status());
+        Some(test::read_body(response).await)
+    }
+
+    pub(crate) async fn trigger(&self, asked: &TriggerRequest) -> Option<RunRecord> {
+        let body = self.ask(test::TestRequest::post().uri("/runs").set_payload(asked.encode())).await?;
+        Some(RunRecord::decode(&body).expect("a record"))
+    }
+
+    pub(crate) async fn run(&self, id: RunId) -> Option<RunRecord> {
+        let body = self.ask(test::TestRequest::get().uri(&format!("/runs/{id}"))).await?;
+        Some(RunRecord::decode(&body).expect("a record"))
+    }
+
+    /// The ticks of an agent, newest first.
+    pub(crate) async fn ticks(&self, agent_id: i64) -> Vec<Tick> {
+        let uri = format!("/agents/{agent_id}/ticks?page_size=100");
+        let body = self.ask(test::TestRequest::get().uri(&uri)).await.expect("a page");
+        TickPage::decode(&body).expect("a page").ticks
+    }
+
+    /// Waits until the dispatcher has forgotten the bytes of a run.
+    pub(crate) async fn forgotten(&self, id: RunId) {
+        let forgotten = async {
+            while self.run(id).await.is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, forgotten).await.expect("the run's bytes are forgotten");
+    }
+
+    /// Waits until the dispatcher shows a run in some state.
+    pub(crate) async fn reached(&self, id: RunId, state: model::run::RunState) {
+        let reached = async {
+            while self.run(id).await.is_none_or(|record| record.state != state) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.expect("the run reaches the state");
+    }
+}
+
+/// Moves the clock for ever, a second at a time, letting others act in between.
+async fn tick_on(clock: &Clock) {
+    loop {
+        clock.advance(TimeDelta::seconds(1));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn open(folder: &TempDir, config: &DispatcherConfig, bus: &Arc<dyn Bus>, clock: &Clock) -> CronDispatcher {
+    let url = ConnectionUrl::new(format!("sqlite:{}", folder.path().join("dispatcher.db").display()));
+    let dependencies = Dependencies {
+        database: DatabaseConfig { url, ..DatabaseConfig::default() },
+        bus: Arc::clone(bus),
+        clock: clock.clone(),
+        readiness: Readiness::new(),
+    };
+    CronDispatcher::open(config.clone(), dependencies).await.expect("a dispatcher")
+}
+
+/// Takes the next message of a queue for good.
+async fn take<E: Event>(consumer: &mut Consumer) -> E {
+    let batch = tokio::time::timeout(PATIENCE, consumer.next_batch(1, usize::MAX)).await;
+    let delivery = batch.unwrap_or_else(|_| panic!("no {} came", E::KIND)).expect("an open bus").remove(0);
+    let event = decode_event(delivery.message.kind, &delivery.message.body).expect("an event");
+    delivery.ack().await.expect("acknowledged");
+    event
+}
+
+pub(crate) fn organisation(key: &str, version: i64) -> Document {
+    let settings = Organisation { timezone: Tz::UTC };
+    Document { organisation: OrganisationKey(key.into()), version, subject: Subject::Organisation(settings) }
+}
+
+pub(crate) fn mentor(organisation: &str, version: i64) -> Document {
+    let mentor = Mentor {
+        id: MentorId(1),
+        unique_id: "1c1c1c1c-0000-4000-8000-000000000001".into(),
+        name: "Echo".into(),
+        system_prompt: String::new(),
+        provider: Provider { kind: "echo".into(), ..Provider::default() },
+    };
+    Document { organisation: OrganisationKey(organisation.into()), version, subject: Subject::Mentor(mentor) }
+}
+
+/// An agent of mentor 1 with a callback, made in `version`.
+pub(crate) fn agent(id: i64, minute: &str, hour: &str, version: i64) -> Agent {
+    let crontab = CrontabFields { minute: minute.into(), hour: hour.into(), ..CrontabFields::default() };
+    Agent {
+        id: AgentId(id),
+        mentor_id: MentorId(1),
+        title: format!("Agent {id}"),
+        prompt: "what is new?".into(),
+        username: "admin".into(),
+        last_editor: "admin".into(),
+        schedule: Schedule {
+            timing_version: version,
+            crontab,
+            timezone: None,
+            enabled: true,
+            one_off: false,
+            start_time: None,
+            timeout: DEFAULT_TIMEOUT,
+        },
+        endpoint: Some(Endpoint { url: "https://receiver.example/".into(), sealed_secret: Vec::new() }),
+        pathway: String::new(),
+        parent_session_id: String::new(),
+        parent_mentor_id: None,
+        previous: None,
+    }
+}
+
+/// Its document, in the version of its timing.
+pub(crate) fn document(organisation: &str, agent: Agent) -> Document {
+    let version = agent.schedule.timing_version;
+    versioned(organisation, agent, version)
+}
+
+/// Its document in a version of its own: an edit that leaves timing alone.
+pub(crate) fn versioned(organisation: &str, agent: Agent, version: i64) -> Document {
+    Document { organisation: OrganisationKey(organisation.into()), version, subject: Subject::Agent(Box::new(agent)) }
+}

@@ -1,0 +1,9 @@
+//! The dispatcher through its doors: the bus and internal HTTP, on SQLite and the embedded bus.
+
+mod edits;
+mod fairness;
+mod firing;
+mod harness;
+mod judging;
+mod resending;
+mod triggering;

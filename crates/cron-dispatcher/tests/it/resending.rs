@@ -1,0 +1,63 @@
+//! What was lost is sent again; what is only late is not.
+
+use cron_dispatcher::DispatcherConfig;
+use model::document::Receiver;
+use model::run::RunReason;
+
+use crate::harness::{House, agent};
+
+#[tokio::test]
+async fn a_request_that_vanished_is_sent_again_with_the_same_run() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "1", "10", version)]).await;
+    house.advance(60);
+    let lost = house.requested().await;
+    let again = house.until_requested().await;
+    assert_eq!(again.run, lost.run);
+}
+
+#[tokio::test]
+async fn a_request_that_waits_in_its_queue_is_not_sent_again() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "1", "10", version)]).await;
+    house.advance(60);
+    house.until_waiting(1).await;
+    for _ in 0..20 {
+        house.advance(10);
+        house.look().await;
+    }
+    house.until_waiting(1).await;
+}
+
+#[tokio::test]
+async fn a_run_whose_requests_are_lost_again_and_again_ends_as_lost() {
+    let config = DispatcherConfig { lost_requests_max: 2, ..DispatcherConfig::default() };
+    let mut house = House::with_config("2026-01-01T10:00:00Z", config).await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "1", "10", version)]).await;
+    house.advance(60);
+    let lost = house.requested().await;
+    assert_eq!(house.until_requested().await.run, lost.run);
+    assert_eq!(house.until_requested().await.run, lost.run);
+    let ended = house.until_finished().await;
+    assert_eq!(ended[0].result.as_ref().unwrap().reason, Some(RunReason::Lost));
+}
+
+#[tokio::test]
+async fn a_result_that_nobody_holds_is_announced_again_even_after_a_crash() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "1", "10", version)]).await;
+    house.advance(60);
+    let request = house.requested().await;
+    house.answer(&request, "nothing new").await;
+    let first = house.finished().await;
+    house.recorded().await;
+    house.hold(Receiver::AgentRegistry, vec![request.run.id]).await;
+    house.crash_and_restart().await;
+    assert_eq!(house.until_finished().await, first);
+    house.hold(Receiver::CallbackDeliverer, vec![request.run.id]).await;
+    house.forgotten(request.run.id).await;
+}
