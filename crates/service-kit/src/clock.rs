@@ -10,8 +10,13 @@ use std::time::Duration;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use tokio::sync::watch;
 
+use crate::config::ConfigError;
+
 /// The longest stretch slept in one go, so that a corrected host clock is noticed in a long wait.
 const NAP_MAX: Duration = Duration::from_secs(30);
+
+/// The variable that gives a test build its clock.
+const TEST_CLOCK: &str = "CARILLON_TEST_CLOCK";
 
 /// Where a microservice takes the time from; clones show the same time.
 #[derive(Debug, Clone)]
@@ -46,6 +51,31 @@ impl Clock {
     #[must_use]
     pub fn scaled(anchor: DateTime<Utc>, rate: f64) -> Self {
         Self(Source::Scaled { anchor, rate })
+    }
+
+    /// The clock that a process is to use: the host's. A test build may be given another by the variable
+    /// `CARILLON_TEST_CLOCK`, as `2026-01-01T00:00:00Z,20`: an anchor, and the rate at which time runs since.
+    ///
+    /// # Errors
+    ///
+    /// The variable is set although this is no test build, or says something else.
+    pub fn of_process(environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        match environment.into_iter().find(|(name, _)| name == TEST_CLOCK) {
+            Some((name, value)) => Self::of_test(&name, &value),
+            None => Ok(Self::host()),
+        }
+    }
+
+    #[cfg(feature = "test-clock")]
+    fn of_test(name: &str, value: &str) -> Result<Self, ConfigError> {
+        let parts = value.split_once(',').and_then(|(anchor, rate)| Some((anchor.parse().ok()?, rate.parse().ok()?)));
+        let wrong = || ConfigError::setting(name, format_args!("must be <RFC 3339>,<rate>, got `{value}`"));
+        parts.map(|(anchor, rate)| Self::scaled(anchor, rate)).ok_or_else(wrong)
+    }
+
+    #[cfg(not(feature = "test-clock"))]
+    fn of_test(name: &str, _: &str) -> Result<Self, ConfigError> {
+        Err(ConfigError::setting(name, "must not be set: only a test build may run on another clock than the host's"))
     }
 
     /// The time, in whole microseconds: what both databases can store.

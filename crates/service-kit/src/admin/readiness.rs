@@ -25,7 +25,8 @@ impl Readiness {
     /// lead: `cron-dispatcher.database`.
     pub fn condition(&self, name: impl Into<String>) -> Condition {
         let condition = Condition { name: name.into(), readiness: self.clone() };
-        condition.unmet("starting");
+        // Without a log line: every part of every process starts like this.
+        self.lock().insert(condition.name.clone(), Some("starting".to_owned()));
         condition
     }
 
@@ -62,7 +63,7 @@ impl Condition {
     fn set(&self, reason: Option<String>) {
         let before = self.readiness.lock().insert(self.name.clone(), reason.clone());
         match (before.flatten(), reason) {
-            (Some(_), None) => tracing::info!(condition = self.name, "ready again"),
+            (Some(_), None) => tracing::info!(condition = self.name, "ready"),
             (None, Some(reason)) => tracing::warn!(condition = self.name, reason, "not ready"),
             _ => {}
         }

@@ -65,11 +65,12 @@ impl InternalSigner {
 }
 
 impl InternalVerifier {
-    /// Believes tokens for `own_name`, from anyone who holds the key.
+    /// Believes tokens for `own_names`, the microservices of this process, from anyone who holds the key.
     #[must_use]
-    pub fn new(config: &InternalConfig, own_name: &str) -> Self {
+    pub fn new(config: &InternalConfig, own_names: &[&str]) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_audience(&[audience(own_name)]);
+        let audiences: Vec<String> = own_names.iter().map(|name| audience(name)).collect();
+        validation.set_audience(&audiences);
         validation.set_required_spec_claims(&["exp", "aud", "iss"]);
         // Checked against the time that is given.
         validation.validate_exp = false;
@@ -124,11 +125,13 @@ mod tests {
     #[test]
     fn a_token_is_good_for_its_receiver_for_a_minute() {
         let token = InternalSigner::new(&config(KEY), "agent-registry").sign("cron-dispatcher", now()).unwrap();
-        let dispatcher = InternalVerifier::new(&config(KEY), "cron-dispatcher");
+        let dispatcher = InternalVerifier::new(&config(KEY), &["cron-dispatcher"]);
         assert_eq!(dispatcher.verify(&token, now()).unwrap().microservice, "agent-registry");
         assert!(dispatcher.verify(&token, now() + LIFETIME + LEEWAY).is_err());
-        assert!(InternalVerifier::new(&config(KEY), "callback-deliverer").verify(&token, now()).is_err());
-        assert!(InternalVerifier::new(&config(&KEY.to_uppercase()), "cron-dispatcher").verify(&token, now()).is_err());
+        assert!(InternalVerifier::new(&config(KEY), &["callback-deliverer"]).verify(&token, now()).is_err());
+        assert!(
+            InternalVerifier::new(&config(&KEY.to_uppercase()), &["cron-dispatcher"]).verify(&token, now()).is_err()
+        );
     }
 
     #[test]
@@ -136,7 +139,7 @@ mod tests {
         let auth = AuthConfig { jwt_secret: KEY.to_owned().into(), ..AuthConfig::default() };
         let caller = Caller { username: "u".to_owned(), organisation: None, role: Role::PlatformAdmin };
         let public = issue_token(&auth, &caller, LIFETIME, now()).unwrap();
-        assert!(InternalVerifier::new(&config(KEY), "cron-dispatcher").verify(&public, now()).is_err());
+        assert!(InternalVerifier::new(&config(KEY), &["cron-dispatcher"]).verify(&public, now()).is_err());
         let internal = InternalSigner::new(&config(KEY), "agent-registry").sign("cron-dispatcher", now()).unwrap();
         assert!(TokenVerifier::new(&auth).verify(&internal, now()).is_err());
     }

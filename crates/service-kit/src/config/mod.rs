@@ -18,7 +18,7 @@ pub use error::ConfigError;
 pub use load::{effective, load, process_environment};
 pub use sections::{
     AuthConfig, ClaimsConfig, DatabaseConfig, EgressConfig, HttpConfig, InternalConfig, LogFormat, SecretsConfig,
-    TelemetryConfig,
+    TelemetryConfig, in_range,
 };
 
 /// The whole configuration of a microservice.

@@ -252,7 +252,12 @@ pub enum LogFormat {
     Json,
 }
 
-fn in_range<N: PartialOrd + std::fmt::Display>(key: &str, value: N, min: N, max: N) -> Result<(), ConfigError> {
+/// Refuses a value of `key` outside of `min` to `max`.
+///
+/// # Errors
+///
+/// One line that names key and value.
+pub fn in_range<N: PartialOrd + std::fmt::Display>(key: &str, value: N, min: N, max: N) -> Result<(), ConfigError> {
     if value < min || value > max {
         return Err(ConfigError::setting(key, format_args!("must be {min} to {max}, got {value}")));
     }

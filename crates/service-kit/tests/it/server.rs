@@ -153,7 +153,7 @@ fn internal_config() -> InternalConfig {
 fn admin(readiness: Readiness) -> Server {
     let (listener, shutdown) = (listener(), CancellationToken::new());
     let address = listener.address();
-    let verifier = InternalVerifier::new(&internal_config(), "cron-dispatcher");
+    let verifier = InternalVerifier::new(&internal_config(), &["cron-dispatcher"]);
     let routes = InternalRoutes::new(verifier, Clock::host(), |config| {
         config.route(
             "/whoami",
