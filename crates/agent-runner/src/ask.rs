@@ -1,0 +1,278 @@
+//! One run, from its request to its answer.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::FutureExt;
+use model::document::{self, Mentor};
+use model::event::RunStarted;
+use model::id::RunId;
+use model::run::{RunAnswer, RunReason, RunRequest, RunResult, Usage};
+use service_kit::clock::Clock;
+use service_kit::secrets::{KeyRing, OpenError, Secret};
+use url::Url;
+use uuid::Uuid;
+
+use crate::provider::{Answer, ECHO, ModelSettings, Provider, Providers, Question};
+use crate::run_log::{RunLog, shown};
+use crate::session::{Session, SessionMinter};
+
+/// A run that lasts this long is announced as started; of a shorter one the answer says it.
+const LASTS: TimeDelta = TimeDelta::milliseconds(250);
+
+/// What a mentor's API key is sealed for, with its mentor as owner.
+const API_KEY_FIELD: &str = "api_key";
+
+/// A mentor's API key: none, opened, or why it cannot be opened.
+pub(crate) type ApiKey = Result<Option<Secret<String>>, OpenError>;
+
+/// What every run needs to ask its mentor.
+pub(crate) struct Asker {
+    pub(crate) clock: Clock,
+    pub(crate) keys: KeyRing,
+    pub(crate) sessions: SessionMinter,
+    pub(crate) providers: Providers,
+}
+
+/// Why a run has no answer.
+struct Failure {
+    reason: RunReason,
+    text: String,
+}
+
+impl Failure {
+    fn new(reason: RunReason, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into() }
+    }
+}
+
+impl Asker {
+    /// Opens the API key of a mentor.
+    pub(crate) fn open_api_key(&self, mentor: &Mentor) -> ApiKey {
+        let sealed = &mentor.provider.sealed_api_key;
+        if sealed.is_empty() {
+            return Ok(None);
+        }
+        self.keys.open_text(sealed, &format!("mentor:{}", mentor.id), API_KEY_FIELD).map(Some)
+    }
+
+    /// Asks the mentor; whatever happens, this is an answer. `announce` hears of a run that lasts.
+    pub(crate) async fn answer(
+        &self,
+        request: RunRequest,
+        api_key: ApiKey,
+        announce: impl Fn(RunStarted) + Send + Sync,
+    ) -> RunAnswer {
+        let started_at = self.clock.now();
+        let (run_id, run_attempt) = (request.run.id, request.run.run_attempt);
+        let session_id = Uuid::new_v4();
+        let kind = kind_of(&request.mentor.provider).to_owned();
+        let log = RunLog::new(self.clock.clone());
+        log.line(requested(&request));
+
+        let announce = || announce(RunStarted { run_id, run_attempt, started_at });
+        if request.announce_start {
+            announce();
+        }
+        let (timeout, announced) = (request.timeout, request.announce_start);
+        let outcome = match self.prepare(request, api_key, session_id, started_at, &log) {
+            Ok((provider, question)) => {
+                let timing = Timing { timeout, deadline: question.deadline, lasts: started_at + LASTS, announced };
+                self.ask(&kind, &*provider, question, timing, announce).await
+            }
+            Err(failure) => Err(failure),
+        };
+
+        let ended_at = self.clock.now();
+        let took = (ended_at - started_at).to_std().unwrap_or_default();
+        let result = result_of(outcome, &log, took, session_id);
+        report(run_id, if self.providers.contains_key(&kind) { &kind } else { "unknown" }, &result, took);
+        RunAnswer { run_id, run_attempt, started_at, ended_at, result }
+    }
+
+    /// Everything before the mentor is asked.
+    fn prepare(
+        &self,
+        request: RunRequest,
+        api_key: ApiKey,
+        session_id: Uuid,
+        started_at: DateTime<Utc>,
+        log: &RunLog,
+    ) -> Result<(Arc<dyn Provider>, Question), Failure> {
+        let RunRequest { run, mentor, prompt, username, last_editor, .. } = request;
+        if prompt.trim().is_empty() && mentor.system_prompt.trim().is_empty() {
+            return Err(Failure::new(RunReason::NothingToAsk, "neither the agent nor its mentor has a prompt"));
+        }
+        let provider = self.provider_of(&mentor.provider)?;
+        let api_key = api_key.map_err(|error| {
+            let text = format!("the mentor's API key cannot be read, set it again ({error})");
+            Failure::new(RunReason::CredentialsUnreadable, text)
+        })?;
+
+        let audience = audience_of(&mentor.provider);
+        let timeout = TimeDelta::from_std(request.timeout).unwrap_or(TimeDelta::MAX);
+        let deadline = started_at.checked_add_signed(timeout).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let session = Session {
+            id: session_id,
+            username: username.clone(),
+            organisation: run.organisation.0.clone(),
+            last_editor,
+            run_id: run.id,
+            expires_at: deadline,
+        };
+        let session_token = self.sessions.mint(&session, &audience, started_at).map_err(|error| {
+            Failure::new(RunReason::ProviderFailed, format!("the session token cannot be signed ({error})"))
+        })?;
+        log.line(format_args!("session {session_id} minted: user `{username}`, audience `{audience}`"));
+
+        let question = Question {
+            idempotency_key: run.id.to_string(),
+            run,
+            system_prompt: mentor.system_prompt,
+            prompt,
+            settings: ModelSettings::from(mentor.provider),
+            api_key,
+            session_token,
+            session_id: session_id.to_string(),
+            username,
+            pathway: request.pathway,
+            parent_session_id: request.parent_session_id,
+            parent_mentor_id: request.parent_mentor_id,
+            deadline,
+            log: log.clone(),
+        };
+        Ok((provider, question))
+    }
+
+    /// The provider that a mentor names, by its kind or by its own name.
+    fn provider_of(&self, provider: &document::Provider) -> Result<Arc<dyn Provider>, Failure> {
+        if let Some(found) = self.providers.get(kind_of(provider)) {
+            return Ok(Arc::clone(found));
+        }
+        let text = if !provider.kind.is_empty() {
+            let known: Vec<_> = self.providers.keys().map(String::as_str).collect();
+            let known = known.join(", ");
+            format!("the mentor's `provider.kind` is `{}`, and this runner has only: {known}", provider.kind)
+        } else if !provider.name.is_empty() {
+            let name = &provider.name;
+            format!("the mentor's provider is `{name}`, and `providers.{name}.kind` is not configured at the runner")
+        } else {
+            "the mentor has no provider: set its `provider.kind`".to_owned()
+        };
+        Err(Failure::new(RunReason::ProviderUnknown, text))
+    }
+
+    /// Asks, no longer than the run may last.
+    async fn ask(
+        &self,
+        kind: &str,
+        provider: &dyn Provider,
+        question: Question,
+        timing: Timing,
+        announce: impl Fn() + Send + Sync,
+    ) -> Result<Answer, Failure> {
+        question.log.line(format_args!(
+            "asked `{kind}`: system prompt of {} bytes, prompt of {} bytes",
+            question.system_prompt.len(),
+            question.prompt.len()
+        ));
+        let run_id = question.run.id;
+        let mut asking = pin!(AssertUnwindSafe(async move { provider.ask(question).await }).catch_unwind());
+        let mut time_out = pin!(self.clock.sleep_until(timing.deadline));
+        let mut lasts = pin!(self.clock.sleep_until(timing.lasts));
+        let mut announced = timing.announced;
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut asking => return match outcome {
+                    Ok(answer) => answer.map_err(|error| Failure::new(RunReason::ProviderFailed, error.to_string())),
+                    Err(_panic) => {
+                        tracing::error!(run.id = %run_id, provider.kind = kind, "a provider panicked, its run fails");
+                        let text = format!("provider `{kind}` panicked: a defect, see the runner's own log");
+                        Err(Failure::new(RunReason::ProviderFailed, text))
+                    }
+                },
+                () = &mut time_out => {
+                    let text = format!("no answer within {} s", timing.timeout.as_secs_f64());
+                    return Err(Failure::new(RunReason::TimedOut, text));
+                }
+                () = &mut lasts, if !announced => {
+                    announced = true;
+                    announce();
+                }
+            }
+        }
+    }
+}
+
+/// When a run is over, and when it is known to have begun.
+#[derive(Clone, Copy)]
+struct Timing {
+    timeout: Duration,
+    deadline: DateTime<Utc>,
+    /// From when on it is a run that lasts.
+    lasts: DateTime<Utc>,
+    /// Whether that was said already.
+    announced: bool,
+}
+
+impl From<document::Provider> for ModelSettings {
+    fn from(provider: document::Provider) -> Self {
+        let document::Provider { base_url, model, temperature, max_output_tokens, headers, .. } = provider;
+        Self { base_url, model, temperature, max_output_tokens, headers }
+    }
+}
+
+/// `echo` needs no configuration, so its name alone does.
+fn kind_of(provider: &document::Provider) -> &str {
+    if provider.kind.is_empty() && provider.name == ECHO { ECHO } else { &provider.kind }
+}
+
+/// Whom a session token is for: the origin that is asked, or what is asked inside of Carillon.
+fn audience_of(provider: &document::Provider) -> String {
+    match Url::parse(&provider.base_url).map(|url| url.origin()) {
+        Ok(origin) if origin.is_tuple() => origin.ascii_serialization(),
+        _ => kind_of(provider).to_owned(),
+    }
+}
+
+fn requested(request: &RunRequest) -> String {
+    let RunRequest { run, mentor, .. } = request;
+    format!(
+        "requested: run {}, run attempt {}, of agent {} by {} for {}: ask mentor {} `{}`",
+        run.id,
+        run.run_attempt,
+        run.agent_id,
+        run.trigger,
+        shown(run.nominal_time),
+        mentor.id,
+        mentor.name
+    )
+}
+
+fn result_of(outcome: Result<Answer, Failure>, log: &RunLog, took: Duration, session_id: Uuid) -> RunResult {
+    let took_ms = took.as_millis();
+    let session_id = session_id.to_string();
+    match outcome {
+        Ok(Answer { output, usage }) => {
+            let step = format!("answered: {} bytes after {took_ms} ms", output.len());
+            let (output, log) = log.finish(step, Some(&output));
+            RunResult { reason: None, output, log, usage, session_id }
+        }
+        Err(Failure { reason, text }) => {
+            let (output, log) = log.finish(format_args!("failed after {took_ms} ms: {reason}: {text}"), None);
+            RunResult { reason: Some(reason), output, log, usage: Usage::default(), session_id }
+        }
+    }
+}
+
+fn report(run_id: RunId, provider: &str, result: &RunResult, took: Duration) {
+    let outcome = result.reason.map_or("success", RunReason::as_str);
+    tracing::debug!(run.id = %run_id, outcome, duration_ms = took.as_millis(), "a run ended");
+    metrics::counter!("carillon_runs_asked_total", "provider" => provider.to_owned(), "outcome" => outcome)
+        .increment(1);
+    metrics::histogram!("carillon_run_seconds", "provider" => provider.to_owned()).record(took.as_secs_f64());
+}

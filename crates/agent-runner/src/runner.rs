@@ -1,0 +1,113 @@
+//! The runner's one role, from its first connection to its orderly end.
+//!
+//! A slot is a permit that a run holds from its request to its confirmed answer; the prefetch is the number of slots,
+//! so a runner never holds a request that it cannot begin at once. A request is acknowledged only after its answer is
+//! confirmed. Whatever dies in between, the request comes again; the judge takes the first answer and drops the rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bus::{Bus, BusError, Consumer, Delivery, Message, Queue, RetryDelays, Subscription};
+use model::event::{Event, EventKind, RunCancel};
+use model::wire::Wire;
+use service_kit::admin::Condition;
+use service_kit::clock::Clock;
+use service_kit::error::chain;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+
+use crate::ask::Asker;
+use crate::config::RunnerConfig;
+use crate::in_flight::InFlight;
+use crate::work::Work;
+
+/// How long to wait while the bus or a key is away.
+pub(crate) const OUTAGE_DELAYS: RetryDelays =
+    RetryDelays { first: Duration::from_millis(100), max: Duration::from_secs(5) };
+
+/// The `source` of what the runner publishes.
+const SOURCE: &str = "agent-runner";
+
+/// What the runner is made of.
+pub(crate) struct Parts {
+    pub(crate) config: RunnerConfig,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) clock: Clock,
+    pub(crate) asker: Arc<Asker>,
+    /// Whether requests can be taken.
+    pub(crate) consuming: Condition,
+    /// Whether answers can be published.
+    pub(crate) publishing: Condition,
+    /// Whether all API keys could be opened.
+    pub(crate) keys: Condition,
+}
+
+impl Parts {
+    pub(crate) fn message<E: Event>(&self, event: &E, traceparent: Option<String>) -> Message {
+        let mut message = Message::new(E::KIND, SOURCE, self.clock.now(), event.encode());
+        message.traceparent = traceparent;
+        message
+    }
+}
+
+/// Runs until `shutdown` is cancelled, then ends in order.
+pub(crate) async fn run(parts: Arc<Parts>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let Some((subscription, consumer)) = connect(&parts, &shutdown).await? else { return Ok(()) };
+    parts.consuming.met();
+    let mut work = Work::start(Arc::clone(&parts), subscription);
+    let taken = work.take(consumer, &shutdown).await;
+    parts.consuming.unmet("the runner takes no more requests: it is stopping");
+    work.drain(parts.config.drain()).await;
+    taken
+}
+
+/// Listens for cancels before the first request is taken, so that none is missed. None: shut down meanwhile.
+async fn connect(parts: &Parts, shutdown: &CancellationToken) -> anyhow::Result<Option<(Subscription, Consumer)>> {
+    let attempt = async || -> Result<_, BusError> {
+        let subscription = parts.bus.subscribe().await?;
+        let consumer = parts.bus.consume(Queue::AgentRunnerRuns, parts.config.concurrency).await?;
+        Ok((subscription, consumer))
+    };
+    let mut failures = 0;
+    loop {
+        match attempt().await {
+            Ok(connected) => return Ok(Some(connected)),
+            Err(error @ BusError::Unavailable(_)) => {
+                failures += 1;
+                parts.consuming.unmet("requests cannot be taken: the bus is away");
+                tracing::warn!(failures, error = chain(&error), "cannot consume requests, trying again");
+                let pause = tokio::time::sleep(OUTAGE_DELAYS.after(failures));
+                if shutdown.run_until_cancelled(pause).await.is_none() {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(error).context("cannot consume requests"),
+        }
+    }
+}
+
+/// Stops what is cancelled, until the bus is closed.
+pub(crate) async fn hear_cancels(
+    mut broadcasts: Subscription,
+    in_flight: Arc<InFlight>,
+    settled: UnboundedSender<Vec<Delivery>>,
+) {
+    while let Some(message) = broadcasts.next().await {
+        if message.kind != EventKind::RunCancel {
+            continue;
+        }
+        match RunCancel::decode(&message.body) {
+            Ok(cancel) => {
+                let stopped = in_flight.cancel(&cancel.run_ids, message.time);
+                tracing::info!(
+                    runs.cancelled = cancel.run_ids.len(),
+                    runs.stopped = stopped.len(),
+                    "runs were cancelled"
+                );
+                let _ = settled.send(stopped);
+            }
+            Err(error) => tracing::error!(message.id = %message.id, error = chain(&error), "a cancel cannot be read"),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The work of a runner: requests become runs, and all of them end in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bus::{BATCH_BYTES_MAX, BusError, Consumer, Delivery, Subscription};
+use futures::future::join_all;
+use model::run::RunRequest;
+use model::wire::decode_event;
+use service_kit::error::chain;
+use service_kit::secrets::OpenError;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::answers::{self, Outgoing};
+use crate::ask::ApiKey;
+use crate::in_flight::{Admission, InFlight, Over, key_of};
+use crate::runner::{OUTAGE_DELAYS, Parts, hear_cancels};
+
+/// After a shutdown whose time is up: how long what is ready to be said still has.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// With a key away: a queue that stays empty for so long holds nothing that needs it.
+const QUEUE_IS_EMPTY: Duration = Duration::from_secs(1);
+
+/// Everything under way. Dropped, all of it stops and the requests go back to their queue.
+pub(crate) struct Work {
+    parts: Arc<Parts>,
+    in_flight: Arc<InFlight>,
+    slots: Arc<Semaphore>,
+    runs: JoinSet<()>,
+    /// The way out, and the ear for cancels.
+    helpers: JoinSet<()>,
+    cancels: AbortHandle,
+    outgoing: UnboundedSender<Outgoing>,
+    settled: UnboundedSender<Vec<Delivery>>,
+}
+
+impl Work {
+    pub(crate) fn start(parts: Arc<Parts>, subscription: Subscription) -> Self {
+        let in_flight = Arc::new(InFlight::default());
+        let slots = Arc::new(Semaphore::new(parts.config.concurrency));
+        let (outgoing, to_publish) = unbounded_channel();
+        let (settled, to_acknowledge) = unbounded_channel();
+        let mut helpers = JoinSet::new();
+        let (bus, ready) = (Arc::clone(&parts.bus), parts.publishing.clone());
+        helpers.spawn(answers::publish(bus, ready, to_publish, settled.clone()));
+        helpers.spawn(answers::acknowledge(Arc::clone(&in_flight), to_acknowledge));
+        let cancels = helpers.spawn(hear_cancels(subscription, Arc::clone(&in_flight), settled.clone()));
+        Self { parts, in_flight, slots, runs: JoinSet::new(), helpers, cancels, outgoing, settled }
+    }
+
+    /// Takes requests until shutdown, or until the bus is closed.
+    pub(crate) async fn take(&mut self, mut consumer: Consumer, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let mut outages = 0;
+        loop {
+            while let Some(ended) = self.runs.try_join_next() {
+                check_panic(ended).context("a run panicked")?;
+            }
+            let slots = Arc::clone(&self.slots);
+            let next = async {
+                // Never closed, so there is always a slot to wait for.
+                let slot = slots.clone().acquire_owned().await.ok()?;
+                let batch = consumer.next_batch(1 + slots.available_permits(), BATCH_BYTES_MAX).await?;
+                Some((slot, batch))
+            };
+            let (slot, batch) = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                // None of them ends before the bus is closed.
+                Some(ended) = self.helpers.join_next() => {
+                    return check_panic(ended).context("a part of the runner panicked");
+                }
+                next = next => match next {
+                    Some(taken) => taken,
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(QUEUE_IS_EMPTY), if outages > 0 => {
+                    outages = 0;
+                    self.parts.keys.met();
+                    continue;
+                }
+            };
+            if self.begin_all(slot, batch).await {
+                outages = 0;
+                self.parts.keys.met();
+            } else {
+                outages += 1;
+                let pause = tokio::time::sleep(OUTAGE_DELAYS.after(outages));
+                let _ = shutdown.run_until_cancelled(pause).await;
+            }
+        }
+    }
+
+    /// Begins a run for each request; false: some were given back because the key to their API key is not here.
+    async fn begin_all(&mut self, first: OwnedSemaphorePermit, batch: Vec<Delivery>) -> bool {
+        let mut slot = Some(first);
+        let mut all = true;
+        for delivery in batch {
+            let request = match decode_event::<RunRequest>(delivery.message.kind, &delivery.message.body) {
+                Ok(request) => request,
+                Err(error) => {
+                    log_unsettled(delivery.dead_letter(&chain(&error)).await);
+                    continue;
+                }
+            };
+            let api_key = self.parts.asker.open_api_key(&request.mentor);
+            if let Err(OpenError::UnknownKey(key)) = &api_key
+                && self.in_flight.over(request.run.id, &delivery.message).is_none()
+            {
+                all = false;
+                self.parts.keys.unmet("an API key is sealed with a key that is not among `secrets.keys`");
+                tracing::error!(
+                    run.id = %request.run.id,
+                    key.id = key,
+                    "a mentor's API key is sealed with a key that is missing: add it to `secrets.keys`"
+                );
+                log_unsettled(delivery.release().await);
+                continue;
+            }
+            // Nobody else takes slots, and no more requests were asked for than there were.
+            let Some(slot) = slot.take().or_else(|| Arc::clone(&self.slots).try_acquire_owned().ok()) else {
+                log_unsettled(delivery.release().await);
+                continue;
+            };
+            self.begin(request, api_key, delivery, slot);
+        }
+        all
+    }
+
+    fn begin(&mut self, request: RunRequest, api_key: ApiKey, delivery: Delivery, slot: OwnedSemaphorePermit) {
+        let run = key_of(&request.run);
+        let traceparent = delivery.message.traceparent.clone();
+        let task = run_to_answer(RunTask {
+            parts: Arc::clone(&self.parts),
+            in_flight: Arc::clone(&self.in_flight),
+            outgoing: self.outgoing.clone(),
+            traceparent,
+            slot,
+            request,
+            api_key,
+        });
+        match self.in_flight.admit(run, delivery, || self.runs.spawn(task)) {
+            Admission::Started => {}
+            Admission::Joined => {
+                tracing::info!(run.id = %run.0, run.attempt = run.1, "a run in flight was requested again");
+            }
+            Admission::Over(delivery, over) => {
+                let why = match over {
+                    Over::Cancelled => "cancelled",
+                    Over::Answered => "answered",
+                };
+                metrics::counter!("carillon_requests_dropped_total", "reason" => why).increment(1);
+                tracing::info!(run.id = %run.0, run.attempt = run.1, reason = why, "a request was dropped");
+                let _ = self.settled.send(vec![delivery]);
+            }
+        }
+    }
+
+    /// Lets runs in flight end and their answers be confirmed; what is left when `limit` is over goes back.
+    pub(crate) async fn drain(self, limit: Duration) {
+        let Self { in_flight, mut runs, mut helpers, cancels, outgoing, settled, .. } = self;
+        drop(settled);
+        let mut last = Some((outgoing, cancels));
+        let in_order = async {
+            while runs.join_next().await.is_some() {}
+            // Nobody answers any more, so the way out ends when it is empty.
+            let Some((outgoing, cancels)) = last.take() else { return };
+            drop(outgoing);
+            cancels.abort();
+            while helpers.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(limit, in_order).await.is_ok() {
+            return;
+        }
+        let left = in_flight.stop_all();
+        tracing::warn!(runs.left = left.len(), "runs did not end in time and go back to their queue");
+        for released in join_all(left.into_iter().map(Delivery::release)).await {
+            log_unsettled(released);
+        }
+        let last_words = async {
+            while runs.join_next().await.is_some() {}
+            if let Some((_, cancels)) = last.take() {
+                cancels.abort();
+            }
+            while helpers.join_next().await.is_some() {}
+        };
+        // What cannot be said now goes back as well: dropping it is enough.
+        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+    }
+}
+
+/// One run and all that it needs.
+struct RunTask {
+    parts: Arc<Parts>,
+    in_flight: Arc<InFlight>,
+    outgoing: UnboundedSender<Outgoing>,
+    traceparent: Option<String>,
+    slot: OwnedSemaphorePermit,
+    request: RunRequest,
+    api_key: ApiKey,
+}
+
+async fn run_to_answer(task: RunTask) {
+    let RunTask { parts, in_flight, outgoing, traceparent, slot, request, api_key } = task;
+    let run = key_of(&request.run);
+    let announce = |started| {
+        let message = parts.message(&started, traceparent.clone());
+        let _ = outgoing.send(Outgoing::Started(message));
+    };
+    let answer = parts.asker.answer(request, api_key, announce).await;
+    let message = parts.message(&answer, traceparent.clone());
+    // From here on there is no await: what is taken out is also sent.
+    if let Some(deliveries) = in_flight.finish(run) {
+        let _ = outgoing.send(Outgoing::Answered { message, deliveries, slot });
+    }
+}
+
+/// A task that was stopped or ended is well; one that panicked is not.
+fn check_panic(ended: Result<(), JoinError>) -> anyhow::Result<()> {
+    match ended {
+        Err(error) if error.is_panic() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn log_unsettled(settled: Result<(), BusError>) {
+    if let Err(error) = settled {
+        tracing::warn!(error = chain(&error), "a request could not be settled, it comes again");
+    }
+}

@@ -1,0 +1,77 @@
+//! The bus or a key is away: nobody's fault.
+
+use crate::harness::{KEY_1, KEY_2, World, echo, eventually, key_ring, request};
+
+#[tokio::test]
+async fn while_the_bus_is_away_answers_wait_and_no_mentor_is_asked_again() {
+    let world = World::new().await;
+    let runner = world.runner().await;
+    world.bus.set_away(true);
+    for id in 1..=50 {
+        world.request(&request(id, "hello")).await;
+    }
+    world.model.asked(50).await;
+    runner.is_not_ready("agent-runner.answers").await;
+    world.bus.set_away(false);
+    for _ in 1..=50 {
+        world.answer().await;
+    }
+    runner.is_ready().await;
+    world.all_settled().await;
+    assert_eq!(world.model.asked_until_now().len(), 50);
+    // What gathered meanwhile went out together.
+    let published = world.bus.published.lock().unwrap().clone();
+    assert_eq!(published.iter().sum::<usize>(), 50);
+    assert!(published.len() <= 3, "{published:?}");
+}
+
+#[tokio::test]
+async fn while_the_bus_is_away_no_more_is_taken_than_there_are_slots() {
+    let world = World::new().await;
+    let runner = world.runner_with(|config| config.runner.concurrency = 2, key_ring(KEY_1)).await;
+    world.bus.set_away(true);
+    for id in 1..=5 {
+        world.request(&request(id, "hello")).await;
+    }
+    world.model.asked(2).await;
+    runner.is_not_ready("agent-runner.answers").await;
+    assert_eq!(world.depth().await.ready, 3);
+    assert_eq!(world.model.asked_until_now(), [1, 2]);
+    world.bus.set_away(false);
+    for _ in 1..=5 {
+        world.answer().await;
+    }
+    assert_eq!(world.model.asked_until_now(), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn an_api_key_whose_sealing_key_is_missing_waits_for_it_while_other_runs_go_on() {
+    let world = World::new().await;
+    let runner = world.runner().await;
+    let mut sealed = request(1, "secretly");
+    sealed.mentor.provider.sealed_api_key = key_ring(KEY_2).seal(b"sk-123", "mentor:3", "api_key").unwrap();
+    world.request(&sealed).await;
+    runner.is_not_ready("agent-runner.keys").await;
+    world.request(&echo(2, "hello")).await;
+    assert_eq!(world.answer().await.run_id.0, 2);
+    assert_eq!(world.model.asked_until_now(), [0; 0]);
+
+    let complete = key_ring(&format!("{KEY_1},{KEY_2}"));
+    let _other = world.runner_with(|_| {}, complete).await;
+    assert_eq!(world.answer().await.result.output, "answer to secretly");
+    runner.is_ready().await;
+    world.all_settled().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_run_needs_no_key() {
+    let world = World::new().await;
+    let runner = world.runner().await;
+    let mut sealed = request(1, "secretly");
+    sealed.mentor.provider.sealed_api_key = key_ring(KEY_2).seal(b"sk-123", "mentor:3", "api_key").unwrap();
+    world.request(&sealed).await;
+    runner.is_not_ready("agent-runner.keys").await;
+    world.cancel(&[1]).await;
+    eventually("the request is dropped", || async { world.depth().await.is_empty() }).await;
+    runner.is_ready().await;
+}
