@@ -1,0 +1,71 @@
+//! `[callbacks]`: how callbacks are sent.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use service_kit::config::{ConfigError, comma_list};
+
+/// `[callbacks]`: where callbacks may go, and how much each delivery attempt may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Networks that callbacks may reach although they are not public, such as `10.1.0.0/16`, or `127.0.0.0/8` and
+    /// `::1/128` for receivers on this host.
+    #[serde(with = "comma_list")]
+    pub allow_networks: Vec<IpNet>,
+    /// The longest a delivery attempt may take: resolving, connecting (five seconds at most), TLS, headers and body
+    /// together.
+    pub deadline_ms: u64,
+    /// The most delivery attempts at a time.
+    pub in_flight_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { allow_networks: Vec::new(), deadline_ms: 15_000, in_flight_max: 256 }
+    }
+}
+
+impl Config {
+    /// Checks the section.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that cannot work, by key and value.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        in_range("callbacks.deadline_ms", self.deadline_ms, 100, 60_000)?;
+        in_range("callbacks.in_flight_max", self.in_flight_max as u64, 1, 10_000)
+    }
+
+    /// The longest a delivery attempt may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms)
+    }
+}
+
+fn in_range(key: &str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::setting(key, format_args!("must be {min} to {max}, got {value}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_work_and_what_cannot_is_named() {
+        assert!(Config::default().validate().is_ok());
+        let closed = Config { in_flight_max: 0, ..Config::default() };
+        assert_eq!(closed.validate().unwrap_err().to_string(), "`callbacks.in_flight_max` must be 1 to 10000, got 0");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = serde_json::from_str::<Config>(r#"{"dead_line_ms": 1}"#).unwrap_err();
+        assert!(error.to_string().contains("dead_line_ms"), "{error}");
+    }
+}

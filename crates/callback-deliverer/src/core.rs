@@ -1,0 +1,70 @@
+//! What the parts of this microservice share.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bus::Bus;
+use chrono::TimeDelta;
+use service_kit::clock::Clock;
+use service_kit::database::{Db, Uid};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use crate::secrets::Secrets;
+use crate::store::{Leased, Lessee};
+use crate::transport::Transport;
+
+/// The name that goes with everything this microservice publishes.
+pub(crate) const NAME: &str = "callback-deliverer";
+
+/// How much longer than a delivery attempt a lease is: to begin it, and to commit what came of it.
+const LEASE_SLACK: Duration = Duration::from_secs(10);
+
+/// What the parts of this microservice share.
+pub(crate) struct Core {
+    pub(crate) db: Db,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) clock: Clock,
+    /// Names the installation in webhook ids.
+    pub(crate) installation: Uuid,
+    /// Names this process in leases.
+    pub(crate) owner: Uid,
+    /// One permit per delivery attempt, held from the lease until what came of it is committed: so there are never
+    /// more leases, bodies in memory and open requests than `in_flight_max`, and nothing new is sent while what was
+    /// sent cannot be recorded.
+    pub(crate) slots: Arc<Semaphore>,
+    /// Told when a delivery becomes due.
+    pub(crate) due: Notify,
+    pub(crate) secrets: Secrets,
+    pub(crate) transport: Transport,
+    /// The longest a delivery attempt takes.
+    pub(crate) deadline: Duration,
+}
+
+/// A delivery that this process has leased and may try.
+#[derive(Debug)]
+pub(crate) struct InHand {
+    pub(crate) delivery: Leased,
+    pub(crate) slot: OwnedSemaphorePermit,
+    /// When the lease began, by the clock that nobody sets.
+    pub(crate) leased_at: Instant,
+}
+
+impl Core {
+    /// A lease that begins now.
+    pub(crate) fn lessee(&self) -> Lessee {
+        let now = self.clock.now();
+        let length = TimeDelta::from_std(self.lease()).unwrap_or(TimeDelta::MAX);
+        Lessee { owner: self.owner, now: now.into(), until: (now + length).into() }
+    }
+
+    /// Whether there is time for a whole delivery attempt before somebody else may make it. There is none after this
+    /// process was stopped, or starved, since it took the lease.
+    pub(crate) fn may_begin(&self, leased_at: Instant) -> bool {
+        leased_at.elapsed() + self.deadline < self.lease()
+    }
+
+    fn lease(&self) -> Duration {
+        self.deadline + LEASE_SLACK
+    }
+}

@@ -1,0 +1,155 @@
+//! Internal HTTP: what operators, tests and the registry's public door see of deliveries.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{self, Json};
+use serde::{Deserialize, Serialize};
+use service_kit::database::{DatabaseError, Timestamp};
+use service_kit::error::{ApiError, FieldErrors};
+use uuid::Uuid;
+
+use crate::core::Core;
+use crate::payload;
+use crate::store::listing::{self, DeliveryRow, Filter};
+use crate::store::record::DeliveryAttempt;
+use crate::words::{DiscardReason, OutcomeClass, Status};
+
+const PAGE_SIZE: i64 = 25;
+const PAGE_SIZE_MAX: i64 = 100;
+
+/// The routes, relative to `/internal`.
+pub(crate) fn routes(config: &mut web::ServiceConfig, core: Arc<Core>) {
+    config
+        .app_data(web::Data::from(core))
+        .route("/deliveries", web::get().to(list_deliveries))
+        .route("/deliveries/{id}", web::get().to(show_delivery));
+}
+
+/// Everything is optional, and read as text so that what is wrong is named.
+#[derive(Debug, Deserialize)]
+struct ListQuery {
+    periodic_agent: Option<String>,
+    log: Option<String>,
+    status: Option<String>,
+    page: Option<String>,
+    page_size: Option<String>,
+}
+
+/// One page of deliveries.
+#[derive(Debug, Serialize)]
+struct DeliveryPage {
+    count: i64,
+    results: Vec<DeliveryView>,
+}
+
+/// A delivery as it is shown: never its URL, secret or body.
+#[derive(Debug, Serialize)]
+struct DeliveryView {
+    id: i64,
+    webhook_id: Uuid,
+    organisation: String,
+    periodic_agent: i64,
+    log: Option<i64>,
+    event: String,
+    status: Status,
+    reason: Option<DiscardReason>,
+    delivery_attempts_made: i32,
+    /// Of a pending delivery; null while it waits for its endpoint.
+    next_delivery_attempt_at: Option<Timestamp>,
+    created_at: Timestamp,
+    settled_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery_attempts: Option<Vec<DeliveryAttemptView>>,
+}
+
+/// A delivery attempt as it is shown.
+#[derive(Debug, Serialize)]
+struct DeliveryAttemptView {
+    number: i32,
+    started_at: Timestamp,
+    duration_ms: i64,
+    outcome: OutcomeClass,
+    http_status: Option<i32>,
+    error: Option<String>,
+    response_excerpt: Option<String>,
+}
+
+/// `GET /internal/deliveries?periodic_agent=&log=&status=&page=&page_size=`: newest first.
+async fn list_deliveries(core: web::Data<Core>, query: web::Query<ListQuery>) -> Result<Json<DeliveryPage>, ApiError> {
+    let (filter, page, page_size) = read_query(&query, core.installation)?;
+    let offset = (page - 1).saturating_mul(page_size);
+    let (count, rows) = core
+        .db
+        .read(move |connection| Ok::<_, DatabaseError>(listing::list(connection, &filter, page_size, offset)?))
+        .await?;
+    if rows.is_empty() && page > 1 {
+        return Err(ApiError::detail(StatusCode::NOT_FOUND, "Invalid page."));
+    }
+    Ok(Json(DeliveryPage { count, results: rows.into_iter().map(|row| view(row, None)).collect() }))
+}
+
+/// `GET /internal/deliveries/{id}`: with its delivery attempts.
+async fn show_delivery(core: web::Data<Core>, id: web::Path<String>) -> Result<Json<DeliveryView>, ApiError> {
+    let id: i64 = id.parse().map_err(|_| ApiError::not_found())?;
+    let found = core.db.read(move |connection| Ok::<_, DatabaseError>(listing::find(connection, id)?)).await?;
+    let (row, made) = found.ok_or_else(|| ApiError::no_such("Delivery"))?;
+    Ok(Json(view(row, Some(made))))
+}
+
+fn read_query(query: &ListQuery, installation: Uuid) -> Result<(Filter, i64, i64), ApiError> {
+    let mut errors = FieldErrors::default();
+    let mut number = |field: &str, text: &Option<String>| {
+        let text = text.as_deref().filter(|text| !text.is_empty())?;
+        text.parse::<i64>().map_err(|_| errors.add(field, "A valid integer is required.")).ok()
+    };
+    let agent_id = number("periodic_agent", &query.periodic_agent);
+    let log_id = number("log", &query.log);
+    let page = number("page", &query.page).unwrap_or(1);
+    let page_size = number("page_size", &query.page_size).unwrap_or(PAGE_SIZE);
+    let word = query.status.as_deref().filter(|word| !word.is_empty());
+    let status = word.and_then(Status::from_word);
+    if let (Some(word), None) = (word, status) {
+        let problem = format!("Select a valid choice. {word} is not one of the available choices.");
+        errors.add("status", &problem);
+    }
+    errors.into_result()?;
+    if page < 1 {
+        return Err(ApiError::detail(StatusCode::NOT_FOUND, "Invalid page."));
+    }
+    let page_size = if page_size < 1 { PAGE_SIZE } else { page_size.min(PAGE_SIZE_MAX) };
+    let webhook_id = log_id.map(|id| payload::webhook_id(installation, model::id::RunId(id)));
+    Ok((Filter { agent_id, webhook_id, status }, page, page_size))
+}
+
+fn view(row: DeliveryRow, made: Option<Vec<DeliveryAttempt>>) -> DeliveryView {
+    // While a delivery attempt is being made, `due_at` is the end of its lease.
+    let next_delivery_attempt_at = if row.lease_owner.is_none() { row.due_at } else { None };
+    DeliveryView {
+        id: row.id,
+        webhook_id: *row.webhook_id,
+        organisation: row.organisation,
+        periodic_agent: row.agent_id,
+        log: row.log_id,
+        event: row.event,
+        status: row.status,
+        reason: row.reason,
+        delivery_attempts_made: row.delivery_attempts_made,
+        next_delivery_attempt_at,
+        created_at: row.created_at,
+        settled_at: row.settled_at,
+        delivery_attempts: made.map(|made| made.into_iter().map(attempt_view).collect()),
+    }
+}
+
+fn attempt_view(made: DeliveryAttempt) -> DeliveryAttemptView {
+    DeliveryAttemptView {
+        number: made.number,
+        started_at: made.started_at,
+        duration_ms: made.duration_ms,
+        outcome: made.outcome,
+        http_status: made.http_status,
+        error: made.error,
+        response_excerpt: made.response_excerpt,
+    }
+}

@@ -1,0 +1,166 @@
+//! callback-deliverer: brings each result to its endpoint, signed, until its receiver has it or is visibly without.
+//!
+//! It owns endpoints (agents' callback URLs and sealed secrets), deliveries (one result on its way, its body and
+//! webhook id fixed for ever) and their delivery attempts. It hears `document.changed` and `runs.finished`, answers
+//! `documents.held` and `runs.held`, and POSTs to tenants.
+//!
+//! What holds, and where it is made true:
+//!
+//! - A result is committed before it is said to be held (`consumers::runs`), tried at once, and retried from the
+//!   database by [`schedule`]; what failed for the last time stays as `exhausted`.
+//! - Delivery is at least once, and every repeat carries the same webhook id and the same bytes ([`payload`]).
+//! - Each delivery attempt goes to the endpoint as it is held when it is leased (`store::claim`).
+//! - What came of a delivery attempt is written only while its lease holds; final states absorb (`store::record`).
+//! - An outage of the database, the bus or a missing key counts against nobody: not ready, then on where it stopped.
+
+mod config;
+mod consumers;
+mod core;
+mod delivery_attempt;
+mod http;
+pub mod outcome;
+pub mod payload;
+pub mod schedule;
+mod schema;
+mod secrets;
+mod sender;
+pub mod signature;
+mod store;
+mod transport;
+pub mod words;
+
+use std::sync::Arc;
+
+use actix_web::web::ServiceConfig;
+use anyhow::Context;
+use bus::{Bus, ConsumeOptions, Queue, run_consumer};
+use service_kit::admin::{Condition, Readiness};
+use service_kit::clock::Clock;
+use service_kit::config::DatabaseConfig;
+use service_kit::database::{Backend, DatabaseError, Db, Timestamp, Uid};
+use service_kit::egress::Guard;
+use service_kit::secrets::KeyRing;
+use service_kit::supervise::Role;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use config::Config;
+pub use signature::verify_signature;
+
+use crate::consumers::documents::Documents;
+use crate::consumers::runs::Runs;
+use crate::core::Core;
+use crate::secrets::Secrets;
+use crate::transport::Transport;
+
+/// What the deliverer is given.
+pub struct Dependencies {
+    /// Its own database.
+    pub database: DatabaseConfig,
+    /// Carries messages.
+    pub bus: Arc<dyn Bus>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Hears whether it can do its work.
+    pub readiness: Readiness,
+    /// Opens callback secrets.
+    pub keys: KeyRing,
+}
+
+/// The microservice. Clones are the same one.
+#[derive(Clone)]
+pub struct CallbackDeliverer {
+    core: Arc<Core>,
+    readiness: Readiness,
+}
+
+impl CallbackDeliverer {
+    /// Opens and migrates its database, and finds or makes the name of the installation.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be opened, or the TLS library cannot start.
+    pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
+        let Dependencies { database, bus, clock, readiness, keys } = dependencies;
+        let db = Db::open(&database, store::migrations()).await.context("cannot open callback-deliverer's database")?;
+        let installation = prepare(&db, Timestamp::from(clock.now())).await?;
+        let deadline = config.deadline();
+        let transport = Transport::new(&Guard::new(config.allow_networks), deadline)?;
+        let core = Core {
+            db,
+            bus,
+            clock,
+            installation,
+            owner: Uid::from(Uuid::new_v4()),
+            slots: Arc::new(Semaphore::new(config.in_flight_max)),
+            due: Notify::new(),
+            secrets: Secrets::new(keys, readiness.condition("callback-deliverer.keys")),
+            transport,
+            deadline,
+        };
+        Ok(Self { core: Arc::new(core), readiness })
+    }
+
+    /// What is served under `/internal`, for those with an internal token.
+    pub fn internal_routes(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+        let core = Arc::clone(&self.core);
+        move |config| http::routes(config, Arc::clone(&core))
+    }
+
+    /// Its parts, which run until `shutdown`. On shutdown they take nothing new, and finish and record what is in
+    /// flight.
+    pub fn roles(&self, shutdown: CancellationToken) -> Vec<Role> {
+        // Ends when the consumer of runs ends, and then what it handed over is tried before the sender ends.
+        let (fresh, taken_in) = mpsc::unbounded_channel();
+        let documents = Documents { core: Arc::clone(&self.core) };
+        let runs = Runs { core: Arc::clone(&self.core), fresh };
+        let sender = sender::run(
+            Arc::clone(&self.core),
+            taken_in,
+            self.readiness.condition("callback-deliverer.sender"),
+            shutdown.clone(),
+        );
+        vec![
+            self.consumer("documents", Queue::CallbackDelivererDocuments, documents, shutdown.clone()),
+            self.consumer("runs", Queue::CallbackDelivererRuns, runs, shutdown),
+            Role::new("callback-deliverer.sender", async move {
+                sender.await;
+                Ok(())
+            }),
+        ]
+    }
+
+    fn consumer(
+        &self,
+        name: &str,
+        queue: Queue,
+        handler: impl bus::Handler + 'static,
+        shutdown: CancellationToken,
+    ) -> Role {
+        let name = format!("callback-deliverer.{name}");
+        let ready = hears(self.readiness.condition(&name));
+        let bus = Arc::clone(&self.core.bus);
+        Role::new(name, run_consumer(bus, queue, ConsumeOptions::default(), handler, ready, shutdown))
+    }
+}
+
+/// Tells a condition what a consumer says of itself.
+fn hears(condition: Condition) -> impl Fn(bool) + Send + Sync {
+    move |ready| if ready { condition.met() } else { condition.unmet("its database or the bus is away") }
+}
+
+/// What an installation does once, and a database of one process at every start.
+async fn prepare(db: &Db, now: Timestamp) -> Result<Uuid, DatabaseError> {
+    let alone = db.backend() == Backend::Sqlite;
+    db.write_exclusively(move |connection| {
+        if alone {
+            let released = store::claim::release_leases(connection, now)?;
+            if released > 0 {
+                tracing::info!(deliveries = released, "deliveries were in flight when the last process ended");
+            }
+        }
+        Ok(store::installation::get_or_create(connection, Uuid::new_v4())?)
+    })
+    .await
+}

@@ -1,0 +1,157 @@
+//! Leases: who may record what came of a delivery attempt.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use model::id::{AgentId, OrganisationKey, RunId};
+use model::run::{Run, RunRecord, RunResult, RunState, Trigger};
+use service_kit::config::{ConnectionUrl, DatabaseConfig};
+use service_kit::database::{DatabaseError, Db, DbConnection, Timestamp, Uid};
+use uuid::Uuid;
+
+use super::endpoints::Endpoint;
+use super::record::{DeliveryAttempt, Entry, Verdict};
+use super::{Leased, Lessee, claim, endpoints, intake, listing, record};
+use crate::words::{OutcomeClass, Status};
+
+fn noon() -> DateTime<Utc> {
+    "2026-03-01T12:00:00Z".parse().unwrap()
+}
+
+fn lessee(owner: u128, now: DateTime<Utc>) -> Lessee {
+    let until = Timestamp::from(now + TimeDelta::seconds(25));
+    Lessee { owner: Uid::from(Uuid::from_u128(owner)), now: now.into(), until }
+}
+
+fn entry(delivery: &Leased, outcome: OutcomeClass, verdict: Verdict) -> Entry {
+    let delivery_attempt = DeliveryAttempt {
+        delivery_id: delivery.id,
+        number: delivery.number,
+        started_at: noon().into(),
+        duration_ms: 1,
+        outcome,
+        http_status: None,
+        error: None,
+        response_excerpt: None,
+    };
+    Entry { delivery_attempt, verdict }
+}
+
+fn ended_run() -> RunRecord {
+    RunRecord {
+        run: Run {
+            id: RunId(41),
+            organisation: OrganisationKey("acme".into()),
+            agent_id: AgentId(7),
+            trigger: Trigger::Manual,
+            fire_time: noon(),
+            nominal_time: noon(),
+            sequence: 1,
+            run_attempt: 1,
+        },
+        state: RunState::Success,
+        prompt: String::new(),
+        requested_at: noon(),
+        started_at: None,
+        ended_at: Some(noon()),
+        result: Some(RunResult::default()),
+        next_fire_time: None,
+        finished_timing_version: None,
+    }
+}
+
+/// One delivery, leased to owner 1 at noon.
+fn leased(connection: &mut DbConnection) -> Leased {
+    let endpoint = Endpoint {
+        agent_id: 7,
+        organisation: "acme".into(),
+        version: 1,
+        url: Some("https://a.example/".into()),
+        sealed_secret: Vec::new(),
+        deleted: false,
+        updated_at: noon().into(),
+    };
+    endpoints::apply(connection, &[endpoint], noon().into()).unwrap();
+    let taken = intake::take_in(connection, &[ended_run()], Uuid::nil(), &lessee(1, noon()), 10).unwrap();
+    taken.leased.into_iter().next().unwrap()
+}
+
+async fn in_a_database(test: impl FnOnce(&mut DbConnection) + Send + 'static) {
+    let directory = tempfile::tempdir().unwrap();
+    let url = ConnectionUrl::new(format!("sqlite:{}", directory.path().join("test.db").display()));
+    let db = Db::open(&DatabaseConfig { url, ..DatabaseConfig::default() }, super::migrations()).await.unwrap();
+    db.write(move |connection| {
+        test(connection);
+        Ok::<_, DatabaseError>(())
+    })
+    .await
+    .unwrap();
+}
+
+fn status(connection: &mut DbConnection, id: i64) -> (Status, i32, usize) {
+    let (row, made) = listing::find(connection, id).unwrap().unwrap();
+    (row.status, row.delivery_attempts_made, made.len())
+}
+
+#[tokio::test]
+async fn only_the_owner_of_the_lease_records_and_only_once() {
+    in_a_database(|connection| {
+        let delivery = leased(connection);
+        let delivered = [entry(&delivery, OutcomeClass::Delivered, Verdict::Delivered)];
+        let (owner, stranger) = (lessee(1, noon()).owner, lessee(2, noon()).owner);
+        assert!(record::record(connection, stranger, noon().into(), &delivered).unwrap().is_empty());
+        assert_eq!(status(connection, delivery.id), (Status::Pending, 0, 0));
+        assert_eq!(record::record(connection, owner, noon().into(), &delivered).unwrap().len(), 1);
+        assert!(record::record(connection, owner, noon().into(), &delivered).unwrap().is_empty());
+        assert_eq!(status(connection, delivery.id), (Status::Delivered, 1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_passes_on_and_what_its_owner_says_later_changes_nothing() {
+    in_a_database(|connection| {
+        let late = leased(connection);
+        let early = lessee(2, noon() + TimeDelta::seconds(24));
+        assert!(claim::claim(connection, &early, 10).unwrap().is_empty());
+        let second = lessee(2, noon() + TimeDelta::seconds(25));
+        let delivery = claim::claim(connection, &second, 10).unwrap().remove(0);
+        assert_eq!((delivery.number, &delivery.body, delivery.webhook_id), (1, &late.body, late.webhook_id));
+
+        let retry_at = Verdict::RetryAt((noon() + TimeDelta::minutes(1)).into());
+        let failed = [entry(&delivery, OutcomeClass::Timeout, retry_at)];
+        assert_eq!(record::record(connection, second.owner, second.now, &failed).unwrap().len(), 1);
+        for verdict in [Verdict::Delivered, Verdict::Exhausted, retry_at, Verdict::Postponed(noon().into())] {
+            let entry = entry(&late, OutcomeClass::Delivered, verdict);
+            assert!(record::record(connection, lessee(1, noon()).owner, noon().into(), &[entry]).unwrap().is_empty());
+        }
+        assert_eq!(status(connection, delivery.id), (Status::Pending, 1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_postponed_delivery_counts_nothing_and_an_exhausted_one_is_never_due() {
+    in_a_database(|connection| {
+        let (delivery, owner) = (leased(connection), lessee(1, noon()).owner);
+        let postponed = Verdict::Postponed((noon() + TimeDelta::seconds(10)).into());
+        let entries = [entry(&delivery, OutcomeClass::SecretUnreadable, postponed)];
+        record::record(connection, owner, noon().into(), &entries).unwrap();
+        assert_eq!(status(connection, delivery.id), (Status::Pending, 0, 0));
+
+        let again = claim::claim(connection, &lessee(1, noon() + TimeDelta::seconds(10)), 10).unwrap().remove(0);
+        let entries = [entry(&again, OutcomeClass::Timeout, Verdict::Exhausted)];
+        record::record(connection, owner, noon().into(), &entries).unwrap();
+        assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
+        assert_eq!(claim::next_due(connection).unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_opens_the_file_next_gets_the_leases_of_the_last_process() {
+    in_a_database(|connection| {
+        leased(connection);
+        assert_eq!(claim::release_leases(connection, noon().into()).unwrap(), 1);
+        assert_eq!(claim::claim(connection, &lessee(2, noon()), 10).unwrap().len(), 1);
+    })
+    .await;
+}

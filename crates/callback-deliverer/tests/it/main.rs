@@ -1,0 +1,12 @@
+//! The deliverer through its doors: messages in, POSTs out, internal HTTP.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+#![expect(unreachable_pub, reason = "the crate is a test binary")]
+
+mod delivery;
+mod endpoints;
+mod receiver;
+mod recovery;
+mod retries;
+mod stage;
+mod transport;
