@@ -1,0 +1,127 @@
+-- Tenants. One exists from the first authorised write by a token that names it.
+CREATE TABLE organisations (
+    key TEXT NOT NULL PRIMARY KEY,
+    timezone TEXT NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL
+);
+
+-- AI agents that can be asked. `provider` is what its owner wrote, without the API key.
+CREATE TABLE mentors (
+    id BIGSERIAL PRIMARY KEY,
+    unique_id UUID NOT NULL UNIQUE,
+    organisation TEXT NOT NULL REFERENCES organisations (key),
+    name TEXT NOT NULL,
+    slug TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    system_prompt TEXT NOT NULL,
+    llm_provider TEXT NOT NULL,
+    llm_name TEXT NOT NULL,
+    llm_temperature DOUBLE PRECISION,
+    metadata JSONB,
+    provider JSONB,
+    sealed_api_key BYTEA,
+    service_groups JSONB NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL,
+    updated_at TIMESTAMPTZ NOT NULL,
+    UNIQUE (organisation, slug)
+);
+CREATE INDEX mentors_by_name ON mentors (organisation, name);
+
+-- Periodic agents. What changes at every run stands in agent_activity.
+CREATE TABLE agents (
+    id BIGSERIAL PRIMARY KEY,
+    organisation TEXT NOT NULL REFERENCES organisations (key),
+    mentor_id BIGINT NOT NULL REFERENCES mentors (id),
+    title TEXT NOT NULL,
+    username TEXT NOT NULL,
+    last_editor TEXT NOT NULL,
+    description TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    minute TEXT NOT NULL,
+    hour TEXT NOT NULL,
+    day_of_month TEXT NOT NULL,
+    month_of_year TEXT NOT NULL,
+    day_of_week TEXT NOT NULL,
+    timezone TEXT,
+    one_off BOOLEAN NOT NULL,
+    start_time TIMESTAMPTZ,
+    enabled BOOLEAN NOT NULL,
+    pathway TEXT NOT NULL,
+    callback_url TEXT NOT NULL,
+    sealed_callback_secret BYTEA,
+    parent_session_id TEXT NOT NULL,
+    parent_mentor_id BIGINT,
+    previous_agent_id BIGINT REFERENCES agents (id),
+    previous_agent_status TEXT NOT NULL,
+    -- Title, description and prompt in lower case: what `search` looks in.
+    search_text TEXT NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL,
+    modified_at TIMESTAMPTZ NOT NULL,
+    -- The document version of the last change of timing.
+    timing_version BIGINT NOT NULL
+);
+CREATE INDEX agents_by_organisation ON agents (organisation, created_at, id);
+CREATE INDEX agents_by_mentor ON agents (mentor_id);
+CREATE INDEX agents_by_previous_agent ON agents (previous_agent_id) WHERE previous_agent_id IS NOT NULL;
+
+-- One narrow row for each agent.
+CREATE TABLE agent_activity (
+    agent_id BIGINT NOT NULL PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,
+    latest_run_id BIGINT,
+    latest_status TEXT,
+    next_fire_time TIMESTAMPTZ,
+    -- When the dispatcher said so: later words win.
+    next_fire_time_as_of TIMESTAMPTZ NOT NULL
+);
+
+-- Runs as the dispatcher recorded them. Of an agent that is gone they wait to be swept.
+CREATE TABLE logs (
+    id BIGINT NOT NULL PRIMARY KEY,
+    organisation TEXT NOT NULL,
+    agent_id BIGINT NOT NULL,
+    state TEXT NOT NULL,
+    made_by TEXT NOT NULL,
+    fire_time TIMESTAMPTZ NOT NULL,
+    nominal_time TIMESTAMPTZ NOT NULL,
+    requested_at TIMESTAMPTZ NOT NULL,
+    started_at TIMESTAMPTZ,
+    ended_at TIMESTAMPTZ,
+    sequence BIGINT NOT NULL,
+    run_attempt INTEGER NOT NULL,
+    reason TEXT,
+    prompt_tokens BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL,
+    session_id TEXT NOT NULL
+);
+CREATE INDEX logs_by_organisation ON logs (organisation, requested_at, id);
+CREATE INDEX logs_by_agent ON logs (agent_id, requested_at, id);
+
+CREATE TABLE log_bodies (
+    log_id BIGINT NOT NULL PRIMARY KEY REFERENCES logs (id) ON DELETE CASCADE,
+    prompt TEXT NOT NULL,
+    output TEXT NOT NULL,
+    content TEXT NOT NULL
+);
+
+-- Agents that were deleted and may still have logs to sweep.
+CREATE TABLE deleted_agents (
+    agent_id BIGINT NOT NULL PRIMARY KEY
+);
+
+-- The outbox: each document in its newest version, and the version that each receiver holds.
+CREATE TABLE documents (
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    organisation TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    deleted BOOLEAN NOT NULL,
+    body BYTEA NOT NULL,
+    dispatcher_held_version BIGINT NOT NULL,
+    deliverer_held_version BIGINT NOT NULL,
+    PRIMARY KEY (kind, key)
+);
+CREATE INDEX documents_unheld ON documents (version)
+    WHERE version > dispatcher_held_version OR version > deliverer_held_version;
+CREATE INDEX documents_deleted ON documents (version) WHERE deleted;

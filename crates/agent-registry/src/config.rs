@@ -1,0 +1,111 @@
+//! What the registry is configured with.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use service_kit::config::ConfigError;
+use url::Url;
+
+/// What the registry is configured with, of its own and of others' sections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the dispatcher's internal routes are: `peers.cron_dispatcher_url`.
+    pub cron_dispatcher_url: String,
+    /// The JWKS served at `/.well-known/jwks.json`, as JSON text: `sessions.jwks`. Empty: no keys.
+    pub session_jwks: String,
+    /// The names in `providers`: what a mentor's `llm_provider` may be. `echo` is always one.
+    pub provider_names: BTreeSet<String>,
+    /// The provider of mentors that name none; one of `provider_names`.
+    pub default_provider: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cron_dispatcher_url: "http://127.0.0.1:9090".to_owned(),
+            session_jwks: String::new(),
+            provider_names: BTreeSet::new(),
+            default_provider: None,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.dispatcher_url()?;
+        if let Err(error) = self.jwks() {
+            return Err(ConfigError::setting(
+                "sessions.jwks",
+                format_args!("must be a JSON object with `keys`: {error}"),
+            ));
+        }
+        match &self.default_provider {
+            Some(name) if !self.has_provider(name) => {
+                let problem = format_args!("must be `echo` or a name in `providers`, got `{name}`");
+                Err(ConfigError::setting("registry.default_provider", problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a provider of this name is configured.
+    #[must_use]
+    pub fn has_provider(&self, name: &str) -> bool {
+        name == ECHO || self.provider_names.contains(name)
+    }
+
+    /// Where the dispatcher is.
+    pub(crate) fn dispatcher_url(&self) -> Result<Url, ConfigError> {
+        let url = Url::parse(&self.cron_dispatcher_url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        url.ok_or_else(|| {
+            let problem = format_args!("must be an http:// or https:// URL, got `{}`", self.cron_dispatcher_url);
+            ConfigError::setting("peers.cron_dispatcher_url", problem)
+        })
+    }
+
+    /// The served key set.
+    pub(crate) fn jwks(&self) -> Result<serde_json::Value, serde_json::Error> {
+        if self.session_jwks.is_empty() {
+            return Ok(serde_json::json!({ "keys": [] }));
+        }
+        let keys: JwkSet = serde_json::from_str(&self.session_jwks)?;
+        serde_json::to_value(keys)
+    }
+}
+
+/// The provider that is built in.
+const ECHO: &str = "echo";
+
+#[derive(Serialize, Deserialize)]
+struct JwkSet {
+    keys: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_configuration_is_valid_and_serves_no_keys() {
+        let config = Config::default();
+        assert!(config.validate().is_ok());
+        assert_eq!(config.jwks().unwrap(), serde_json::json!({ "keys": [] }));
+    }
+
+    #[test]
+    fn a_setting_that_cannot_work_is_named() {
+        let refused = |config: Config| config.validate().unwrap_err().to_string();
+        let unknown = Config { default_provider: Some("acme".into()), ..Config::default() };
+        assert!(refused(unknown).contains("`registry.default_provider`"));
+        let no_keys = Config { session_jwks: "[]".into(), ..Config::default() };
+        assert!(refused(no_keys).contains("`sessions.jwks`"));
+        let no_http = Config { cron_dispatcher_url: "ftp://x".into(), ..Config::default() };
+        assert!(refused(no_http).contains("`peers.cron_dispatcher_url`"));
+    }
+}

@@ -1,0 +1,68 @@
+//! `documents.held`: which versions the receivers hold, and from the dispatcher when agents fire next.
+//!
+//! Idempotent: what is held only rises, and of an agent's next fire time the word that was said last counts. After a
+//! crash before the acknowledgement the batch comes again and changes nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bus::{HandleError, Handler, Message};
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use model::document::{DocumentKind, Receiver};
+use model::event::DocumentsHeld;
+use model::wire::decode_event;
+use service_kit::database::{DatabaseError, DbConnection, Timestamp};
+use service_kit::error::chain;
+
+use super::failure;
+use crate::state::State;
+use crate::store::activity::{self, NextFire};
+use crate::store::agents;
+use crate::store::documents::{self, DocumentName};
+
+/// Handles `documents.held`.
+pub(crate) struct Held(pub(crate) Arc<State>);
+
+/// An event, and when it was said.
+type Said = (DocumentsHeld, DateTime<Utc>);
+
+#[async_trait]
+impl Handler for Held {
+    async fn handle(&self, batch: &[Message]) -> Result<(), HandleError> {
+        let read = |message: &Message| {
+            let event = decode_event(message.kind, &message.body);
+            event.map(|event| (event, message.time)).map_err(|error| HandleError::Rejected(chain(&error)))
+        };
+        let said = batch.iter().map(read).collect::<Result<Vec<Said>, HandleError>>()?;
+        let stored = self.0.db.write(move |conn| Ok::<_, DatabaseError>(store(conn, said)?));
+        stored.await.map_err(|error| failure(&error))
+    }
+}
+
+fn store(conn: &mut DbConnection, said: Vec<Said>) -> QueryResult<()> {
+    let mut next_fires: HashMap<i64, NextFire> = HashMap::new();
+    for (event, said_at) in said {
+        for held in event.documents {
+            let name = DocumentName { kind: held.kind, key: held.key };
+            documents::hold(conn, &name, event.receiver, held.version)?;
+            let agent_id = match (event.receiver, name.kind) {
+                (Receiver::CronDispatcher, DocumentKind::Agent) => name.key.parse().ok(),
+                _ => None,
+            };
+            let Some(agent_id) = agent_id else { continue };
+            let next_fire_time = held.next_fire_time.map(Timestamp::from);
+            let said = NextFire { agent_id, next_fire_time, next_fire_time_as_of: said_at.into() };
+            match next_fires.get(&agent_id) {
+                Some(known) if known.next_fire_time_as_of > said.next_fire_time_as_of => {}
+                _ => {
+                    next_fires.insert(agent_id, said);
+                }
+            }
+        }
+    }
+    let existing = agents::existing(conn, next_fires.keys().copied().collect())?;
+    let of_existing: Vec<NextFire> = existing.iter().filter_map(|id| next_fires.remove(id)).collect();
+    activity::set_next_fires(conn, &of_existing)
+}

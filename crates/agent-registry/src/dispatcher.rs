@@ -1,0 +1,94 @@
+//! The dispatcher over internal HTTP: triggers, unfinished runs, ticks. Protobuf bodies, tokens of one minute.
+
+use std::time::Duration;
+
+use model::id::{AgentId, RunId};
+use model::internal::{TickPage, TriggerRequest};
+use model::run::RunRecord;
+use model::wire::Wire;
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use service_kit::auth::InternalSigner;
+use service_kit::clock::Clock;
+use service_kit::error::{ApiError, chain};
+use url::Url;
+
+/// Whom the tokens are for.
+const NAME: &str = "cron-dispatcher";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// When a client may ask again after the dispatcher was away.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Asks the dispatcher.
+#[derive(Clone)]
+pub(crate) struct Dispatcher {
+    client: Client,
+    base: Url,
+    signer: InternalSigner,
+    clock: Clock,
+}
+
+/// The dispatcher did not answer, or not as it should; the reason is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the dispatcher is unavailable")]
+pub(crate) struct Unavailable;
+
+impl From<Unavailable> for ApiError {
+    fn from(_: Unavailable) -> Self {
+        Self::unavailable("dispatcher_unavailable", RETRY_AFTER)
+    }
+}
+
+impl Dispatcher {
+    /// A client for the dispatcher at `base`.
+    pub(crate) fn new(base: Url, signer: InternalSigner, clock: Clock) -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        Ok(Self { client, base, signer, clock })
+    }
+
+    /// Makes a run now; `None` if the dispatcher knows no such agent.
+    pub(crate) async fn trigger(&self, request: &TriggerRequest) -> Result<Option<RunRecord>, Unavailable> {
+        self.ask(self.request(Method::POST, "/internal/runs")?.body(request.encode())).await
+    }
+
+    /// A run as it is now; `None` if the dispatcher knows it no more, or never did.
+    pub(crate) async fn run(&self, id: RunId) -> Result<Option<RunRecord>, Unavailable> {
+        self.ask(self.request(Method::GET, &format!("/internal/runs/{id}"))?).await
+    }
+
+    /// A page of an agent's ticks, newest first; `None` if the dispatcher knows no such agent.
+    pub(crate) async fn ticks(&self, id: AgentId, page: i64, page_size: i64) -> Result<Option<TickPage>, Unavailable> {
+        let path = format!("/internal/agents/{id}/ticks?page={page}&page_size={page_size}");
+        self.ask(self.request(Method::GET, &path)?).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Unavailable> {
+        let failed = |error: &(dyn std::error::Error + 'static)| unavailable(&chain(error));
+        let url = self.base.join(path).map_err(|error| failed(&error))?;
+        let token = self.signer.sign(NAME, self.clock.now()).map_err(|error| failed(&error))?;
+        let request = self.client.request(method, url).bearer_auth(token);
+        Ok(request.header(reqwest::header::CONTENT_TYPE, "application/x-protobuf"))
+    }
+
+    async fn ask<T: Wire>(&self, request: RequestBuilder) -> Result<Option<T>, Unavailable> {
+        let answer = request.send().await.map_err(|error| unavailable(&chain(&error.without_url())))?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => return Ok(None),
+            status if !status.is_success() => return Err(unavailable(&format!("it answered {status}"))),
+            _ => {}
+        }
+        let body = answer.bytes().await.map_err(|error| unavailable(&chain(&error.without_url())))?;
+        T::decode(&body).map(Some).map_err(|error| unavailable(&chain(&error)))
+    }
+}
+
+fn unavailable(reason: &str) -> Unavailable {
+    metrics::counter!("carillon_registry_dispatcher_failures_total").increment(1);
+    tracing::warn!(error = reason, "the dispatcher did not answer as it should");
+    Unavailable
+}

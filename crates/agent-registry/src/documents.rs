@@ -1,0 +1,163 @@
+//! From rows to documents: what the dispatcher and the deliverer are told of organisations, mentors and agents.
+//!
+//! A document is written in the transaction of the edit that it tells of, so that there is never one without the
+//! other; the announcer publishes it after the commit.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use diesel::QueryResult;
+use model::document::{
+    Agent, DEFAULT_TIMEOUT, Document, DocumentKind, Endpoint, Mentor, Organisation, Previous, Provider, Schedule,
+    Subject, next_version,
+};
+use model::id::{AgentId, MentorId, OrganisationKey};
+use model::run::RunState;
+use serde::Deserialize;
+use service_kit::database::DbConnection;
+
+use crate::config::Config;
+use crate::store::agents::AgentRow;
+use crate::store::documents::{self, DocumentName};
+use crate::store::mentors::MentorRow;
+use crate::store::organisations;
+use crate::validation::mentor::ProviderSettings;
+
+/// How long a run may take; agents do not say yet.
+const TIMEOUT: Duration = DEFAULT_TIMEOUT;
+
+/// The documents that a transaction wrote, for the announcer.
+pub(crate) type Written = Vec<DocumentName>;
+
+/// The version that a document has after an edit at `now`.
+pub(crate) fn version_after(
+    conn: &mut DbConnection,
+    kind: DocumentKind,
+    key: &str,
+    now: DateTime<Utc>,
+) -> QueryResult<i64> {
+    Ok(next_version(documents::version(conn, kind, key)?, now))
+}
+
+/// Writes what a subject says now, if that is new.
+pub(crate) fn write(
+    conn: &mut DbConnection,
+    organisation: &str,
+    subject: Subject,
+    now: DateTime<Utc>,
+    written: &mut Written,
+) -> QueryResult<()> {
+    let mut document = Document { organisation: OrganisationKey(organisation.to_owned()), version: 0, subject };
+    let name = DocumentName::of(&document);
+    document.version = version_after(conn, name.kind, &name.key, now)?;
+    if documents::put(conn, &document)? {
+        written.push(name);
+    }
+    Ok(())
+}
+
+/// Makes an organisation with its document, unless it is there.
+pub(crate) fn ensure_organisation(
+    conn: &mut DbConnection,
+    key: &str,
+    now: DateTime<Utc>,
+    written: &mut Written,
+) -> QueryResult<()> {
+    if organisations::ensure(conn, key, now)? {
+        write(conn, key, Subject::Organisation(Organisation { timezone: Tz::UTC }), now, written)?;
+    }
+    Ok(())
+}
+
+/// What is said of a mentor.
+pub(crate) fn of_mentor(row: &MentorRow, config: &Config) -> Subject {
+    Subject::Mentor(Mentor {
+        id: MentorId(row.id),
+        unique_id: row.unique_id.to_string(),
+        name: row.name.clone(),
+        system_prompt: row.system_prompt.clone(),
+        provider: provider_of(row, config),
+    })
+}
+
+/// What is said of an agent.
+pub(crate) fn of_agent(row: &AgentRow) -> Subject {
+    Subject::Agent(Box::new(Agent {
+        id: AgentId(row.id),
+        mentor_id: MentorId(row.mentor_id),
+        title: row.title.clone(),
+        prompt: row.prompt.clone(),
+        username: row.username.clone(),
+        last_editor: row.last_editor.clone(),
+        schedule: Schedule {
+            timing_version: row.timing_version,
+            crontab: row.crontab(),
+            timezone: row.timezone.as_deref().and_then(|name| name.parse().ok()),
+            enabled: row.enabled,
+            one_off: row.one_off,
+            start_time: row.start_time.map(DateTime::from),
+            timeout: TIMEOUT,
+        },
+        endpoint: (!row.callback_url.is_empty()).then(|| Endpoint {
+            url: row.callback_url.clone(),
+            sealed_secret: row.sealed_callback_secret.clone().unwrap_or_default(),
+        }),
+        pathway: row.pathway.clone(),
+        parent_session_id: row.parent_session_id.clone(),
+        parent_mentor_id: row.parent_mentor_id,
+        previous: previous_of(row),
+    }))
+}
+
+fn previous_of(row: &AgentRow) -> Option<Previous> {
+    let agent_id = AgentId(row.previous_agent_id?);
+    // Only words of this set are ever stored.
+    let status = row.previous_agent_status.parse().unwrap_or(RunState::Success);
+    Some(Previous { agent_id, status })
+}
+
+/// The provider that a mentor's owner wrote.
+pub(crate) fn own_provider(row: &MentorRow) -> Option<ProviderSettings> {
+    ProviderSettings::deserialize(&**row.provider.as_ref()?).ok()
+}
+
+/// How a mentor is asked: by its own provider, else by the configured one that it names, else by the default.
+fn provider_of(row: &MentorRow, config: &Config) -> Provider {
+    if let Some(own) = own_provider(row) {
+        return Provider {
+            kind: own.kind,
+            name: own.name,
+            base_url: own.base_url,
+            model: own.model,
+            temperature: own.temperature,
+            max_output_tokens: own.max_output_tokens,
+            sealed_api_key: row.sealed_api_key.clone().unwrap_or_default(),
+            headers: own.headers,
+        };
+    }
+    let configured = config.has_provider(&row.llm_provider).then_some(&row.llm_provider);
+    Provider {
+        name: configured.or(config.default_provider.as_ref()).unwrap_or(&row.llm_provider).clone(),
+        model: row.llm_name.clone(),
+        temperature: row.llm_temperature,
+        ..Provider::default()
+    }
+}
+
+/// Whether there is a way to ask a mentor; else what to set so that there is one.
+pub(crate) fn check_can_be_asked(row: &MentorRow, config: &Config) -> Result<(), String> {
+    let name = match own_provider(row) {
+        Some(own) if !own.kind.is_empty() => return Ok(()),
+        Some(own) if config.has_provider(&own.name) => return Ok(()),
+        Some(own) => own.name,
+        None if config.has_provider(&row.llm_provider) || config.default_provider.is_some() => return Ok(()),
+        None => row.llm_provider.clone(),
+    };
+    let choices = "give the mentor a `provider`, or set a default one in `registry.default_provider`";
+    Err(if name.is_empty() {
+        format!("Nothing says how this mentor is asked: {choices}.")
+    } else {
+        format!("This mentor is asked by \"{name}\", which is not configured: set `providers.{name}`, {choices}.")
+    })
+}

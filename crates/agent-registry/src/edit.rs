@@ -1,0 +1,300 @@
+//! Creating, changing and deleting periodic agents: what a request says, applied to what is stored.
+//!
+//! Everything happens in the caller's transaction, the documents included: either all of an edit is stored and will
+//! be announced, or none of it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use model::crontab::Crontab;
+use model::document::{DocumentKind, Subject, next_version};
+use model::id::AgentId;
+use service_kit::database::{DbConnection, Timestamp};
+use service_kit::egress::EgressError;
+use service_kit::error::{ApiError, FieldErrors};
+use url::Url;
+
+use crate::access::{self, Acting};
+use crate::documents::{self, Written};
+use crate::state::{State, callback_secret_owner};
+use crate::store::activity;
+use crate::store::agents::{self, AgentRow};
+use crate::store::mentors::{self, MentorRow};
+use crate::store::organisations;
+use crate::validation::agent::{AgentInput, SecretChange};
+use crate::validation::fields::Faults;
+use crate::validation::reference::no_such_pk;
+
+/// Longer chains of previous agents are not followed: nobody has them, unless they go in a circle.
+const CHAIN_MAX: usize = 1_000;
+
+/// What somebody wants an agent to be.
+pub(crate) struct Edit {
+    pub(crate) acting: Acting,
+    pub(crate) input: AgentInput,
+    /// What was wrong with the request by itself.
+    pub(crate) errors: FieldErrors,
+}
+
+/// An agent as it was stored.
+pub(crate) struct Saved {
+    pub(crate) row: AgentRow,
+    pub(crate) mentor: MentorRow,
+    pub(crate) written: Written,
+}
+
+/// Stores a new agent.
+pub(crate) fn create(conn: &mut DbConnection, state: &State, edit: Edit) -> Result<Saved, ApiError> {
+    let now = state.clock.now();
+    let mut written = Written::new();
+    access::enter_organisation(conn, &edit.acting, now, &mut written)?;
+    let mut row = blank(&edit.acting, now);
+    let mentor = apply(conn, state, &mut row, &edit)?;
+    row.timing_version = next_version(0, now);
+    row.id = agents::insert(conn, &row)?;
+    if let SecretChange::Set(_) = &edit.input.callback_secret {
+        row.sealed_callback_secret = seal_secret(state, row.id, &edit.input.callback_secret, None)?;
+        agents::set_callback_secret(conn, row.id, row.sealed_callback_secret.as_deref().unwrap_or_default())?;
+    }
+    plan(conn, &row, now)?;
+    documents::write(conn, &row.organisation, documents::of_mentor(&mentor, &state.config), now, &mut written)?;
+    documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
+    Ok(Saved { row, mentor, written })
+}
+
+/// Changes an agent.
+pub(crate) fn change(conn: &mut DbConnection, state: &State, id: i64, edit: Edit) -> Result<Saved, ApiError> {
+    let now = state.clock.now();
+    let mut written = Written::new();
+    let before = agents::find_for_update(conn, &edit.acting.organisation, id)?;
+    let before = before.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    let mut row = before.clone();
+    let mentor = apply(conn, state, &mut row, &edit)?;
+    row.sealed_callback_secret =
+        seal_secret(state, id, &edit.input.callback_secret, before.sealed_callback_secret.clone())?;
+    row.last_editor.clone_from(&edit.acting.caller);
+    row.modified_at = now.into();
+    if timing_changed(&before, &row) {
+        row.timing_version = documents::version_after(conn, DocumentKind::Agent, &id.to_string(), now)?;
+    }
+    agents::update(conn, &row)?;
+    if row.timing_version != before.timing_version || row.fires_by_itself() != before.fires_by_itself() {
+        plan(conn, &row, now)?;
+    }
+    documents::write(conn, &row.organisation, documents::of_mentor(&mentor, &state.config), now, &mut written)?;
+    documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
+    Ok(Saved { row, mentor, written })
+}
+
+/// Deletes an agent. Those that waited for it wait no more, and are turned off: none may start to fire by itself.
+pub(crate) fn delete(conn: &mut DbConnection, state: &State, acting: &Acting, id: i64) -> Result<Written, ApiError> {
+    let now = state.clock.now();
+    let mut written = Written::new();
+    let organisation = &acting.organisation;
+    agents::find_for_update(conn, organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    for follower in agents::following(conn, organisation, id)? {
+        let Some(mut row) = agents::find_for_update(conn, organisation, follower)? else { continue };
+        row.previous_agent_id = None;
+        row.enabled = false;
+        row.last_editor.clone_from(&acting.caller);
+        row.modified_at = now.into();
+        agents::update(conn, &row)?;
+        documents::write(conn, organisation, documents::of_agent(&row), now, &mut written)?;
+    }
+    agents::delete(conn, id)?;
+    documents::write(conn, organisation, Subject::AgentDeleted(AgentId(id)), now, &mut written)?;
+    Ok(written)
+}
+
+/// An agent of which nothing was said yet.
+fn blank(acting: &Acting, now: DateTime<Utc>) -> AgentRow {
+    let mut row = AgentRow {
+        id: 0,
+        organisation: acting.organisation.clone(),
+        mentor_id: 0,
+        title: String::new(),
+        username: acting.username.clone(),
+        last_editor: acting.caller.clone(),
+        description: String::new(),
+        prompt: String::new(),
+        minute: String::new(),
+        hour: String::new(),
+        day_of_month: String::new(),
+        month_of_year: String::new(),
+        day_of_week: String::new(),
+        timezone: None,
+        one_off: false,
+        start_time: None,
+        enabled: true,
+        pathway: String::new(),
+        callback_url: String::new(),
+        sealed_callback_secret: None,
+        parent_session_id: String::new(),
+        parent_mentor_id: None,
+        previous_agent_id: None,
+        previous_agent_status: "success".to_owned(),
+        search_text: String::new(),
+        created_at: now.into(),
+        modified_at: now.into(),
+        timing_version: 0,
+    };
+    row.set_crontab(model::crontab::CrontabFields::default());
+    row
+}
+
+/// Writes over a row what the request says. The errors are all that is wrong with it, at once.
+fn apply(conn: &mut DbConnection, state: &State, row: &mut AgentRow, edit: &Edit) -> Result<MentorRow, ApiError> {
+    let faults = Faults::from(edit.errors.clone());
+    let mentor = apply_mentor(conn, state, row, &edit.input, &faults)?;
+    apply_previous_agent(conn, row, &edit.input, &faults)?;
+    apply_texts(row, &edit.input);
+    apply_task(row, &edit.input, &faults);
+    check_callback_url(state, edit.input.callback_url.as_deref(), &faults);
+    faults.into_errors().into_result()?;
+    // Without a fault there is a mentor.
+    mentor.ok_or_else(|| ApiError::no_such("Mentor"))
+}
+
+fn apply_mentor(
+    conn: &mut DbConnection,
+    state: &State,
+    row: &mut AgentRow,
+    input: &AgentInput,
+    faults: &Faults,
+) -> Result<Option<MentorRow>, ApiError> {
+    let Some(reference) = input.mentor else {
+        return Ok(mentors::by_ids(conn, vec![row.mentor_id])?.remove(&row.mentor_id));
+    };
+    let Some(mentor) = mentors::find(conn, &row.organisation, reference)? else {
+        faults.add("mentor", reference.missing());
+        return Ok(None);
+    };
+    if let Err(fault) = documents::check_can_be_asked(&mentor, &state.config) {
+        faults.add("mentor", fault);
+    }
+    row.mentor_id = mentor.id;
+    Ok(Some(mentor))
+}
+
+fn apply_previous_agent(
+    conn: &mut DbConnection,
+    row: &mut AgentRow,
+    input: &AgentInput,
+    faults: &Faults,
+) -> Result<(), ApiError> {
+    let Some(previous) = input.previous_agent else { return Ok(()) };
+    row.previous_agent_id = previous;
+    let Some(previous) = previous else { return Ok(()) };
+    if agents::find(conn, &row.organisation, previous)?.is_none() {
+        faults.add("previous_agent", no_such_pk(&previous.to_string()));
+        return Ok(());
+    }
+    let mut earlier = Some(previous);
+    for _ in 0..CHAIN_MAX {
+        match earlier {
+            None => return Ok(()),
+            // A new agent has no id yet, and nobody waits for it.
+            Some(id) if id == row.id => break,
+            Some(id) => earlier = agents::previous_of(conn, id)?,
+        }
+    }
+    let fault = if previous == row.id {
+        "An agent cannot be its own previous agent."
+    } else {
+        "These agents would wait for each other in a circle."
+    };
+    faults.add("previous_agent", fault);
+    Ok(())
+}
+
+fn apply_texts(row: &mut AgentRow, input: &AgentInput) {
+    let texts = [
+        (&mut row.title, &input.title),
+        (&mut row.description, &input.description),
+        (&mut row.prompt, &input.prompt),
+        (&mut row.pathway, &input.pathway),
+        (&mut row.callback_url, &input.callback_url),
+        (&mut row.parent_session_id, &input.parent_session_id),
+    ];
+    for (place, text) in texts {
+        if let Some(text) = text {
+            place.clone_from(text);
+        }
+    }
+    row.search_text = [&row.title, &row.description, &row.prompt].map(|text| text.to_lowercase()).join("\n");
+    row.parent_mentor_id = input.parent_mentor_id.unwrap_or(row.parent_mentor_id);
+    if let Some(status) = input.previous_agent_status {
+        status.clone_into(&mut row.previous_agent_status);
+    }
+}
+
+fn apply_task(row: &mut AgentRow, input: &AgentInput, faults: &Faults) {
+    let task = &input.task;
+    row.one_off = task.one_off.unwrap_or(row.one_off);
+    row.enabled = task.enabled.unwrap_or(row.enabled);
+    if let Some(start_time) = task.start_time {
+        row.start_time = start_time.map(Timestamp::from);
+    }
+    if let Some(timezone) = task.crontab.timezone {
+        row.timezone = timezone.map(|zone| zone.name().to_owned());
+    }
+    let mut crontab = row.crontab();
+    task.crontab.apply(&mut crontab);
+    if let Err(errors) = Crontab::parse(&crontab) {
+        for error in errors.0 {
+            match error.field {
+                Some(field) => faults.add(&format!("task.crontab.{field}"), error.reason),
+                None => faults.add_general("task.crontab", error.reason),
+            }
+        }
+    }
+    row.set_crontab(crontab);
+}
+
+/// An address that is not public and not allowed is refused here; of a name, the deliverer asks where it leads.
+fn check_callback_url(state: &State, url: Option<&str>, faults: &Faults) {
+    let Some(Ok(url)) = url.map(Url::parse) else { return };
+    if let Err(refusal @ EgressError::NotPublic { .. }) = state.egress.check_url(&url) {
+        faults.add("callback_url", format!("{refusal}."));
+    }
+}
+
+fn seal_secret(
+    state: &State,
+    agent_id: i64,
+    change: &SecretChange,
+    before: Option<Vec<u8>>,
+) -> Result<Option<Vec<u8>>, ApiError> {
+    match change {
+        SecretChange::Keep => Ok(before),
+        SecretChange::Remove => Ok(None),
+        SecretChange::Set(secret) => {
+            let (owner, field) = callback_secret_owner(agent_id);
+            let sealed = state.keys.seal(secret.expose().as_bytes(), &owner, field);
+            sealed.map(Some).map_err(|error| ApiError::internal(&error))
+        }
+    }
+}
+
+/// Whether what is due has to be settled under the old timing and planned anew.
+fn timing_changed(before: &AgentRow, after: &AgentRow) -> bool {
+    let turned_on = after.fires_by_itself() && !before.fires_by_itself();
+    turned_on
+        || before.crontab() != after.crontab()
+        || before.timezone != after.timezone
+        || before.one_off != after.one_off
+        || before.start_time != after.start_time
+}
+
+/// Shows when the agent will fire until the dispatcher, which decides it, says so itself.
+fn plan(conn: &mut DbConnection, row: &AgentRow, now: DateTime<Utc>) -> Result<(), ApiError> {
+    let own_zone = row.timezone.as_deref().and_then(|name| name.parse().ok());
+    let zone = match own_zone {
+        Some(zone) => zone,
+        None => organisations::timezone(conn, &row.organisation)?.unwrap_or(Tz::UTC),
+    };
+    let start = row.start_time.map_or(DateTime::UNIX_EPOCH, DateTime::from);
+    let after = now.max(start - TimeDelta::microseconds(1));
+    let crontab = Crontab::parse(&row.crontab()).ok().filter(|_| row.fires_by_itself());
+    let next_fire_time = crontab.and_then(|crontab| crontab.next_after(zone, after));
+    Ok(activity::set_next_fire(conn, row.id, next_fire_time, now)?)
+}

@@ -1,0 +1,149 @@
+//! A periodic agent as the API shows it; the fields stand in the order of the published schema, ours after them.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::mentor_view::MentorView;
+use crate::store::activity::ActivityRow;
+use crate::store::agents::AgentRow;
+use crate::store::mentors::MentorRow;
+use crate::validation::agent::SecretChange;
+use crate::validation::reference::MentorReference;
+use crate::validation::time::render;
+
+/// The longest name of a task.
+const TASK_NAME_CHARS_MAX: usize = 200;
+/// The status of an agent that never ran.
+const NEVER_RAN: &str = "pending";
+
+/// A periodic agent.
+#[derive(Debug, Serialize)]
+pub(super) struct AgentView {
+    id: i64,
+    mentor: MentorField,
+    title: String,
+    username: String,
+    description: String,
+    prompt: String,
+    task: TaskView,
+    created_at: String,
+    modified_at: String,
+    enabled: bool,
+    one_off: bool,
+    platform_key: String,
+    pathway: String,
+    callback_url: String,
+    callback_secret: String,
+    parent_session_id: String,
+    parent_mentor_id: Option<i64>,
+    previous_agent: Option<i64>,
+    previous_agent_status: String,
+    previous_agent_output: String,
+    next_fire_time: Option<String>,
+    last_status: String,
+    callback_secret_set: bool,
+}
+
+/// Answers to reads hold the whole mentor; answers to writes name it as the request did.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum MentorField {
+    Whole(Box<MentorView>),
+    Id(i64),
+    UniqueId(Uuid),
+}
+
+#[derive(Debug, Serialize)]
+struct TaskView {
+    id: i64,
+    name: String,
+    crontab: CrontabView,
+    one_off: bool,
+    start_time: Option<String>,
+    enabled: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct CrontabView {
+    minute: String,
+    hour: String,
+    day_of_week: String,
+    day_of_month: String,
+    month_of_year: String,
+    timezone: Option<String>,
+}
+
+impl AgentView {
+    /// The answer to a read: with the whole mentor, without the secret.
+    pub(super) fn of_read(row: AgentRow, mentor: MentorRow, activity: Option<&ActivityRow>) -> Self {
+        Self::new(row, MentorField::Whole(Box::new(mentor.into())), String::new(), activity)
+    }
+
+    /// The answer to a write: mentor and secret as that write had them.
+    pub(super) fn of_write(
+        row: AgentRow,
+        mentor: &MentorRow,
+        reference: Option<MentorReference>,
+        secret: &SecretChange,
+        activity: Option<&ActivityRow>,
+    ) -> Self {
+        let mentor = match reference {
+            Some(MentorReference::Id(_)) => MentorField::Id(mentor.id),
+            Some(MentorReference::UniqueId(_)) | None => MentorField::UniqueId(mentor.unique_id.into()),
+        };
+        let secret = match secret {
+            SecretChange::Set(secret) => secret.expose().clone(),
+            SecretChange::Keep | SecretChange::Remove => String::new(),
+        };
+        Self::new(row, mentor, secret, activity)
+    }
+
+    fn new(row: AgentRow, mentor: MentorField, callback_secret: String, activity: Option<&ActivityRow>) -> Self {
+        let last_status = activity.and_then(|activity| activity.latest_status.as_deref()).unwrap_or(NEVER_RAN);
+        Self {
+            id: row.id,
+            mentor,
+            task: TaskView::of(&row),
+            title: row.title,
+            username: row.username,
+            description: row.description,
+            prompt: row.prompt,
+            created_at: render(row.created_at.into()),
+            modified_at: render(row.modified_at.into()),
+            enabled: row.enabled,
+            one_off: row.one_off,
+            platform_key: row.organisation,
+            pathway: row.pathway,
+            callback_url: row.callback_url,
+            callback_secret,
+            parent_session_id: row.parent_session_id,
+            parent_mentor_id: row.parent_mentor_id,
+            previous_agent: row.previous_agent_id,
+            previous_agent_status: row.previous_agent_status,
+            previous_agent_output: String::new(),
+            next_fire_time: activity.and_then(|activity| activity.next_fire_time).map(|time| render(time.into())),
+            last_status: last_status.to_owned(),
+            callback_secret_set: row.sealed_callback_secret.is_some(),
+        }
+    }
+}
+
+impl TaskView {
+    fn of(row: &AgentRow) -> Self {
+        Self {
+            id: row.id,
+            name: format!("{}: {}", row.id, row.title).chars().take(TASK_NAME_CHARS_MAX).collect(),
+            crontab: CrontabView {
+                minute: row.minute.clone(),
+                hour: row.hour.clone(),
+                day_of_week: row.day_of_week.clone(),
+                day_of_month: row.day_of_month.clone(),
+                month_of_year: row.month_of_year.clone(),
+                timezone: row.timezone.clone(),
+            },
+            one_off: row.one_off,
+            start_time: row.start_time.map(|time| render(time.into())),
+            enabled: row.enabled,
+        }
+    }
+}

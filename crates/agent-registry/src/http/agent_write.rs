@@ -1,0 +1,93 @@
+//! Periodic agents: create, put, patch, delete.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use service_kit::error::ApiError;
+
+use super::agent_view::AgentView;
+use super::request::{self, Item};
+use crate::edit::{self, Edit};
+use crate::state::State;
+use crate::store::activity;
+use crate::validation::agent::{AgentInput, Write};
+use crate::validation::fields::Faults;
+
+/// `POST P/periodic-agents/`
+pub(super) async fn create_agent(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    save(state, request, payload, None, Write::Create).await
+}
+
+/// `PUT P/periodic-agents/{id}/`
+pub(super) async fn put_agent(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+    path: web::Path<Item>,
+) -> Result<HttpResponse, ApiError> {
+    save(state, request, payload, Some(path), Write::Replace).await
+}
+
+/// `PATCH P/periodic-agents/{id}/`
+pub(super) async fn patch_agent(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+    path: web::Path<Item>,
+) -> Result<HttpResponse, ApiError> {
+    save(state, request, payload, Some(path), Write::Change).await
+}
+
+/// Stores what the request says, of a new agent or of that one, and answers with the agent as it is now.
+async fn save(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+    path: Option<web::Path<Item>>,
+    write: Write,
+) -> Result<HttpResponse, ApiError> {
+    let acting = request::admit(&state, &request)?;
+    let id = path.map(|path| path.id("PeriodicAgent")).transpose()?;
+    let body = request::read_json(&request, payload).await?;
+    let faults = Faults::default();
+    let input = AgentInput::read(&body, write, &faults);
+    let (mentor_reference, secret) = (input.mentor, input.callback_secret.clone());
+    let edit = Edit { acting, input, errors: faults.into_errors() };
+
+    let writer = Arc::clone(&state);
+    let stored = state.db.write(move |conn| {
+        let saved = match id {
+            None => edit::create(conn, &writer, edit)?,
+            Some(id) => edit::change(conn, &writer, id, edit)?,
+        };
+        let activity = activity::by_agents(conn, vec![saved.row.id])?.remove(&saved.row.id);
+        Ok::<_, ApiError>((saved, activity))
+    });
+    let (saved, activity) = stored.await?;
+    state.outbox.announce(saved.written);
+    tracing::info!(agent.id = saved.row.id, organisation = saved.row.organisation, "an agent was saved");
+    let view = AgentView::of_write(saved.row, &saved.mentor, mentor_reference, &secret, activity.as_ref());
+    let status = if write == Write::Create { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(HttpResponse::build(status).json(view))
+}
+
+/// `DELETE P/periodic-agents/{id}/`
+pub(super) async fn delete_agent(
+    state: web::Data<State>,
+    request: HttpRequest,
+    path: web::Path<Item>,
+) -> Result<HttpResponse, ApiError> {
+    let acting = request::admit(&state, &request)?;
+    let id = path.id("PeriodicAgent")?;
+    let writer = Arc::clone(&state);
+    let written = state.db.write(move |conn| edit::delete(conn, &writer, &acting, id)).await?;
+    state.outbox.announce(written);
+    state.broom.sweep_now();
+    tracing::info!(agent.id = id, "an agent was deleted");
+    Ok(HttpResponse::NoContent().finish())
+}

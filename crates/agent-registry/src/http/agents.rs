@@ -1,0 +1,140 @@
+//! Periodic agents: list, retrieve, statistics.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use diesel::QueryResult;
+use serde::Serialize;
+use service_kit::database::DbConnection;
+use service_kit::error::{ApiError, FieldErrors};
+use uuid::Uuid;
+
+use super::agent_view::AgentView;
+use super::page::PageRequest;
+use super::request::{self, Item};
+use crate::state::State;
+use crate::store::agent_list::{self, AgentFilter};
+use crate::store::agents::{self, AgentRow};
+use crate::store::{activity, mentors};
+use crate::validation::agent::STATUSES;
+use crate::validation::query::Query;
+use crate::validation::reference::MentorReference;
+
+/// `GET P/periodic-agents/`
+pub(super) async fn list_agents(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let organisation = request::admit(&state, &request)?.organisation;
+    let query = request::query(&request);
+    let page = PageRequest::read(&query)?;
+    let asked = query.clone();
+    let found = state.db.read(move |conn| {
+        let filter = read_filter(conn, &asked, organisation)?;
+        let page = page.of(agent_list::count(conn, filter.clone())?)?;
+        let ordering = owned_ordering(&asked);
+        let rows = agent_list::page(conn, filter, &ordering, page.window())?;
+        Ok::<_, ApiError>((page, views(conn, rows)?))
+    });
+    let (page, views) = found.await?;
+    Ok(page.answer(&request, &query, views))
+}
+
+/// `GET P/periodic-agents/{id}/`
+pub(super) async fn get_agent(
+    state: web::Data<State>,
+    request: HttpRequest,
+    path: web::Path<Item>,
+) -> Result<HttpResponse, ApiError> {
+    let organisation = request::admit(&state, &request)?.organisation;
+    let id = path.id("PeriodicAgent")?;
+    let found = state.db.read(move |conn| {
+        let row = agents::find(conn, &organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+        Ok::<_, ApiError>(views(conn, vec![row])?.pop())
+    });
+    let view = found.await?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+/// How many agents have which status, by their newest logs.
+#[derive(Debug, Default, Serialize)]
+struct Statistics {
+    total_tasks: i64,
+    succeeded_tasks: i64,
+    failed_tasks: i64,
+    running_tasks: i64,
+    pending_tasks: i64,
+}
+
+/// `GET P/periodic-agents/statistics/`: of the agents that a list with the same filters has.
+pub(super) async fn get_statistics(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let organisation = request::admit(&state, &request)?.organisation;
+    let query = request::query(&request);
+    let found = state.db.read(move |conn| {
+        let filter = read_filter(conn, &query, organisation)?;
+        let mut count = |status| match filter.status {
+            Some(asked) if asked != status => Ok(0),
+            _ => agent_list::count(conn, AgentFilter { status: Some(status), ..filter.clone() }),
+        };
+        let (succeeded_tasks, failed_tasks) = (count("success")?, count("error")?);
+        let (running_tasks, pending_tasks) = (count("running")?, count("pending")?);
+        let total_tasks = succeeded_tasks + failed_tasks + running_tasks + pending_tasks;
+        Ok::<_, ApiError>(Statistics { total_tasks, succeeded_tasks, failed_tasks, running_tasks, pending_tasks })
+    });
+    Ok(HttpResponse::Ok().json(found.await?))
+}
+
+/// The fields of `ordering`, to be moved into a query.
+pub(super) fn owned_ordering(query: &Query) -> Vec<(String, bool)> {
+    query.ordering().into_iter().map(|(name, down)| (name.to_owned(), down)).collect()
+}
+
+/// What `mentor_id` narrows a list to: a public id or an integer id; anything else matches nothing.
+pub(super) fn mentor_filter(
+    conn: &mut DbConnection,
+    query: &Query,
+    organisation: &str,
+) -> QueryResult<Option<Option<i64>>> {
+    let Some(text) = query.text("mentor_id") else { return Ok(None) };
+    let reference = match (text.parse(), Uuid::parse_str(text)) {
+        (Ok(id), _) => MentorReference::Id(id),
+        (Err(_), Ok(unique_id)) => MentorReference::UniqueId(unique_id),
+        (Err(_), Err(_)) => return Ok(Some(None)),
+    };
+    Ok(Some(mentors::find(conn, organisation, reference)?.map(|mentor| mentor.id)))
+}
+
+fn read_filter(conn: &mut DbConnection, query: &Query, organisation: String) -> Result<AgentFilter, ApiError> {
+    let mut errors = FieldErrors::new();
+    let text = |name: &str| query.text(name).map(str::to_owned);
+    let filter = AgentFilter {
+        mentor_id: mentor_filter(conn, query, &organisation)?,
+        enabled: query.boolean("enabled"),
+        parent_mentor_id: query.integer("parent_mentor_id", &mut errors),
+        parent_session_id: text("parent_session_id"),
+        previous_agent: query.id("previous_agent", &mut errors),
+        previous_agent_status: query.choice("previous_agent_status", &STATUSES, &mut errors),
+        status: query.choice("status", &STATUSES, &mut errors),
+        title: text("title"),
+        username: text("username"),
+        search: query.search(),
+        organisation,
+    };
+    if let Some(previous) = filter.previous_agent
+        && agents::find(conn, &filter.organisation, previous)?.is_none()
+    {
+        Query::no_such("previous_agent", &mut errors);
+    }
+    errors.into_result()?;
+    Ok(filter)
+}
+
+/// Agents with their mentors and activities.
+fn views(conn: &mut DbConnection, rows: Vec<AgentRow>) -> QueryResult<Vec<AgentView>> {
+    let mut mentor_ids: Vec<i64> = rows.iter().map(|row| row.mentor_id).collect();
+    mentor_ids.sort_unstable();
+    mentor_ids.dedup();
+    let mentors = mentors::by_ids(conn, mentor_ids)?;
+    let activities = activity::by_agents(conn, rows.iter().map(|row| row.id).collect())?;
+    let view = |row: AgentRow| {
+        let mentor = mentors.get(&row.mentor_id)?.clone();
+        let activity = activities.get(&row.id);
+        Some(AgentView::of_read(row, mentor, activity))
+    };
+    Ok(rows.into_iter().filter_map(view).collect())
+}

@@ -1,0 +1,155 @@
+//! The run log: list, retrieve.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use chrono::{DateTime, Utc};
+use model::id::RunId;
+use serde::Serialize;
+use service_kit::database::{DbConnection, Timestamp};
+use service_kit::error::{ApiError, FieldErrors};
+
+use super::agents::{mentor_filter, owned_ordering};
+use super::page::PageRequest;
+use super::request::{self, Item};
+use crate::runs::status_of;
+use crate::state::State;
+use crate::store::agents;
+use crate::store::log_list::{self, LogFilter};
+use crate::store::logs::{self, Log};
+use crate::validation::query::Query;
+use crate::validation::time::render;
+
+/// What `status` may narrow a list to.
+const STATUSES: [&str; 3] = ["success", "error", "running"];
+
+/// A log as the API shows it; the fields of the original first.
+#[derive(Debug, Serialize)]
+pub(super) struct LogView {
+    id: i64,
+    content: String,
+    status: &'static str,
+    start_time: String,
+    end_time: Option<String>,
+    created_at: String,
+    modified_at: String,
+    periodic_agent: i64,
+    state: String,
+    nominal_time: String,
+    fire_time: String,
+    lateness_ms: i64,
+    sequence: i64,
+    run_attempt: i32,
+    trigger: String,
+    reason: Option<String>,
+    agent_output: String,
+    prompt: String,
+    session_id: String,
+    usage: UsageView,
+}
+
+#[derive(Debug, Serialize)]
+struct UsageView {
+    prompt_tokens: i64,
+    completion_tokens: i64,
+}
+
+impl TryFrom<Log> for LogView {
+    type Error = diesel::result::Error;
+
+    fn try_from(log: Log) -> Result<Self, Self::Error> {
+        let status = status_of(log.state()?);
+        let Log { row, body } = log;
+        let time = |stamp: Timestamp| render(stamp.into());
+        let changed_at = row.ended_at.or(row.started_at).unwrap_or(row.requested_at);
+        let lateness = DateTime::<Utc>::from(row.requested_at) - DateTime::<Utc>::from(row.fire_time);
+        Ok(Self {
+            id: row.id,
+            content: body.content,
+            status,
+            start_time: time(row.started_at.unwrap_or(row.requested_at)),
+            end_time: row.ended_at.map(time),
+            created_at: time(row.requested_at),
+            modified_at: time(changed_at),
+            periodic_agent: row.agent_id,
+            state: row.state,
+            nominal_time: time(row.nominal_time),
+            fire_time: time(row.fire_time),
+            lateness_ms: lateness.num_milliseconds().max(0),
+            sequence: row.sequence,
+            run_attempt: row.run_attempt,
+            trigger: row.made_by,
+            reason: row.reason,
+            agent_output: body.output,
+            prompt: body.prompt,
+            session_id: row.session_id,
+            usage: UsageView { prompt_tokens: row.prompt_tokens, completion_tokens: row.completion_tokens },
+        })
+    }
+}
+
+/// `GET P/periodic-agent-logs/`
+pub(super) async fn list_logs(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let organisation = request::admit(&state, &request)?.organisation;
+    let query = request::query(&request);
+    let page = PageRequest::read(&query)?;
+    let asked = query.clone();
+    let found = state.db.read(move |conn| {
+        let filter = read_filter(conn, &asked, organisation)?;
+        let page = page.of(log_list::count(conn, filter.clone())?)?;
+        let rows = log_list::page(conn, filter, &owned_ordering(&asked), page.window())?;
+        let views = logs::with_bodies(conn, rows)?.into_iter().map(LogView::try_from).collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, ApiError>((page, views))
+    });
+    let (page, views) = found.await?;
+    Ok(page.answer(&request, &query, views))
+}
+
+/// `GET P/periodic-agent-logs/{id}/`
+///
+/// Whoever was called back may ask before the log has arrived here; so what is not here, or not ended, is asked of
+/// the dispatcher.
+pub(super) async fn get_log(
+    state: web::Data<State>,
+    request: HttpRequest,
+    path: web::Path<Item>,
+) -> Result<HttpResponse, ApiError> {
+    let organisation = request::admit(&state, &request)?.organisation;
+    let id = path.id("PeriodicAgentLog")?;
+    let stored = state.db.read(move |conn| Ok::<_, ApiError>(logs::find(conn, id)?)).await?;
+    let log = match stored {
+        Some(log) if log.state()?.is_final() => Some(log),
+        Some(log) => match state.dispatcher.run(RunId(id)).await {
+            Ok(record) => Some(record.map_or(log, Log::of)),
+            Err(_) => Some(log),
+        },
+        None => state.dispatcher.run(RunId(id)).await?.map(Log::of),
+    };
+    let log = log.filter(|log| log.row.organisation == organisation);
+    let log = log.ok_or_else(|| ApiError::no_such("PeriodicAgentLog"))?;
+    let agent_id = log.row.agent_id;
+    let agent = state.db.read(move |conn| Ok::<_, ApiError>(agents::find(conn, &organisation, agent_id)?)).await?;
+    agent.ok_or_else(|| ApiError::no_such("PeriodicAgentLog"))?;
+    Ok(HttpResponse::Ok().json(LogView::try_from(log)?))
+}
+
+fn read_filter(conn: &mut DbConnection, query: &Query, organisation: String) -> Result<LogFilter, ApiError> {
+    let mut errors = FieldErrors::new();
+    let text = |name: &str| query.text(name).map(str::to_owned);
+    let filter = LogFilter {
+        mentor_id: mentor_filter(conn, query, &organisation)?,
+        // Text here, unlike in the list of agents: what is no number matches nothing.
+        parent_mentor_id: query.text("parent_mentor_id").map(|text| text.parse().ok()),
+        parent_session_id: text("parent_session_id"),
+        agent_id: query.id("periodic_agent", &mut errors),
+        status: query.choice("status", &STATUSES, &mut errors),
+        username: text("username"),
+        search: query.search(),
+        organisation,
+    };
+    if let Some(agent_id) = filter.agent_id
+        && agents::find(conn, &filter.organisation, agent_id)?.is_none()
+    {
+        Query::no_such("periodic_agent", &mut errors);
+    }
+    errors.into_result()?;
+    Ok(filter)
+}

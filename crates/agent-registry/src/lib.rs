@@ -1,0 +1,139 @@
+//! The public door of `/api/`: organisations, mentors, periodic agents and the run log.
+//!
+//! The registry decides who may do what, keeps what tenants wrote, and shows what the dispatcher says of runs. It
+//! never decides when a run starts or how it ended: with it down, everything scheduled still fires, runs and is
+//! delivered.
+//!
+//! A write goes this way: `http` reads the request and asks [`access`](self) whether the caller may; `validation`
+//! finds all that is wrong with the body; `edit` applies it to the rows of `store` and writes the document in the same
+//! transaction; after the commit the `announcer` publishes it until every receiver holds it. What comes back on the
+//! bus, `consumers` store: the runs, and which documents are held.
+
+mod access;
+mod announcer;
+mod config;
+mod consumers;
+mod dispatcher;
+mod documents;
+mod edit;
+mod http;
+mod runs;
+mod state;
+mod store;
+mod sweeper;
+mod validation;
+
+use std::sync::Arc;
+
+use actix_web::web;
+use anyhow::Context;
+use bus::{Bus, Queue};
+use service_kit::admin::{Condition, Readiness};
+use service_kit::auth::{InternalSigner, TokenVerifier};
+use service_kit::clock::Clock;
+use service_kit::config::{AuthConfig, DatabaseConfig, InternalConfig};
+use service_kit::database::Db;
+use service_kit::egress::Guard;
+use service_kit::secrets::KeyRing;
+use service_kit::supervise::Role;
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+
+use crate::announcer::Outbox;
+use crate::dispatcher::Dispatcher;
+use crate::state::State;
+use crate::sweeper::Broom;
+
+/// What the registry stands on.
+pub struct Dependencies {
+    /// Its own database.
+    pub database: DatabaseConfig,
+    /// The bus that it shares with the others.
+    pub bus: Arc<dyn Bus>,
+    /// Where it takes the time from.
+    pub clock: Clock,
+    /// Where it says whether it can work.
+    pub readiness: Readiness,
+    /// Whose tokens it believes.
+    pub auth: AuthConfig,
+    /// How microservices know each other.
+    pub internal: InternalConfig,
+    /// What secrets are sealed with.
+    pub keys: KeyRing,
+    /// Where callbacks may go.
+    pub egress: Guard,
+}
+
+/// The registry. Clones are the same one.
+#[derive(Clone)]
+pub struct AgentRegistry {
+    state: Arc<State>,
+    runs_condition: Condition,
+    held_condition: Condition,
+}
+
+impl AgentRegistry {
+    /// Opens and migrates the database; nothing runs until the roles do.
+    ///
+    /// # Errors
+    ///
+    /// One line on what is wrong with the configuration or the database.
+    pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
+        config.validate()?;
+        let Dependencies { database, bus, clock, readiness, auth, internal, keys, egress } = dependencies;
+        let db = Db::open(&database, store::MIGRATIONS).await?;
+        let signer = InternalSigner::new(&internal, state::NAME);
+        let dispatcher = Dispatcher::new(config.dispatcher_url()?, signer, clock.clone());
+        let state = State {
+            jwks: config.jwks().context("`sessions.jwks` is not a key set")?,
+            config,
+            db,
+            bus,
+            clock,
+            keys,
+            tokens: TokenVerifier::new(&auth),
+            egress,
+            dispatcher: dispatcher.context("cannot make an HTTP client")?,
+            outbox: Outbox::default(),
+            broom: Broom::default(),
+        };
+        Ok(Self {
+            state: Arc::new(state),
+            runs_condition: readiness.condition("agent-registry.runs"),
+            held_condition: readiness.condition("agent-registry.documents-held"),
+        })
+    }
+
+    /// The public routes: `/api/ai-mentor/…` and `/.well-known/jwks.json`.
+    pub fn routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+        let state = web::Data::from(Arc::clone(&self.state));
+        move |config| http::configure(config, &state)
+    }
+
+    /// What runs until `shutdown`: the announcer, the two consumers, the sweeper.
+    pub fn roles(&self, shutdown: CancellationToken) -> Vec<Role> {
+        let state = || Arc::clone(&self.state);
+        let stop = || shutdown.clone();
+        let runs = consumers::consume(
+            state(),
+            Queue::AgentRegistryRuns,
+            consumers::Runs(state()),
+            self.runs_condition.clone(),
+            stop(),
+        );
+        let held = consumers::consume(
+            state(),
+            Queue::AgentRegistryDocumentsHeld,
+            consumers::Held(state()),
+            self.held_condition.clone(),
+            stop(),
+        );
+        vec![
+            Role::new("agent-registry.announcer", announcer::run(state(), stop())),
+            Role::new("agent-registry.runs", runs),
+            Role::new("agent-registry.documents-held", held),
+            Role::new("agent-registry.sweeper", sweeper::run(state(), stop())),
+        ]
+    }
+}

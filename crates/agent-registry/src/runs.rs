@@ -1,0 +1,117 @@
+//! Takes over what the dispatcher says of runs: from the bus, and from its answer to a trigger.
+//!
+//! Idempotent: a final state absorbs and a lower state never takes the place of a higher, so that a record may come
+//! twice and in any order; of an agent's next fire time, the word that was said last counts; a one-off is finished
+//! only once for its timing version. Of an agent that is gone there is nothing to store.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use diesel::QueryResult;
+use model::run::{RunRecord, RunState};
+use service_kit::database::{DbConnection, Timestamp};
+
+use crate::documents::{self, Written};
+use crate::store::activity::{self, Latest, NextFire};
+use crate::store::agents;
+use crate::store::logs::{self, Log};
+
+/// A record, and when the dispatcher said it.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorded {
+    pub(crate) record: RunRecord,
+    pub(crate) said_at: DateTime<Utc>,
+}
+
+/// Stores records, in the caller's transaction.
+pub(crate) fn record(
+    conn: &mut DbConnection,
+    mut batch: Vec<Recorded>,
+    now: DateTime<Utc>,
+    written: &mut Written,
+) -> QueryResult<()> {
+    let mut agent_ids: Vec<i64> = batch.iter().map(|recorded| recorded.record.run.agent_id.0).collect();
+    agent_ids.sort_unstable();
+    agent_ids.dedup();
+    let existing = agents::existing(conn, agent_ids)?;
+    batch.retain(|recorded| existing.binary_search(&recorded.record.run.agent_id.0).is_ok());
+
+    activity::set_next_fires(conn, &next_fires(&batch))?;
+    for recorded in &batch {
+        if let Some(timing_version) = recorded.record.finished_timing_version {
+            finish_one_off(conn, recorded.record.run.agent_id.0, timing_version, now, written)?;
+        }
+    }
+    let logs: Vec<Log> = furthest(batch).into_iter().map(Log::of).collect();
+    logs::upsert(conn, &logs)?;
+    set_latest(conn, &logs, now)
+}
+
+/// Of several records of one run, the one in the furthest state.
+fn furthest(batch: Vec<Recorded>) -> Vec<RunRecord> {
+    let mut by_run: HashMap<i64, RunRecord> = HashMap::with_capacity(batch.len());
+    for Recorded { record, .. } in batch {
+        match by_run.get(&record.run.id.0) {
+            Some(known) if known.state.is_final() || known.state > record.state => {}
+            _ => {
+                by_run.insert(record.run.id.0, record);
+            }
+        }
+    }
+    by_run.into_values().collect()
+}
+
+/// Of several words on one agent, the one said last.
+fn next_fires(batch: &[Recorded]) -> Vec<NextFire> {
+    let mut by_agent: HashMap<i64, NextFire> = HashMap::new();
+    for Recorded { record, said_at } in batch {
+        let agent_id = record.run.agent_id.0;
+        let said = NextFire {
+            agent_id,
+            next_fire_time: record.next_fire_time.map(Timestamp::from),
+            next_fire_time_as_of: Timestamp::from(*said_at),
+        };
+        match by_agent.get(&agent_id) {
+            Some(known) if known.next_fire_time_as_of > said.next_fire_time_as_of => {}
+            _ => {
+                by_agent.insert(agent_id, said);
+            }
+        }
+    }
+    by_agent.into_values().collect()
+}
+
+fn set_latest(conn: &mut DbConnection, logs: &[Log], now: DateTime<Utc>) -> QueryResult<()> {
+    let mut newest: HashMap<i64, i64> = HashMap::new();
+    for log in logs {
+        let newest = newest.entry(log.row.agent_id).or_insert(log.row.id);
+        *newest = log.row.id.max(*newest);
+    }
+    // As stored, since what came may have been less than what was there.
+    let states = logs::states(conn, newest.values().copied().collect())?;
+    let latest = |(agent_id, run_id): (i64, i64)| {
+        let latest_status = status_of(*states.get(&run_id)?);
+        Some(Latest { agent_id, latest_run_id: run_id, latest_status, next_fire_time_as_of: now.into() })
+    };
+    activity::set_latest(conn, &newest.into_iter().filter_map(latest).collect::<Vec<_>>())
+}
+
+fn finish_one_off(
+    conn: &mut DbConnection,
+    agent_id: i64,
+    timing_version: i64,
+    now: DateTime<Utc>,
+    written: &mut Written,
+) -> QueryResult<()> {
+    let Some(organisation) = agents::finish_one_off(conn, agent_id, timing_version)? else { return Ok(()) };
+    let Some(agent) = agents::find(conn, &organisation, agent_id)? else { return Ok(()) };
+    documents::write(conn, &organisation, documents::of_agent(&agent), now, written)
+}
+
+/// The status that a log shows: the original knows no run that is not started.
+pub(crate) fn status_of(state: RunState) -> &'static str {
+    match state {
+        RunState::Pending | RunState::Running => RunState::Running.as_str(),
+        RunState::Success | RunState::Error => state.as_str(),
+    }
+}

@@ -1,0 +1,43 @@
+//! What every part of the registry works with.
+
+use std::sync::Arc;
+
+use bus::Bus;
+use service_kit::auth::TokenVerifier;
+use service_kit::clock::Clock;
+use service_kit::database::Db;
+use service_kit::egress::Guard;
+use service_kit::secrets::KeyRing;
+
+use crate::announcer::Outbox;
+use crate::config::Config;
+use crate::dispatcher::Dispatcher;
+use crate::sweeper::Broom;
+
+/// The name in tokens, events and metrics.
+pub(crate) const NAME: &str = "agent-registry";
+
+/// What every part of the registry works with.
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) jwks: serde_json::Value,
+    pub(crate) db: Db,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) clock: Clock,
+    pub(crate) keys: KeyRing,
+    pub(crate) tokens: TokenVerifier,
+    pub(crate) egress: Guard,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) outbox: Outbox,
+    pub(crate) broom: Broom,
+}
+
+/// Whom a sealed callback secret belongs to, as the deliverer opens it.
+pub(crate) fn callback_secret_owner(agent_id: i64) -> (String, &'static str) {
+    (format!("agent:{agent_id}"), "callback_secret")
+}
+
+/// Whom a sealed API key belongs to, as the runner opens it.
+pub(crate) fn api_key_owner(mentor_id: i64) -> (String, &'static str) {
+    (format!("mentor:{mentor_id}"), "api_key")
+}

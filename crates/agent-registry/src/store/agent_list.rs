@@ -1,0 +1,131 @@
+//! Periodic agents in lists: filtered, searched, ordered, counted.
+
+use diesel::dsl::{self, IntoBoxed};
+use diesel::prelude::*;
+use service_kit::database::{DbConnection, MultiBackend};
+
+use super::schema::{agent_activity, agents};
+use super::{Window, agents::AgentRow, containing, then_order_by};
+
+/// What a list is narrowed to; absent filters nothing. An inner none matches nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AgentFilter {
+    pub(crate) organisation: String,
+    pub(crate) mentor_id: Option<Option<i64>>,
+    pub(crate) enabled: Option<bool>,
+    pub(crate) parent_mentor_id: Option<Option<i64>>,
+    pub(crate) parent_session_id: Option<String>,
+    pub(crate) previous_agent: Option<i64>,
+    pub(crate) previous_agent_status: Option<&'static str>,
+    /// Of the newest log; `pending` without any.
+    pub(crate) status: Option<&'static str>,
+    pub(crate) title: Option<String>,
+    pub(crate) username: Option<String>,
+    /// Each must be found in title, description or prompt.
+    pub(crate) search: Vec<String>,
+}
+
+type Agents = IntoBoxed<'static, dsl::InnerJoin<agents::table, agent_activity::table>, MultiBackend>;
+
+/// How many agents match.
+pub(crate) fn count(conn: &mut DbConnection, filter: AgentFilter) -> QueryResult<i64> {
+    filtered(filter).count().get_result(conn)
+}
+
+/// A page of the agents that match, in the order of these fields; unknown ones are passed over.
+pub(crate) fn page(
+    conn: &mut DbConnection,
+    filter: AgentFilter,
+    ordering: &[(String, bool)],
+    window: Window,
+) -> QueryResult<Vec<AgentRow>> {
+    ordered(filtered(filter), ordering)
+        .select(AgentRow::as_select())
+        .limit(window.limit)
+        .offset(window.offset)
+        .load(conn)
+}
+
+fn filtered(filter: AgentFilter) -> Agents {
+    let mut query = agents::table
+        .inner_join(agent_activity::table)
+        .filter(agents::organisation.eq(filter.organisation))
+        .into_boxed::<MultiBackend>();
+    if let Some(mentor_id) = filter.mentor_id {
+        query = query.filter(agents::mentor_id.eq_any(mentor_id));
+    }
+    if let Some(enabled) = filter.enabled {
+        query = query.filter(agents::enabled.eq(enabled));
+    }
+    if let Some(parent) = filter.parent_mentor_id {
+        query = query.filter(agents::parent_mentor_id.eq_any(parent));
+    }
+    if let Some(session) = filter.parent_session_id {
+        query = query.filter(agents::parent_session_id.eq(session));
+    }
+    if let Some(previous) = filter.previous_agent {
+        query = query.filter(agents::previous_agent_id.eq(Some(previous)));
+    }
+    if let Some(status) = filter.previous_agent_status {
+        query = query.filter(agents::previous_agent_status.eq(status));
+    }
+    query = match filter.status {
+        None => query,
+        Some("pending") => query.filter(agent_activity::latest_status.is_null()),
+        Some(status) => query.filter(agent_activity::latest_status.eq(Some(status))),
+    };
+    if let Some(title) = filter.title {
+        query = query.filter(agents::title.eq(title));
+    }
+    if let Some(username) = filter.username {
+        query = query.filter(agents::username.eq(username));
+    }
+    for term in filter.search {
+        query = query.filter(agents::search_text.like(containing(&term.to_lowercase())).escape('\\'));
+    }
+    query
+}
+
+/// What is null comes last, in either direction and on either database.
+fn ordered(mut query: Agents, ordering: &[(String, bool)]) -> Agents {
+    let mut given = false;
+    for (name, down) in ordering {
+        let down = *down;
+        query = match name.as_str() {
+            "id" => then_order_by!(query, agents::id, down),
+            "title" => then_order_by!(query, agents::title, down),
+            "username" => then_order_by!(query, agents::username, down),
+            "description" => then_order_by!(query, agents::description, down),
+            "prompt" => then_order_by!(query, agents::prompt, down),
+            "created_at" => then_order_by!(query, agents::created_at, down),
+            "modified_at" => then_order_by!(query, agents::modified_at, down),
+            "enabled" => then_order_by!(query, agents::enabled, down),
+            "one_off" => then_order_by!(query, agents::one_off, down),
+            "pathway" => then_order_by!(query, agents::pathway, down),
+            "callback_url" => then_order_by!(query, agents::callback_url, down),
+            "parent_session_id" => then_order_by!(query, agents::parent_session_id, down),
+            "previous_agent_status" => then_order_by!(query, agents::previous_agent_status, down),
+            "parent_mentor_id" => {
+                then_order_by!(query.then_order_by(agents::parent_mentor_id.is_null()), agents::parent_mentor_id, down)
+            }
+            "previous_agent" => {
+                let query = query.then_order_by(agents::previous_agent_id.is_null());
+                then_order_by!(query, agents::previous_agent_id, down)
+            }
+            "next_fire_time" => {
+                let query = query.then_order_by(agent_activity::next_fire_time.is_null());
+                then_order_by!(query, agent_activity::next_fire_time, down)
+            }
+            "last_status" => {
+                let query = query.then_order_by(agent_activity::latest_status.is_null());
+                then_order_by!(query, agent_activity::latest_status, down)
+            }
+            _ => continue,
+        };
+        given = true;
+    }
+    if !given {
+        query = query.then_order_by(agents::created_at.desc());
+    }
+    query.then_order_by(agents::id.desc())
+}

@@ -1,0 +1,180 @@
+//! Periodic agents.
+
+use diesel::prelude::*;
+use model::crontab::CrontabFields;
+use service_kit::database::{DbConnection, Timestamp};
+use service_kit::per_backend;
+
+use super::schema::{agent_activity, agents, deleted_agents};
+
+/// A periodic agent as it is stored.
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = agents, treat_none_as_default_value = false, treat_none_as_null = true)]
+pub(crate) struct AgentRow {
+    /// Given by the database.
+    #[diesel(skip_insertion, skip_update)]
+    pub(crate) id: i64,
+    pub(crate) organisation: String,
+    pub(crate) mentor_id: i64,
+    pub(crate) title: String,
+    pub(crate) username: String,
+    pub(crate) last_editor: String,
+    pub(crate) description: String,
+    pub(crate) prompt: String,
+    pub(crate) minute: String,
+    pub(crate) hour: String,
+    pub(crate) day_of_month: String,
+    pub(crate) month_of_year: String,
+    pub(crate) day_of_week: String,
+    pub(crate) timezone: Option<String>,
+    pub(crate) one_off: bool,
+    pub(crate) start_time: Option<Timestamp>,
+    pub(crate) enabled: bool,
+    pub(crate) pathway: String,
+    pub(crate) callback_url: String,
+    pub(crate) sealed_callback_secret: Option<Vec<u8>>,
+    pub(crate) parent_session_id: String,
+    pub(crate) parent_mentor_id: Option<i64>,
+    pub(crate) previous_agent_id: Option<i64>,
+    pub(crate) previous_agent_status: String,
+    pub(crate) search_text: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) modified_at: Timestamp,
+    pub(crate) timing_version: i64,
+}
+
+impl AgentRow {
+    /// The crontab as its owner wrote it.
+    pub(crate) fn crontab(&self) -> CrontabFields {
+        CrontabFields {
+            minute: self.minute.clone(),
+            hour: self.hour.clone(),
+            day_of_month: self.day_of_month.clone(),
+            month_of_year: self.month_of_year.clone(),
+            day_of_week: self.day_of_week.clone(),
+        }
+    }
+
+    /// Takes the crontab's fields over.
+    pub(crate) fn set_crontab(&mut self, crontab: CrontabFields) {
+        let CrontabFields { minute, hour, day_of_month, month_of_year, day_of_week } = crontab;
+        self.minute = minute;
+        self.hour = hour;
+        self.day_of_month = day_of_month;
+        self.month_of_year = month_of_year;
+        self.day_of_week = day_of_week;
+    }
+
+    /// Whether its crontab makes it fire: with a previous agent, that agent does.
+    pub(crate) fn fires_by_itself(&self) -> bool {
+        self.enabled && self.previous_agent_id.is_none()
+    }
+}
+
+/// Inserts an agent and its activity, and returns its id.
+pub(crate) fn insert(conn: &mut DbConnection, row: &AgentRow) -> QueryResult<i64> {
+    let id = per_backend!(conn, c => diesel::insert_into(agents::table)
+        .values(row)
+        .returning(agents::id)
+        .get_result(c))?;
+    let activity = (agent_activity::agent_id.eq(id), agent_activity::next_fire_time_as_of.eq(row.created_at));
+    per_backend!(conn, c => diesel::insert_into(agent_activity::table).values(activity).execute(c))?;
+    Ok(id)
+}
+
+/// Writes every column of an agent.
+pub(crate) fn update(conn: &mut DbConnection, row: &AgentRow) -> QueryResult<()> {
+    per_backend!(conn, c => diesel::update(agents::table.find(row.id)).set(row).execute(c)).map(|_| ())
+}
+
+/// Sets the sealed callback secret: it is sealed for the agent's id, which only the insert gave.
+pub(crate) fn set_callback_secret(conn: &mut DbConnection, id: i64, sealed: &[u8]) -> QueryResult<()> {
+    let secret = agents::sealed_callback_secret.eq(Some(sealed));
+    diesel::update(agents::table.find(id)).set(secret).execute(conn).map(|_| ())
+}
+
+/// One agent of the organisation.
+pub(crate) fn find(conn: &mut DbConnection, organisation: &str, id: i64) -> QueryResult<Option<AgentRow>> {
+    agents::table
+        .find(id)
+        .filter(agents::organisation.eq(organisation))
+        .select(AgentRow::as_select())
+        .first(conn)
+        .optional()
+}
+
+/// One agent of the organisation, kept from other writers until the transaction ends.
+pub(crate) fn find_for_update(conn: &mut DbConnection, organisation: &str, id: i64) -> QueryResult<Option<AgentRow>> {
+    match conn {
+        DbConnection::Postgres(c) => agents::table
+            .find(id)
+            .filter(agents::organisation.eq(organisation))
+            .select(AgentRow::as_select())
+            .for_no_key_update()
+            .first(c)
+            .optional(),
+        // A write transaction is alone on SQLite.
+        sqlite @ DbConnection::Sqlite(_) => find(sqlite, organisation, id),
+    }
+}
+
+/// Of these agents, those that exist, and will until the transaction ends.
+pub(crate) fn existing(conn: &mut DbConnection, ids: Vec<i64>) -> QueryResult<Vec<i64>> {
+    let query = agents::table.filter(agents::id.eq_any(ids)).select(agents::id).order(agents::id);
+    match conn {
+        DbConnection::Postgres(c) => query.for_key_share().load(c),
+        // A write transaction is alone on SQLite.
+        DbConnection::Sqlite(c) => query.load(c),
+    }
+}
+
+/// The agent that must have run before this one.
+pub(crate) fn previous_of(conn: &mut DbConnection, id: i64) -> QueryResult<Option<i64>> {
+    let previous: Option<Option<i64>> =
+        agents::table.find(id).select(agents::previous_agent_id).first(conn).optional()?;
+    Ok(previous.flatten())
+}
+
+/// The agents that wait for this one.
+pub(crate) fn following(conn: &mut DbConnection, organisation: &str, id: i64) -> QueryResult<Vec<i64>> {
+    agents::table
+        .filter(agents::organisation.eq(organisation))
+        .filter(agents::previous_agent_id.eq(Some(id)))
+        .select(agents::id)
+        .load(conn)
+}
+
+/// Turns a finished one-off off, if its timing is still that one. Returns its organisation if it did.
+pub(crate) fn finish_one_off(conn: &mut DbConnection, id: i64, timing_version: i64) -> QueryResult<Option<String>> {
+    let turned_off = diesel::update(agents::table.find(id))
+        .filter(agents::timing_version.eq(timing_version))
+        .filter(agents::enabled.eq(true))
+        .set(agents::enabled.eq(false))
+        .execute(conn)?;
+    if turned_off == 0 {
+        return Ok(None);
+    }
+    agents::table.find(id).select(agents::organisation).first(conn).map(Some)
+}
+
+/// Removes an agent; its logs, no longer to be seen, wait to be swept.
+pub(crate) fn delete(conn: &mut DbConnection, id: i64) -> QueryResult<()> {
+    diesel::delete(agent_activity::table.find(id)).execute(conn)?;
+    diesel::delete(agents::table.find(id)).execute(conn)?;
+    let left_over = deleted_agents::agent_id.eq(id);
+    per_backend!(conn, c => diesel::insert_into(deleted_agents::table)
+        .values(left_over)
+        .on_conflict_do_nothing()
+        .execute(c))
+    .map(|_| ())
+}
+
+/// An agent that was deleted and whose logs may not all be swept.
+pub(crate) fn any_deleted(conn: &mut DbConnection) -> QueryResult<Option<i64>> {
+    deleted_agents::table.select(deleted_agents::agent_id).first(conn).optional()
+}
+
+/// Nothing of this agent is left to sweep.
+pub(crate) fn forget_deleted(conn: &mut DbConnection, id: i64) -> QueryResult<()> {
+    diesel::delete(deleted_agents::table.find(id)).execute(conn).map(|_| ())
+}

@@ -1,0 +1,164 @@
+//! The outbox: each document in its newest version, and the versions that its receivers hold.
+//!
+//! `version > held_version`, one column for each receiver, is all there is to it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::prelude::*;
+use model::document::{Document, DocumentKind, Receiver};
+use model::wire::Wire;
+use service_kit::database::DbConnection;
+use service_kit::per_backend;
+
+use super::read_word;
+use super::schema::documents;
+
+/// How long a tombstone is kept.
+const TOMBSTONE_LIFE: TimeDelta = TimeDelta::days(30);
+
+/// Which document.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct DocumentName {
+    pub(crate) kind: DocumentKind,
+    pub(crate) key: String,
+}
+
+impl DocumentName {
+    pub(crate) fn of(document: &Document) -> Self {
+        Self { kind: document.kind(), key: document.key() }
+    }
+}
+
+/// A document that some receiver does not hold yet in its newest version.
+#[derive(Debug, Clone)]
+pub(crate) struct Unheld {
+    pub(crate) name: DocumentName,
+    pub(crate) version: i64,
+    /// Who has yet to hold it.
+    pub(crate) receivers: Vec<Receiver>,
+}
+
+/// The newest version of a document; 0 if there is none.
+pub(crate) fn version(conn: &mut DbConnection, kind: DocumentKind, key: &str) -> QueryResult<i64> {
+    let found = documents::table.find((kind.as_str(), key)).select(documents::version).first(conn).optional()?;
+    Ok(found.unwrap_or(0))
+}
+
+/// One document.
+pub(crate) fn find(conn: &mut DbConnection, kind: DocumentKind, key: &str) -> QueryResult<Option<Document>> {
+    let body: Option<Vec<u8>> =
+        documents::table.find((kind.as_str(), key)).select(documents::body).first(conn).optional()?;
+    body.map(|bytes| decode(&bytes)).transpose()
+}
+
+/// Stores a document in its next version. Returns false, storing nothing, if it says what the stored one says.
+pub(crate) fn put(conn: &mut DbConnection, document: &Document) -> QueryResult<bool> {
+    let name = DocumentName::of(document);
+    if find(conn, name.kind, &name.key)?.is_some_and(|stored| stored.subject == document.subject) {
+        return Ok(false);
+    }
+    let written = (
+        documents::organisation.eq(document.organisation.as_str()),
+        documents::version.eq(document.version),
+        documents::deleted.eq(document.is_deleted()),
+        documents::body.eq(document.encode().to_vec()),
+    );
+    // The deliverer needs no mentors: it counts as holding all versions there will be.
+    let deliverer_holds = if name.kind == DocumentKind::Mentor { i64::MAX } else { 0 };
+    let new = (
+        documents::kind.eq(name.kind.as_str()),
+        documents::key.eq(&name.key),
+        documents::dispatcher_held_version.eq(0),
+        documents::deliverer_held_version.eq(deliverer_holds),
+        written.clone(),
+    );
+    per_backend!(conn, c => diesel::insert_into(documents::table)
+        .values(new)
+        .on_conflict((documents::kind, documents::key))
+        .do_update()
+        .set(written)
+        .execute(c))?;
+    Ok(true)
+}
+
+/// The documents of these names, in their newest versions.
+pub(crate) fn load(conn: &mut DbConnection, names: &[DocumentName]) -> QueryResult<Vec<Document>> {
+    let mut found = Vec::with_capacity(names.len());
+    for kind in DocumentKind::ALL {
+        let keys: Vec<&str> = names.iter().filter(|name| name.kind == *kind).map(|name| name.key.as_str()).collect();
+        if keys.is_empty() {
+            continue;
+        }
+        let bodies: Vec<Vec<u8>> = documents::table
+            .filter(documents::kind.eq(kind.as_str()))
+            .filter(documents::key.eq_any(keys))
+            .select(documents::body)
+            .load(conn)?;
+        for body in bodies {
+            found.push(decode(&body)?);
+        }
+    }
+    Ok(found)
+}
+
+/// All documents that some receiver does not hold, oldest version first.
+pub(crate) fn unheld(conn: &mut DbConnection) -> QueryResult<Vec<Unheld>> {
+    type Row = (String, String, i64, i64, i64);
+    let rows: Vec<Row> = documents::table
+        .filter(
+            documents::version
+                .gt(documents::dispatcher_held_version)
+                .or(documents::version.gt(documents::deliverer_held_version)),
+        )
+        .order(documents::version)
+        .select((
+            documents::kind,
+            documents::key,
+            documents::version,
+            documents::dispatcher_held_version,
+            documents::deliverer_held_version,
+        ))
+        .load(conn)?;
+    let read = |(kind, key, version, dispatcher, deliverer): Row| {
+        let held = [(Receiver::CronDispatcher, dispatcher), (Receiver::CallbackDeliverer, deliverer)];
+        let receivers = held.into_iter().filter(|(_, held)| version > *held).map(|(receiver, _)| receiver).collect();
+        Ok(Unheld { name: DocumentName { kind: read_word(&kind)?, key }, version, receivers })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// A receiver holds this version or a later one; what it held before is never lowered.
+pub(crate) fn hold(conn: &mut DbConnection, name: &DocumentName, receiver: Receiver, version: i64) -> QueryResult<()> {
+    let row = documents::table.find((name.kind.as_str(), &name.key));
+    let held = match receiver {
+        Receiver::CronDispatcher => diesel::update(row)
+            .filter(documents::dispatcher_held_version.lt(version))
+            .set(documents::dispatcher_held_version.eq(version))
+            .execute(conn),
+        Receiver::CallbackDeliverer => diesel::update(row)
+            .filter(documents::deliverer_held_version.lt(version))
+            .set(documents::deliverer_held_version.eq(version))
+            .execute(conn),
+        Receiver::AgentRegistry => Ok(0),
+    };
+    held.map(|_| ())
+}
+
+/// Forgets up to `limit` tombstones that everyone has held for long enough. Returns how many.
+pub(crate) fn sweep_tombstones(conn: &mut DbConnection, now: DateTime<Utc>, limit: i64) -> QueryResult<usize> {
+    let old: Vec<(String, String)> = documents::table
+        .filter(documents::deleted.eq(true))
+        .filter(documents::version.lt((now - TOMBSTONE_LIFE).timestamp_micros()))
+        .filter(documents::version.le(documents::dispatcher_held_version))
+        .filter(documents::version.le(documents::deliverer_held_version))
+        .select((documents::kind, documents::key))
+        .limit(limit)
+        .load(conn)?;
+    for (kind, key) in &old {
+        diesel::delete(documents::table.find((kind, key))).execute(conn)?;
+    }
+    Ok(old.len())
+}
+
+fn decode(bytes: &[u8]) -> QueryResult<Document> {
+    Document::decode(bytes).map_err(|error| diesel::result::Error::DeserializationError(Box::new(error)))
+}

@@ -1,0 +1,124 @@
+//! AI agents that can be asked.
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+use service_kit::database::{DbConnection, Json, Timestamp, Uid};
+use service_kit::per_backend;
+use uuid::Uuid;
+
+use super::Window;
+use super::schema::mentors;
+use crate::validation::reference::MentorReference;
+
+/// A mentor as it is stored.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = mentors, treat_none_as_default_value = false)]
+pub(crate) struct MentorRow {
+    /// Given by the database.
+    #[diesel(skip_insertion)]
+    pub(crate) id: i64,
+    pub(crate) unique_id: Uid,
+    pub(crate) organisation: String,
+    pub(crate) name: String,
+    pub(crate) slug: String,
+    pub(crate) display_name: String,
+    pub(crate) description: String,
+    pub(crate) system_prompt: String,
+    pub(crate) llm_provider: String,
+    pub(crate) llm_name: String,
+    pub(crate) llm_temperature: Option<f64>,
+    pub(crate) metadata: Option<Json>,
+    /// `ProviderSettings`.
+    pub(crate) provider: Option<Json>,
+    pub(crate) sealed_api_key: Option<Vec<u8>>,
+    /// UUIDs.
+    pub(crate) service_groups: Json,
+    pub(crate) created_by: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+}
+
+/// Inserts a mentor and returns its id.
+pub(crate) fn insert(conn: &mut DbConnection, row: &MentorRow) -> QueryResult<i64> {
+    per_backend!(conn, c => diesel::insert_into(mentors::table).values(row).returning(mentors::id).get_result(c))
+}
+
+/// Sets the sealed API key: it is sealed for the mentor's id, which only the insert gave.
+pub(crate) fn set_api_key(conn: &mut DbConnection, id: i64, sealed: &[u8]) -> QueryResult<()> {
+    diesel::update(mentors::table.find(id)).set(mentors::sealed_api_key.eq(Some(sealed))).execute(conn).map(|_| ())
+}
+
+/// The organisation's mentor that a request refers to.
+pub(crate) fn find(
+    conn: &mut DbConnection,
+    organisation: &str,
+    reference: MentorReference,
+) -> QueryResult<Option<MentorRow>> {
+    let own = mentors::table.select(MentorRow::as_select()).filter(mentors::organisation.eq(organisation.to_owned()));
+    let query = match reference {
+        MentorReference::Id(id) => own.filter(mentors::id.eq(id)).into_boxed(),
+        MentorReference::UniqueId(id) => own.filter(mentors::unique_id.eq(Uid::from(id))).into_boxed(),
+    };
+    query.first(conn).optional()
+}
+
+/// The organisation's mentor with this public id, slug or name, looked for in this order; of several with one name
+/// the oldest.
+pub(crate) fn find_by_any(conn: &mut DbConnection, organisation: &str, text: &str) -> QueryResult<Option<MentorRow>> {
+    if let Ok(unique_id) = Uuid::parse_str(text)
+        && let Some(mentor) = find(conn, organisation, MentorReference::UniqueId(unique_id))?
+    {
+        return Ok(Some(mentor));
+    }
+    let own = || {
+        mentors::table.select(MentorRow::as_select()).filter(mentors::organisation.eq(organisation)).order(mentors::id)
+    };
+    if let Some(mentor) = own().filter(mentors::slug.eq(text)).first(conn).optional()? {
+        return Ok(Some(mentor));
+    }
+    own().filter(mentors::name.eq(text)).first(conn).optional()
+}
+
+/// Whether a public id is taken, by any organisation.
+pub(crate) fn unique_id_is_taken(conn: &mut DbConnection, unique_id: Uuid) -> QueryResult<bool> {
+    diesel::select(diesel::dsl::exists(mentors::table.filter(mentors::unique_id.eq(Uid::from(unique_id)))))
+        .get_result(conn)
+}
+
+/// Whether a slug is taken within the organisation.
+pub(crate) fn slug_is_taken(conn: &mut DbConnection, organisation: &str, slug: &str) -> QueryResult<bool> {
+    let taken = mentors::table.filter(mentors::organisation.eq(organisation)).filter(mentors::slug.eq(slug));
+    diesel::select(diesel::dsl::exists(taken)).get_result(conn)
+}
+
+/// The mentors with these ids, by id.
+pub(crate) fn by_ids(conn: &mut DbConnection, ids: Vec<i64>) -> QueryResult<HashMap<i64, MentorRow>> {
+    let rows: Vec<MentorRow> =
+        mentors::table.select(MentorRow::as_select()).filter(mentors::id.eq_any(ids)).load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+/// How many mentors the organisation has.
+pub(crate) fn count(conn: &mut DbConnection, organisation: &str) -> QueryResult<i64> {
+    mentors::table.filter(mentors::organisation.eq(organisation)).count().get_result(conn)
+}
+
+/// A page of the organisation's mentors: by name, or the newest first.
+pub(crate) fn page(
+    conn: &mut DbConnection,
+    organisation: &str,
+    by_name: bool,
+    window: Window,
+) -> QueryResult<Vec<MentorRow>> {
+    let own = mentors::table
+        .select(MentorRow::as_select())
+        .filter(mentors::organisation.eq(organisation.to_owned()))
+        .into_boxed();
+    let ordered = if by_name {
+        own.order((mentors::name.asc(), mentors::id.asc()))
+    } else {
+        own.order((mentors::created_at.desc(), mentors::id.desc()))
+    };
+    ordered.limit(window.limit).offset(window.offset).load(conn)
+}

@@ -1,0 +1,87 @@
+//! The registry's tables: one file each, written once for both back ends.
+//!
+//! Functions take a connection and values, never a clock; transactions are their callers'.
+
+pub(crate) mod activity;
+pub(crate) mod agent_list;
+pub(crate) mod agents;
+pub(crate) mod documents;
+pub(crate) mod log_list;
+pub(crate) mod logs;
+pub(crate) mod mentors;
+pub(crate) mod organisations;
+pub(crate) mod schema;
+
+use diesel_migrations::embed_migrations;
+use service_kit::database::Migrations;
+
+/// This microservice's migrations.
+pub(crate) const MIGRATIONS: Migrations =
+    Migrations { postgres: embed_migrations!("migrations/postgres"), sqlite: embed_migrations!("migrations/sqlite") };
+
+/// A word out of a column; one that no version of ours wrote is a damaged row.
+fn read_word<T: std::str::FromStr<Err = model::word::UnknownWord>>(word: &str) -> diesel::QueryResult<T> {
+    word.parse().map_err(|unknown| diesel::result::Error::DeserializationError(Box::new(unknown)))
+}
+
+diesel::define_sql_function! {
+    /// SQL's own: on SQLite it knows only the letters of ASCII.
+    fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
+}
+
+/// A pattern for `LIKE` that finds `term` anywhere, with `\` as its escape.
+fn containing(term: &str) -> String {
+    let mut pattern = String::with_capacity(term.len() + 2);
+    pattern.push('%');
+    for char in term.chars() {
+        if matches!(char, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(char);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    pub(crate) limit: i64,
+    pub(crate) offset: i64,
+}
+
+/// Adds one more column to the order of a boxed query, upwards or downwards.
+macro_rules! then_order_by {
+    ($query:expr, $column:expr, $down:expr) => {
+        if $down { $query.then_order_by($column.desc()) } else { $query.then_order_by($column.asc()) }
+    };
+}
+pub(crate) use then_order_by;
+
+/// Upserts rows under a condition: in one statement on PostgreSQL; row by row on SQLite, for which Diesel has no
+/// conditional upserts of several rows, and where a statement costs no journey.
+macro_rules! upsert_each {
+    ($conn:expr, $rows:expr, $inner:ident, $values:ident => $statement:expr) => {
+        match $conn {
+            service_kit::database::DbConnection::Postgres($inner) => {
+                let $values = $rows;
+                $statement.map(|_| ())
+            }
+            service_kit::database::DbConnection::Sqlite($inner) => {
+                for $values in $rows {
+                    $statement?;
+                }
+                Ok(())
+            }
+        }
+    };
+}
+pub(crate) use upsert_each;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_search_term_means_itself_whatever_it_holds() {
+        assert_eq!(super::containing("100%_\\"), "%100\\%\\_\\\\%");
+    }
+}

@@ -1,0 +1,151 @@
+//! The tables, as Diesel sees them on both back ends; the migrations say what each is for.
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    organisations (key) {
+        key -> Text,
+        timezone -> Text,
+        created_at -> SqlTimestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::{SqlJson, SqlTimestamp, SqlUuid};
+
+    mentors (id) {
+        id -> BigInt,
+        unique_id -> SqlUuid,
+        organisation -> Text,
+        name -> Text,
+        slug -> Text,
+        display_name -> Text,
+        description -> Text,
+        system_prompt -> Text,
+        llm_provider -> Text,
+        llm_name -> Text,
+        llm_temperature -> Nullable<Double>,
+        metadata -> Nullable<SqlJson>,
+        provider -> Nullable<SqlJson>,
+        sealed_api_key -> Nullable<Binary>,
+        service_groups -> SqlJson,
+        created_by -> Text,
+        created_at -> SqlTimestamp,
+        updated_at -> SqlTimestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    agents (id) {
+        id -> BigInt,
+        organisation -> Text,
+        mentor_id -> BigInt,
+        title -> Text,
+        username -> Text,
+        last_editor -> Text,
+        description -> Text,
+        prompt -> Text,
+        minute -> Text,
+        hour -> Text,
+        day_of_month -> Text,
+        month_of_year -> Text,
+        day_of_week -> Text,
+        timezone -> Nullable<Text>,
+        one_off -> Bool,
+        start_time -> Nullable<SqlTimestamp>,
+        enabled -> Bool,
+        pathway -> Text,
+        callback_url -> Text,
+        sealed_callback_secret -> Nullable<Binary>,
+        parent_session_id -> Text,
+        parent_mentor_id -> Nullable<BigInt>,
+        previous_agent_id -> Nullable<BigInt>,
+        previous_agent_status -> Text,
+        search_text -> Text,
+        created_at -> SqlTimestamp,
+        modified_at -> SqlTimestamp,
+        timing_version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    agent_activity (agent_id) {
+        agent_id -> BigInt,
+        latest_run_id -> Nullable<BigInt>,
+        latest_status -> Nullable<Text>,
+        next_fire_time -> Nullable<SqlTimestamp>,
+        next_fire_time_as_of -> SqlTimestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    logs (id) {
+        id -> BigInt,
+        organisation -> Text,
+        agent_id -> BigInt,
+        state -> Text,
+        made_by -> Text,
+        fire_time -> SqlTimestamp,
+        nominal_time -> SqlTimestamp,
+        requested_at -> SqlTimestamp,
+        started_at -> Nullable<SqlTimestamp>,
+        ended_at -> Nullable<SqlTimestamp>,
+        sequence -> BigInt,
+        run_attempt -> Integer,
+        reason -> Nullable<Text>,
+        prompt_tokens -> BigInt,
+        completion_tokens -> BigInt,
+        session_id -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    log_bodies (log_id) {
+        log_id -> BigInt,
+        prompt -> Text,
+        output -> Text,
+        content -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    deleted_agents (agent_id) {
+        agent_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    documents (kind, key) {
+        kind -> Text,
+        key -> Text,
+        organisation -> Text,
+        version -> BigInt,
+        deleted -> Bool,
+        body -> Binary,
+        dispatcher_held_version -> BigInt,
+        deliverer_held_version -> BigInt,
+    }
+}
+
+diesel::joinable!(agents -> mentors (mentor_id));
+diesel::joinable!(agent_activity -> agents (agent_id));
+diesel::joinable!(logs -> agents (agent_id));
+diesel::joinable!(log_bodies -> logs (log_id));
+diesel::allow_tables_to_appear_in_same_query!(agents, agent_activity, mentors, logs, log_bodies);
