@@ -1,0 +1,181 @@
+//! The command line: every command, its arguments, and an example of each.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs AI agents on a schedule and tells you how each run went.
+#[derive(Debug, Parser)]
+#[command(name = "carillon", version, propagate_version = true)]
+#[command(after_help = "Example:\n  carillon up\n  carillon token --user admin --org acme --role tenant_admin")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything in one process, on SQLite, with nothing else installed.
+    Up(UpArguments),
+    /// Print a token for the API.
+    Token(TokenArguments),
+    /// Ask about crontabs.
+    #[command(after_help = "Example:\n  carillon cron next \"0 9 * * mon-fri\" --timezone Europe/Berlin --count 3")]
+    Cron {
+        #[command(subcommand)]
+        command: CronCommand,
+    },
+    /// Check the signature of a received callback.
+    VerifySignature(VerifySignatureArguments),
+    /// See the main job work: one agent, one run, one verified callback.
+    Demo(DemoArguments),
+}
+
+/// `carillon up`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  carillon up --listen 127.0.0.1:8080 --data-dir ./carillon-data\n\n\
+    Every setting can also come from a file or from the environment, as CARILLON__HTTP__LISTEN.")]
+pub(crate) struct UpArguments {
+    /// Where the API listens [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where health, metrics and internal routes listen; never reachable from outside [default: 127.0.0.1:9090].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Print the effective configuration, secrets masked, and exit.
+    #[arg(long)]
+    pub(crate) check_config: bool,
+}
+
+/// Where an installation keeps what it has.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// Databases, bus and keys; made if it is not there.
+    #[arg(long, value_name = "DIRECTORY", default_value = "./carillon-data")]
+    pub(crate) data_dir: PathBuf,
+    /// A configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// `carillon token`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  carillon token --user admin --org acme --role tenant_admin --ttl 1h")]
+pub(crate) struct TokenArguments {
+    /// The user that it is for.
+    #[arg(long)]
+    pub(crate) user: String,
+    /// The organisation that it is for; a platform administrator's has none.
+    #[arg(long)]
+    pub(crate) org: Option<String>,
+    /// What the user may do.
+    #[arg(long, value_enum, default_value_t = RoleName::TenantAdmin)]
+    pub(crate) role: RoleName,
+    /// How long it is valid, as 30m, 1h or 7d.
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    pub(crate) ttl: std::time::Duration,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// A role, as tokens name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum RoleName {
+    /// Everything, in every organisation.
+    PlatformAdmin,
+    /// Everything in the token's organisation.
+    TenantAdmin,
+    /// Nothing.
+    None,
+}
+
+/// `carillon cron …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CronCommand {
+    /// Print when a crontab fires next.
+    Next(CronNextArguments),
+}
+
+/// `carillon cron next`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  carillon cron next \"30 2 * * *\" --timezone Europe/Berlin \
+    --after 2026-03-28T00:00:00Z --count 3 --output json")]
+pub(crate) struct CronNextArguments {
+    /// "<minute> <hour> <day of month> <month> <day of week>".
+    pub(crate) crontab: String,
+    /// The IANA zone that it is read in.
+    #[arg(long, default_value = "UTC")]
+    pub(crate) timezone: Tz,
+    /// Only ticks later than this [default: now].
+    #[arg(long, value_name = "RFC 3339")]
+    pub(crate) after: Option<DateTime<Utc>>,
+    /// How many.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) count: u16,
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// How to print an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// A line each, with the local time.
+    Text,
+    /// A JSON array.
+    Json,
+}
+
+/// `carillon verify-signature`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  carillon verify-signature --secret s3cret --signature sha256=0dff37… body.json\n\n\
+    Exits 0 if the signature is that of the body, 1 if not."
+)]
+pub(crate) struct VerifySignatureArguments {
+    /// The agent's callback secret.
+    #[arg(long, env = "CALLBACK_SECRET", hide_env_values = true)]
+    pub(crate) secret: String,
+    /// The received header X-Hub-Signature-256.
+    #[arg(long)]
+    pub(crate) signature: String,
+    /// The raw body as received; - for standard input.
+    #[arg(default_value = "-")]
+    pub(crate) body: PathBuf,
+}
+
+/// `carillon demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  carillon demo --keep")]
+pub(crate) struct DemoArguments {
+    /// Go on after the first callback, and show the ticks of every minute until Ctrl-C.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together_and_every_command_shows_an_example() {
+        fn check(command: &clap::Command) {
+            if command.get_name() != "help" {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example:"), "`{}` shows no example", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        Cli::command().debug_assert();
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,247 @@
+//! `carillon demo`: the main job, seen working. A real `carillon up` beside a receiver that checks signatures the way
+//! the API's documentation tells receivers to.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use anyhow::{Context, bail, ensure};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use service_kit::clock::Clock;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::cli::DemoArguments;
+
+const ORGANISATION: &str = "demo";
+const USER: &str = "admin";
+const SECRET: &str = "a secret that sender and receiver share";
+/// How long the first callback may take before the demonstration has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Shows it; exits 0 once a callback was received and verified.
+pub(crate) fn demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let folder = tempfile::tempdir().context("cannot make a temporary directory")?;
+    runtime.block_on(show(arguments, folder.path()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(arguments: &DemoArguments, folder: &Path) -> anyhow::Result<()> {
+    let mut steps = Steps::begin();
+    let (receiver_url, mut callbacks) = start_receiver()?;
+    steps.done(&format!("a receiver listens on {receiver_url} and checks every signature"));
+
+    let carillon = Carillon::start(&folder.join("data"))?;
+    let token = carillon.token(&folder.join("data"))?;
+    steps.done(&format!("carillon up listens on {} (everything in one process, on SQLite)", carillon.url));
+
+    let api = Api { base: format!("{}/api/ai-mentor/orgs/{ORGANISATION}/users/{USER}", carillon.url), token };
+    let mentor = api.post("mentor-with-settings/", &mentor()).await?;
+    let unique_id = mentor["unique_id"].as_str().context("the mentor has no unique_id")?;
+    steps.done(&format!("POST mentor-with-settings/  → mentor {unique_id}, which repeats what it is asked"));
+
+    let agent = api.post("periodic-agents/", &agent(unique_id, &receiver_url)).await?;
+    steps.done(&format!("POST periodic-agents/       → agent {}, crontab `* * * * *`", agent["id"]));
+
+    let log = api.post(&format!("periodic-agents/{}/run/", agent["id"]), &json!({})).await?;
+    steps.done(&format!("POST periodic-agents/{}/run/ → log {}, {}", agent["id"], log["id"], log["state"]));
+
+    let first = tokio::time::timeout(PATIENCE, callbacks.recv()).await.context("no callback came in 30 seconds")?;
+    let first = first.context("the receiver stopped")?;
+    ensure!(first.verified, "the callback's signature was NOT that of its body");
+    steps.done("a callback arrived and its X-Hub-Signature-256 is that of its body:");
+    println!("\n{first}\n");
+
+    if arguments.keep {
+        println!("Every minute a tick from here on; Ctrl-C ends it.\n");
+        keep(&mut callbacks).await?;
+    }
+    println!("Verified, {:.1} s after the start. Next: README.md, \"Five minutes with curl\".", steps.total());
+    Ok(())
+}
+
+async fn keep(callbacks: &mut UnboundedReceiver<Callback>) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
+            callback = callbacks.recv() => {
+                let callback = callback.context("the receiver stopped")?;
+                println!("{callback}\n");
+            }
+        }
+    }
+}
+
+fn mentor() -> Value {
+    json!({
+        "template_name": "ai-mentor",
+        "new_mentor_name": "Echo",
+        "provider": {"kind": "echo"},
+    })
+}
+
+fn agent(mentor: &str, callback_url: &str) -> Value {
+    json!({
+        "mentor": mentor,
+        "title": "Morning report",
+        "prompt": "What happened since yesterday?",
+        "task": {"crontab": {}},
+        "callback_url": callback_url,
+        "callback_secret": SECRET,
+    })
+}
+
+/// Prints each step with the time that it took.
+struct Steps {
+    start: Instant,
+    last: Instant,
+}
+
+impl Steps {
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self { start: now, last: now }
+    }
+
+    fn done(&mut self, what: &str) {
+        println!("{:>6} ms  {what}", self.last.elapsed().as_millis());
+        self.last = Instant::now();
+    }
+
+    fn total(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+}
+
+/// A running `carillon up`, stopped when dropped.
+struct Carillon {
+    process: Child,
+    url: String,
+}
+
+impl Carillon {
+    fn start(data_dir: &Path) -> anyhow::Result<Self> {
+        let mut process = std::process::Command::new(std::env::current_exe()?)
+            .args(["up", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data_dir)
+            // The receiver of this demonstration is on this machine.
+            .env("CARILLON__CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8")
+            .env("CARILLON__TELEMETRY__LOG", "warn")
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start carillon up")?;
+        let output = process.stdout.take().context("carillon up has no output")?;
+        for line in BufReader::new(output).lines() {
+            if let Some(url) = line?.trim().strip_prefix("API ") {
+                return Ok(Self { process, url: url.trim().to_owned() });
+            }
+        }
+        bail!("carillon up did not start: see above")
+    }
+
+    fn token(&self, data_dir: &Path) -> anyhow::Result<String> {
+        let output = std::process::Command::new(std::env::current_exe()?)
+            .args(["token", "--user", USER, "--org", ORGANISATION, "--role", "tenant_admin", "--data-dir"])
+            .arg(data_dir)
+            .stderr(Stdio::inherit())
+            .output()?;
+        ensure!(output.status.success(), "carillon token failed: see above");
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+}
+
+impl Drop for Carillon {
+    fn drop(&mut self) {
+        // Its directory goes with it, so there is nothing to drain for.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The API, as the original document calls it.
+struct Api {
+    base: String,
+    token: String,
+}
+
+impl Api {
+    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
+        let url = format!("{}/{path}", self.base);
+        let authorization = format!("Token {}", self.token);
+        let response = client.post(&url).header("Authorization", authorization).json(body).send().await?;
+        let status = response.status();
+        let text = response.text().await?;
+        ensure!(status.is_success(), "POST {path} answered {status}: {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+/// A callback that arrived.
+struct Callback {
+    verified: bool,
+    signature: String,
+    latency_ms: Option<i64>,
+    body: Value,
+}
+
+impl std::fmt::Display for Callback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verdict = if self.verified { "verified" } else { "NOT VERIFIED" };
+        writeln!(f, "    X-Hub-Signature-256: {} ({verdict})", self.signature)?;
+        if let Some(latency) = self.latency_ms {
+            writeln!(f, "    received {latency} ms after the run ended")?;
+        }
+        for key in ["status", "log_id", "prompt", "agent_output"] {
+            writeln!(f, "    {key}: {}", self.body[key])?;
+        }
+        write!(f, "    log:")?;
+        self.body["log"].as_str().unwrap_or_default().lines().try_for_each(|line| write!(f, "\n      {line}"))
+    }
+}
+
+/// Starts a receiver on a free port. Returns its URL, and what arrives.
+fn start_receiver() -> anyhow::Result<(String, UnboundedReceiver<Callback>)> {
+    let (arrived, callbacks) = unbounded_channel();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on 127.0.0.1")?;
+    let url = format!("http://{}/callback", listener.local_addr()?);
+    let app = move || {
+        App::new()
+            .app_data(web::Data::new(arrived.clone()))
+            .app_data(web::PayloadConfig::new(1 << 24))
+            .route("/callback", web::post().to(receive))
+    };
+    let server = HttpServer::new(app).workers(1).disable_signals().listen(listener)?.run();
+    tokio::spawn(server);
+    Ok((url, callbacks))
+}
+
+async fn receive(
+    request: HttpRequest,
+    payload: web::Bytes,
+    arrived: web::Data<UnboundedSender<Callback>>,
+) -> HttpResponse {
+    let header = request.headers().get("X-Hub-Signature-256").and_then(|value| value.to_str().ok());
+    let signature = header.unwrap_or_default().to_owned();
+    let verified = validate_payload(&payload, &signature);
+    let body: Value = serde_json::from_slice(&payload).unwrap_or_default();
+    let ended = body["timestamp"].as_str().and_then(|text| text.parse::<DateTime<Utc>>().ok());
+    let latency_ms = ended.map(|ended| (Clock::host().now() - ended).num_milliseconds());
+    // Nobody listens any more once the demonstration is over.
+    let _ = arrived.send(Callback { verified, signature, latency_ms, body });
+    if verified { HttpResponse::NoContent().finish() } else { HttpResponse::BadRequest().finish() }
+}
+
+/// The algorithm of the API's documentation, step by step: prefix, HMAC-SHA256 of the raw body, hexadecimal digest,
+/// comparison in constant time.
+fn validate_payload(payload: &[u8], header: &str) -> bool {
+    let Some(received_signature) = header.strip_prefix("sha256=") else { return false };
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
+    let expected_signature = hex::encode(aws_lc_rs::hmac::sign(&key, payload));
+    aws_lc_rs::constant_time::verify_slices_are_equal(received_signature.as_bytes(), expected_signature.as_bytes())
+        .is_ok()
+}

@@ -1,0 +1,34 @@
+//! `carillon`: Carillon whole in one process, and its command line.
+
+mod cli;
+mod config;
+mod cron;
+mod data_dir;
+mod demo;
+mod token;
+mod up;
+mod verify_signature;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command, CronCommand};
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Up(arguments) => up::up(&arguments),
+        Command::Token(arguments) => token::token(&arguments),
+        Command::Cron { command: CronCommand::Next(arguments) } => cron::next(&arguments),
+        Command::VerifySignature(arguments) => verify_signature::verify(&arguments),
+        Command::Demo(arguments) => demo::demo(&arguments),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            // One line: what is wrong and what to do, with its causes.
+            eprintln!("carillon: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The commands beside `up`.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_carillon");
+
+fn carillon(arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(arguments).output().unwrap()
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn the_next_ticks_of_a_crontab_are_printed_as_json() {
+    let output = carillon(&[
+        "cron",
+        "next",
+        "30 2 * * *",
+        "--timezone",
+        "Europe/Berlin",
+        "--after",
+        "2026-03-28T00:00:00Z",
+        "--count",
+        "3",
+        "--output",
+        "json",
+    ]);
+    assert!(output.status.success());
+    // On 29 March 02:30 does not occur: it fires at what is then called 03:30.
+    let expected = "[\"2026-03-28T01:30:00Z\",\"2026-03-29T01:30:00Z\",\"2026-03-30T00:30:00Z\"]\n";
+    assert_eq!(printed(&output), expected);
+}
+
+#[test]
+fn a_crontab_that_is_none_is_refused_with_the_reason() {
+    for (crontab, reason) in [
+        ("61 * * * *", "'61', not in 0-59 for Minutes"),
+        ("* * * *", "five fields"),
+        ("* * 31 2 *", "Never fires"),
+        ("* * * * monday,fry", "fry"),
+    ] {
+        let output = carillon(&["cron", "next", crontab]);
+        assert_eq!(output.status.code(), Some(1), "{crontab}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(reason) && said.lines().count() == 1, "{crontab}: {said}");
+    }
+}
+
+#[test]
+fn a_signature_is_verified_against_the_raw_body() {
+    let verify = |secret: &str| {
+        let signature = "sha256=0dff37efe6107634dfc855ef6435c0bdc358c3c68a43ed45107fb89cf826f3ee";
+        let mut process = Command::new(BINARY)
+            .args(["verify-signature", "--secret", secret, "--signature", signature])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let body = br#"{"timestamp":"2026-11-21T10:00:00Z"}"#;
+        process.stdin.take().unwrap().write_all(body).unwrap();
+        process.wait().unwrap().code()
+    };
+    assert_eq!(verify("s3crét"), Some(0));
+    assert_eq!(verify("another"), Some(1));
+}
+
+#[test]
+fn a_token_needs_an_organisation_unless_it_is_a_platform_administrators() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let token = |arguments: &[&str]| {
+        Command::new(BINARY).arg("token").args(arguments).arg("--data-dir").arg(&data).output().unwrap()
+    };
+    let refused = token(&["--user", "admin"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("--org"));
+    let platform = token(&["--user", "root", "--role", "platform_admin"]);
+    assert_eq!(printed(&platform).trim().split('.').count(), 3);
+    let tenant = token(&["--user", "admin", "--org", "acme"]);
+    assert_ne!(printed(&tenant), printed(&platform));
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for command in [&["up"][..], &["token"], &["cron", "next"], &["verify-signature"], &["demo"]] {
+        let output = carillon(&[command, &["--help"]].concat());
+        assert!(output.status.success(), "{command:?}");
+        assert!(printed(&output).contains("Example:"), "{command:?}");
+    }
+}

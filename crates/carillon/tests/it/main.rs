@@ -1,0 +1,8 @@
+//! Carillon whole: the real binary, through its public doors.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+mod command_line;
+mod kill;
+mod main_job;
+mod start;

@@ -1,0 +1,95 @@
+//! The main job: an agent made over HTTP, a callback that the test's own HMAC verifies.
+
+use std::time::Duration;
+
+use serde_json::json;
+use test_kit::{Api, Receiver, Setup, until};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_carillon");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn echo_agent(api: &Api, receiver: &Receiver, prompt: &str) -> i64 {
+    let mentor = json!({"template_name": "ai-mentor", "new_mentor_name": "Echo", "provider": {"kind": "echo"}});
+    let mentor = api.post("mentor-with-settings/", &mentor).await.unwrap();
+    let agent = json!({
+        "mentor": mentor["unique_id"], "title": "Report", "prompt": prompt, "task": {"crontab": {}},
+        "callback_url": format!("{}/hook", receiver.url()), "callback_secret": "s3crét",
+    });
+    api.post("periodic-agents/", &agent).await.unwrap()["id"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn a_triggered_run_is_logged_and_its_signed_callback_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().unwrap();
+    let carillon = Setup::new(BINARY, folder.path().join("data")).start().await.unwrap();
+    let api = carillon.api("acme", "admin").await.unwrap();
+    let agent = echo_agent(&api, &receiver, "what is new?").await;
+
+    let log = api.post(&format!("periodic-agents/{agent}/run/"), &json!({})).await.unwrap();
+    // A client reads its own writes: the log is there, ended or not.
+    let log_path = format!("periodic-agent-logs/{}/", log["id"]);
+    assert_eq!(api.get(&log_path).await.unwrap()["periodic_agent"], agent);
+
+    let callback = until("the callback arrives", PATIENCE, async || receiver.callbacks().pop()).await;
+    assert_eq!(callback.path, "/hook");
+    assert_eq!(callback.content_type.as_deref(), Some("application/json"));
+    assert!(callback.is_signed_with("s3crét"));
+    assert!(callback.webhook_id.is_some());
+    let body = callback.json();
+    let text = String::from_utf8(callback.body.to_vec()).unwrap();
+    let order = ["timestamp", "status", "prompt", "agent_output", "log", "log_id"];
+    let places: Vec<_> = order.iter().map(|key| text.find(&format!("\"{key}\":")).unwrap()).collect();
+    assert!(places.is_sorted(), "the six keys come first and in order: {text}");
+    assert_eq!((&body["status"], &body["log_id"]), (&json!("success"), &log["id"]));
+    assert_eq!((&body["prompt"], &body["agent_output"]), (&json!("what is new?"), &json!("what is new?")));
+
+    // A callback and its log agree at any moment.
+    let logged = api.get(&log_path).await.unwrap();
+    assert_eq!((&logged["status"], &logged["content"]), (&body["status"], &body["log"]));
+    let statistics = until("the statistics follow", PATIENCE, async || {
+        let statistics = api.get("periodic-agents/statistics/").await.unwrap();
+        (statistics["succeeded_tasks"] == 1).then_some(statistics)
+    });
+    assert_eq!(statistics.await["total_tasks"], 1);
+}
+
+#[tokio::test]
+async fn a_tick_fires_runs_and_is_called_back_without_being_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().unwrap();
+    // Sixty times as fast: a tick every second.
+    let setup = Setup::new(BINARY, folder.path().join("data")).with_clock_rate(60);
+    let carillon = setup.start().await.unwrap();
+    let api = carillon.api("acme", "admin").await.unwrap();
+    let agent = echo_agent(&api, &receiver, "what is new?").await;
+
+    until("three ticks are called back", PATIENCE, async || (receiver.count() >= 3).then_some(())).await;
+    let sequences: Vec<_> = receiver.callbacks().iter().take(3).map(|one| one.json()["sequence"].clone()).collect();
+    assert_eq!(sequences, [1, 2, 3]);
+    let ticks = api.list(&format!("periodic-agents/{agent}/ticks/")).await.unwrap();
+    assert!(ticks.iter().all(|tick| tick["outcome"] == "run"), "{ticks:?}");
+    assert!(api.get(&format!("periodic-agents/{agent}/")).await.unwrap()["next_fire_time"].is_string());
+}
+
+#[tokio::test]
+async fn a_one_off_runs_once_and_is_then_disabled() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().unwrap();
+    let setup = Setup::new(BINARY, folder.path().join("data")).with_clock_rate(60);
+    let carillon = setup.start().await.unwrap();
+    let api = carillon.api("acme", "admin").await.unwrap();
+    let agent = echo_agent(&api, &receiver, "once").await;
+    let path = format!("periodic-agents/{agent}/");
+    api.patch(&path, &json!({"task": {"one_off": true}})).await.unwrap();
+
+    let finished = until("the one-off is disabled", PATIENCE, async || {
+        let agent = api.get(&path).await.unwrap();
+        (agent["enabled"] == false).then_some(agent)
+    });
+    assert_eq!(finished.await["task"]["enabled"], false);
+    let before = receiver.count();
+    // Enabled again, it has one more run.
+    api.patch(&path, &json!({"task": {"enabled": true}})).await.unwrap();
+    until("it ran once more", PATIENCE, async || (receiver.count() > before).then_some(())).await;
+}

@@ -1,0 +1,100 @@
+//! The API as a client sees it.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+/// A caller of the API: an organisation, a user, and a token.
+#[derive(Debug, Clone)]
+pub struct Api {
+    base: String,
+    token: String,
+    client: reqwest::Client,
+}
+
+impl Api {
+    /// `base` is scheme, host and port.
+    ///
+    /// # Errors
+    ///
+    /// The HTTP client cannot be built.
+    pub fn new(base: &str, organisation: &str, user: &str, token: &str) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+        let base = format!("{base}/api/ai-mentor/orgs/{organisation}/users/{user}");
+        Ok(Self { base, token: token.to_owned(), client })
+    }
+
+    /// One request; returns status and body (null if it has none).
+    ///
+    /// # Errors
+    ///
+    /// No answer, or one that is no JSON.
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(StatusCode, Value)> {
+        let mut request = self.client.request(method, format!("{}/{path}", self.base));
+        request = request.header("Authorization", format!("Token {}", self.token));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await?;
+        let status = response.status();
+        let text = response.text().await?;
+        if text.is_empty() {
+            return Ok((status, Value::Null));
+        }
+        let value = serde_json::from_str(&text).with_context(|| format!("{path} answered {status} {text}"))?;
+        Ok((status, value))
+    }
+
+    /// GET, expecting success.
+    ///
+    /// # Errors
+    ///
+    /// Any other answer.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.expect_success(Method::GET, path, None).await
+    }
+
+    /// POST, expecting success.
+    ///
+    /// # Errors
+    ///
+    /// Any other answer.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.expect_success(Method::POST, path, Some(body)).await
+    }
+
+    /// PATCH, expecting success.
+    ///
+    /// # Errors
+    ///
+    /// Any other answer.
+    pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.expect_success(Method::PATCH, path, Some(body)).await
+    }
+
+    /// Every result of a paged list, by following page after page.
+    ///
+    /// # Errors
+    ///
+    /// Any page that is not answered.
+    pub async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let mut all = Vec::new();
+        for page in 1.. {
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let body = self.get(&format!("{path}{joint}page_size=100&page={page}")).await?;
+            all.extend(body["results"].as_array().cloned().unwrap_or_default());
+            if body["next"].is_null() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    async fn expect_success(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let (status, answer) = self.call(method.clone(), path, body).await?;
+        ensure!(status.is_success(), "{method} {path} answered {status} {answer}");
+        Ok(answer)
+    }
+}
