@@ -9,11 +9,12 @@ use model::document::{Agent, Document, DocumentKind, HeldDocument, Subject, vers
 use model::id::AgentId;
 use service_kit::database::DbConnection;
 
+use crate::chain::leave;
 use crate::error::DispatchError;
 use crate::fire::{Fired, fire};
 use crate::plan::{Timing, planning_start};
-use crate::store::documents;
 use crate::store::schedules::{self, Schedule};
+use crate::store::{arrivals, documents};
 
 /// What a batch of documents came to.
 #[derive(Debug, Default)]
@@ -68,11 +69,12 @@ fn apply_one(conn: &mut DbConnection, document: &Document, now: DateTime<Utc>) -
         Subject::Agent(agent) => {
             let fired = settle_old_timing(conn, document, agent, now)?;
             documents::put(conn, document, now)?;
-            plan(conn, agent)?;
+            plan(conn, agent, now)?;
             Ok(fired)
         }
         Subject::AgentDeleted(AgentId(id)) => {
             documents::put(conn, document, now)?;
+            leave(conn, *id)?;
             schedules::delete(conn, *id)?;
             Ok(None)
         }
@@ -100,7 +102,7 @@ fn settle_old_timing(
 }
 
 /// Brings the schedule's row to what the document says.
-fn plan(conn: &mut DbConnection, agent: &Agent) -> Result<(), DispatchError> {
+fn plan(conn: &mut DbConnection, agent: &Agent, now: DateTime<Utc>) -> Result<(), DispatchError> {
     let timing_version = agent.schedule.timing_version;
     let known = schedules::lock(conn, agent.id.0)?;
     let mut schedule = known.unwrap_or(Schedule {
@@ -111,7 +113,14 @@ fn plan(conn: &mut DbConnection, agent: &Agent) -> Result<(), DispatchError> {
         finished: false,
         calls_back: false,
         sequence: 0,
+        follows: None,
     });
+    let follows = agent.previous.filter(|_| agent.schedule.enabled);
+    if follows != schedule.follows {
+        leave(conn, agent.id.0)?;
+        schedule.follows = follows;
+        schedule.next_fire_at = None;
+    }
     schedule.calls_back = agent.endpoint.is_some();
     // Read even if it does not fire now: a crontab that cannot be read is refused when it comes, not when it is due.
     let view = documents::Directory::load(conn, &[agent.id.0])?;
@@ -124,6 +133,9 @@ fn plan(conn: &mut DbConnection, agent: &Agent) -> Result<(), DispatchError> {
     }
     if schedule.finished || !fires_by_itself(agent) {
         schedule.next_fire_at = None;
+    }
+    if schedule.follows.is_some() && !schedule.finished && arrivals::is_waiting(conn, agent.id.0)? {
+        schedule.next_fire_at = timing.first_allowed(now);
     }
     schedules::put(conn, &schedule)?;
     Ok(())

@@ -81,7 +81,7 @@ impl Answers {
         let announcements = context
             .db
             .write(move |conn| {
-                let mut announcements = judge::take_starts(conn, &starts, &config)?;
+                let mut announcements = judge::take_starts(conn, &starts, &config, now)?;
                 announcements.extend(judge::take_answers(conn, &answers, &config, now)?);
                 Ok::<_, DispatchError>(announcements)
             })
@@ -93,6 +93,7 @@ impl Answers {
                 .increment(1);
         }
         context.runs_queued.notify_one();
+        context.schedules_changed.notify_one();
         // Not heard, it is announced again when overdue.
         announce(context, announcements).await
     }

@@ -10,17 +10,18 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use model::document::Mentor;
 use model::id::RunId;
-use model::run::{Run, RunRequest, SkipReason, Trigger};
+use model::run::{Run, RunRequest, RunState, SkipReason, Trigger};
 use service_kit::database::DbConnection;
 use tokio_util::sync::CancellationToken;
 
+use crate::chain::{Reached, arrive, with_output};
 use crate::context::Context;
 use crate::error::DispatchError;
 use crate::plan::{Settled, Span, Timing};
 use crate::store::documents::{AgentView, Directory};
 use crate::store::runs::NewRun;
 use crate::store::schedules::Schedule;
-use crate::store::{runs, schedules, ticks, turns};
+use crate::store::{arrivals, runs, schedules, ticks, turns};
 
 /// The longest that the dispatcher sleeps, so that a frozen or misled replica notices soon.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -100,33 +101,46 @@ pub(crate) fn fire(
 ) -> Result<Fired, DispatchError> {
     let agent_ids: Vec<i64> = due.iter().map(|schedule| schedule.agent_id).collect();
     let directory = Directory::load(conn, &agent_ids)?;
-    let mut planned = Planned::default();
+    let followers: Vec<i64> =
+        due.iter().filter(|schedule| schedule.follows.is_some()).map(|schedule| schedule.agent_id).collect();
+    let mut planned = Planned { arrived: arrivals::take(conn, &followers)?, ..Planned::default() };
     for schedule in &mut due {
         planned.settle(schedule, directory.agent(schedule.agent_id), until)?;
     }
 
-    let Planned { mut runs, spans, .. } = planned;
-    assign_turns(conn, &mut runs)?;
-    runs::insert(conn, &mut runs, now)?;
+    let Planned { mut runs, spans, arrived, .. } = planned;
     ticks::skip(conn, &spans)?;
     schedules::advance(conn, &due)?;
+    queue(conn, &mut runs, now)?;
+    let taken: Vec<i64> = arrived.values().map(|(previous, _)| previous.0).collect();
+    runs::forget_held(conn, &taken)?;
     Ok(Fired {
         lateness: runs.iter().map(|run| now - run.request.run.fire_time).collect(),
         skipped: spans.iter().map(|(_, span)| span.reason).collect(),
     })
 }
 
-/// Gives each new run its turn to enter the window.
-pub(crate) fn assign_turns(conn: &mut DbConnection, new: &mut [NewRun]) -> Result<(), DispatchError> {
+/// Puts new runs into the queue: each gets its turn and its id, and whoever follows a requested run is made ready.
+pub(crate) fn queue(conn: &mut DbConnection, new: &mut [NewRun], now: DateTime<Utc>) -> Result<(), DispatchError> {
     if new.is_empty() {
         return Ok(());
     }
     let organisations: BTreeSet<&str> = new.iter().map(|run| run.request.run.organisation.as_str()).collect();
     let mut given = turns::lock(conn, &organisations)?;
-    for run in new {
+    for run in new.iter_mut() {
         run.turn = given.take(run.request.run.organisation.as_str());
     }
     turns::put(conn, given)?;
+    runs::insert(conn, new, now)?;
+    let reached: Vec<Reached> = new
+        .iter()
+        .map(|NewRun { request: RunRequest { run, .. }, .. }| Reached {
+            agent_id: run.agent_id,
+            run_id: run.id,
+            status: RunState::Pending,
+        })
+        .collect();
+    arrive(conn, &reached, now)?;
     Ok(())
 }
 
@@ -137,6 +151,8 @@ struct Planned {
     spans: Vec<(i64, Span)>,
     /// Many schedules share one crontab: each is settled once.
     settled: HashMap<(Timing, DateTime<Utc>), Settled>,
+    /// What followers take: the previous run and its output.
+    arrived: HashMap<i64, (RunId, String)>,
 }
 
 impl Planned {
@@ -152,6 +168,10 @@ impl Planned {
             schedule.next_fire_at = None;
             return Ok(());
         };
+        if schedule.follows.is_some() {
+            self.follow(schedule, view, due);
+            return Ok(());
+        }
         let timing = Timing::of(view.agent, view.zone).map_err(|error| DispatchError::Crontab(view.agent.id, error))?;
         let settled = self.settled.entry((timing, due)).or_insert_with(|| timing.settle(due, until)).clone();
 
@@ -173,6 +193,24 @@ impl Planned {
         schedule.fired_through = schedule.fired_through.max(until);
         schedule.finished |= one_off;
         Ok(())
+    }
+
+    /// Fires a follower that was made ready: however late, and once.
+    fn follow(&mut self, schedule: &mut Schedule, view: AgentView<'_>, due: DateTime<Utc>) {
+        schedule.next_fire_at = None;
+        let Some((_, output)) = self.arrived.get(&schedule.agent_id) else { return };
+        let Some(mentor) = view.mentor else {
+            let until = due + TimeDelta::microseconds(1);
+            self.spans.push((schedule.agent_id, Span { from: due, until, reason: SkipReason::MentorDeleted }));
+            return;
+        };
+        let one_off = view.agent.schedule.one_off;
+        schedule.sequence += 1;
+        schedule.finished |= one_off;
+        let mut request = request(view, mentor, Trigger::Chain, due, schedule.sequence);
+        request.prompt = with_output(&request.prompt, output);
+        let finished_timing_version = one_off.then_some(schedule.timing_version);
+        self.runs.push(NewRun { turn: 0, finished_timing_version, request });
     }
 }
 

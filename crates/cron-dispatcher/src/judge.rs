@@ -7,11 +7,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use model::event::RunStarted;
 use model::id::RunId;
-use model::run::{RunAnswer, RunReason, RunResult};
+use model::run::{RunAnswer, RunReason, RunResult, RunState};
 use model::wire::Wire;
 use service_kit::database::DbConnection;
 
 use crate::announce::{Announcement, announcements};
+use crate::chain::{Reached, arrive};
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::store::runs::{self, RunRow};
@@ -24,6 +25,8 @@ pub(crate) fn take_answers(
     now: DateTime<Utc>,
 ) -> Result<Vec<Announcement>, DispatchError> {
     let check_at = now + config.overdue(1);
+    let ids: Vec<i64> = answers.iter().map(|(answer, _)| answer.run_id.0).collect();
+    let started = runs::started(conn, &ids)?;
     let mut ended: Vec<i64> = Vec::with_capacity(answers.len());
     for (answer, bytes) in answers {
         if runs::end(conn, answer, check_at)? {
@@ -32,6 +35,11 @@ pub(crate) fn take_answers(
         }
     }
     let announcements = announcements(conn, &ended)?;
+    // An answer implies the start.
+    let unstarted = announcements.iter().filter(|one| !started.contains(&one.record.run.id.0));
+    let mut reached: Vec<Reached> = unstarted.map(|one| reached(one, RunState::Running)).collect();
+    reached.extend(announcements.iter().map(|one| self::reached(one, one.record.state)));
+    arrive(conn, &reached, now)?;
     let uncalled: Vec<i64> =
         announcements.iter().filter(|one| !one.to_deliverer).map(|one| one.record.run.id.0).collect();
     if !uncalled.is_empty() {
@@ -45,9 +53,11 @@ pub(crate) fn take_starts(
     conn: &mut DbConnection,
     starts: &[RunStarted],
     config: &DispatcherConfig,
+    now: DateTime<Utc>,
 ) -> Result<Vec<Announcement>, DispatchError> {
     let ids: Vec<i64> = starts.iter().map(|start| start.run_id.0).collect();
     let known = runs::load(conn, &ids)?;
+    let started = runs::started(conn, &ids)?;
     let mut begun = Vec::with_capacity(starts.len());
     for start in starts {
         let Some((_, request, _)) = known.iter().find(|(row, ..)| row.run.id == start.run_id) else { continue };
@@ -56,7 +66,16 @@ pub(crate) fn take_starts(
             begun.push(start.run_id.0);
         }
     }
-    announcements(conn, &begun)
+    let announcements = announcements(conn, &begun)?;
+    // Started once more, by another runner after the first one died, it has arrived already.
+    let first = announcements.iter().filter(|one| !started.contains(&one.record.run.id.0));
+    let reached: Vec<Reached> = first.map(|one| reached(one, RunState::Running)).collect();
+    arrive(conn, &reached, now)?;
+    Ok(announcements)
+}
+
+fn reached(one: &Announcement, status: RunState) -> Reached {
+    Reached { agent_id: one.record.run.agent_id, run_id: one.record.run.id, status }
 }
 
 /// The dispatcher's own verdict on a run that nobody answered.

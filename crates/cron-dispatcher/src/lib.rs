@@ -13,6 +13,7 @@
 
 mod announce;
 mod apply;
+mod chain;
 mod config;
 mod consumers;
 mod context;

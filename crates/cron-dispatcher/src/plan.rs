@@ -1,6 +1,6 @@
 //! When an agent fires: pure functions from its timing and the moment to what is due.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use chrono_tz::Tz;
 use model::crontab::{Crontab, CrontabErrors};
 use model::document::{Agent, version_time};
@@ -38,6 +38,12 @@ impl Timing {
             None => after,
         };
         self.crontab.next_after(self.zone, from)
+    }
+
+    /// The first moment at or after `now` that the crontab allows: `now` itself within a minute that it matches.
+    pub(crate) fn first_allowed(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let minute = now.duration_trunc(TimeDelta::minutes(1)).unwrap_or(now);
+        self.first_after(minute - TimeDelta::microseconds(1)).map(|moment| moment.max(now))
     }
 
     /// Settles what is due: the tick planned for `due` and all after it, up to and including `now`.
@@ -171,6 +177,17 @@ mod tests {
         let timing = Timing { start_time: Some(start), ..timing("0", "9") };
         assert_eq!(timing.first_after(at("2026-01-01T00:00:00Z")), Some(start));
         assert_eq!(timing.first_after(start), Some(at("2026-02-02T09:00:00Z")));
+    }
+
+    #[test]
+    fn a_follower_may_fire_at_once_within_a_minute_that_its_crontab_matches() {
+        let now = at("2026-01-01T09:00:30Z");
+        assert_eq!(timing("*", "*").first_allowed(now), Some(now));
+        assert_eq!(timing("0", "9").first_allowed(now), Some(now));
+        assert_eq!(timing("5", "9").first_allowed(now), Some(at("2026-01-01T09:05:00Z")));
+        let start = at("2026-01-02T00:00:00Z");
+        let later = Timing { start_time: Some(start), ..timing("*", "*") };
+        assert_eq!(later.first_allowed(now), Some(start));
     }
 
     proptest! {

@@ -27,6 +27,17 @@ diesel::table! {
         finished -> Bool,
         calls_back -> Bool,
         sequence -> BigInt,
+        follows -> Nullable<BigInt>,
+        follows_status -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    arrivals (agent_id) {
+        agent_id -> BigInt,
+        previous_run_id -> BigInt,
     }
 }
 
@@ -87,4 +98,5 @@ diesel::table! {
     }
 }
 diesel::joinable!(run_bodies -> runs (run_id));
-diesel::allow_tables_to_appear_in_same_query!(run_bodies, runs);
+diesel::joinable!(arrivals -> run_bodies (previous_run_id));
+diesel::allow_tables_to_appear_in_same_query!(arrivals, run_bodies, runs);

@@ -7,11 +7,12 @@ use service_kit::database::DbConnection;
 
 use crate::announce::announcements;
 use crate::apply::{Applied, apply};
+use crate::chain::with_output;
 use crate::error::DispatchError;
-use crate::fire::{assign_turns, request};
+use crate::fire::{queue, request};
 use crate::store::documents::Directory;
 use crate::store::runs::NewRun;
-use crate::store::{runs, schedules};
+use crate::store::schedules;
 
 /// Makes the run, queued; what the registry knows of the agent is applied first.
 pub(crate) fn trigger(
@@ -33,10 +34,11 @@ pub(crate) fn trigger(
     if let Some(prompt) = &asked.prompt {
         request.prompt.clone_from(prompt);
     }
+    // Asked for by hand, it follows nothing.
+    request.prompt = with_output(&request.prompt, "");
     let mut new = [NewRun { turn: 0, finished_timing_version: None, request }];
-    assign_turns(conn, &mut new)?;
-    runs::insert(conn, &mut new, now)?;
     schedules::advance(conn, &[schedule])?;
+    queue(conn, &mut new, now)?;
 
     let [NewRun { request, .. }] = new;
     let made = announcements(conn, &[request.run.id.0])?.pop().ok_or_else(unknown)?;

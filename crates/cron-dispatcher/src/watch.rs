@@ -139,6 +139,7 @@ async fn end_unanswered(context: &Context, late: Vec<RunRow>, reason: RunReason)
     let ended = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
     context.bus.broadcast(Message::new(RunCancel::KIND, NAME, now, RunCancel { run_ids }.encode())).await?;
     context.runs_queued.notify_one();
+    context.schedules_changed.notify_one();
     announce(context, ended).await
 }
 

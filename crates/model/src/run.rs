@@ -15,6 +15,8 @@ words! {
         Schedule = "schedule",
         /// Somebody asked for it now.
         Manual = "manual",
+        /// The agent that it follows came to the status that it waits for.
+        Chain = "chain",
     }
 }
 

@@ -1,5 +1,7 @@
 //! Runs: a narrow row each, and their bytes beside it until all who need the result hold it.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use model::document::Receiver;
@@ -10,7 +12,7 @@ use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
 use super::{read_wire, read_word, stamp, time};
-use crate::schema::{run_bodies, runs};
+use crate::schema::{arrivals, run_bodies, runs};
 
 /// How far a run has come, as the dispatcher tells it apart. The last two are final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +180,7 @@ pub(crate) fn insert(conn: &mut DbConnection, new: &mut [NewRun], now: DateTime<
             .returning((runs::id, runs::agent_id, runs::sequence))
             .get_results(c))?;
         // The order of RETURNING is not promised: match by what is unique.
-        let by_key: std::collections::HashMap<(i64, i64), i64> =
+        let by_key: HashMap<(i64, i64), i64> =
             ids.into_iter().map(|(id, agent_id, sequence)| ((agent_id, sequence), id)).collect();
         let mut bodies = Vec::with_capacity(piece.len());
         for run in piece {
@@ -248,9 +250,15 @@ pub(crate) fn requests(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<
         .filter(run_bodies::run_id.eq_any(ids))
         .select((run_bodies::run_id, run_bodies::request))
         .load(conn)?;
-    let place: std::collections::HashMap<i64, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
+    let place: HashMap<i64, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
     bodies.sort_by_key(|(id, _)| place.get(id).copied());
     Ok(bodies)
+}
+
+/// Those among these runs that have been started.
+pub(crate) fn started(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashSet<i64>> {
+    let started = runs::table.filter(runs::id.eq_any(ids)).filter(runs::started_at.is_not_null()).select(runs::id);
+    Ok(started.load::<i64>(conn)?.into_iter().collect())
 }
 
 /// A run has begun. False: not this run attempt, or it has ended already.
@@ -313,16 +321,24 @@ pub(crate) fn hold(conn: &mut DbConnection, receiver: Receiver, ids: &[i64]) -> 
         Receiver::CallbackDeliverer => diesel::update(ended()).set(runs::deliverer_held.eq(true)).execute(conn)?,
         Receiver::CronDispatcher => 0,
     };
+    forget_held(conn, ids)
+}
+
+/// Lets go of those among these runs that all hold who need them: nothing of them is announced again, and their bytes
+/// are forgotten unless a follower still waits for the output.
+pub(crate) fn forget_held(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
     let done: Vec<i64> = runs::table
         .filter(runs::id.eq_any(ids))
         .filter(runs::registry_held.eq(true).and(runs::deliverer_held.eq(true)))
         .select(runs::id)
         .load(conn)?;
     if !done.is_empty() {
+        let waited_for = arrivals::table.select(arrivals::previous_run_id);
         diesel::update(runs::table.filter(runs::id.eq_any(&done)))
             .set(runs::check_at.eq(None::<Timestamp>))
             .execute(conn)?;
-        diesel::delete(run_bodies::table.filter(run_bodies::run_id.eq_any(&done))).execute(conn)?;
+        let forgotten = run_bodies::table.filter(run_bodies::run_id.eq_any(&done));
+        diesel::delete(forgotten.filter(run_bodies::run_id.ne_all(waited_for))).execute(conn)?;
     }
     Ok(())
 }
@@ -383,6 +399,7 @@ pub(crate) fn sweep(conn: &mut DbConnection, before: DateTime<Utc>, limit: i64) 
     let old: Vec<i64> = runs::table
         .filter(runs::ended_at.lt(Timestamp::from(before)))
         .filter(runs::check_at.is_null())
+        .filter(runs::id.ne_all(run_bodies::table.select(run_bodies::run_id)))
         .limit(limit)
         .select(runs::id)
         .load(conn)?;

@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use model::document::Previous;
+use model::id::AgentId;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
-use super::{stamp, time};
+use super::{read_word, stamp, time};
 use crate::schema::schedules;
 
 /// Where an agent's schedule stands.
@@ -23,6 +25,8 @@ pub(crate) struct Schedule {
     pub(crate) calls_back: bool,
     /// The sequence of the newest run.
     pub(crate) sequence: i64,
+    /// What makes it ready instead of its crontab alone.
+    pub(crate) follows: Option<Previous>,
 }
 
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
@@ -35,11 +39,19 @@ struct Row {
     finished: bool,
     calls_back: bool,
     sequence: i64,
+    follows: Option<i64>,
+    follows_status: Option<String>,
 }
 
-impl From<Row> for Schedule {
-    fn from(row: Row) -> Self {
-        Self {
+impl TryFrom<Row> for Schedule {
+    type Error = diesel::result::Error;
+
+    fn try_from(row: Row) -> QueryResult<Self> {
+        let follows = match (row.follows, row.follows_status) {
+            (Some(id), Some(status)) => Some(Previous { agent_id: AgentId(id), status: read_word(&status)? }),
+            _ => None,
+        };
+        Ok(Self {
             agent_id: row.agent_id,
             timing_version: row.timing_version,
             next_fire_at: time(row.next_fire_at),
@@ -47,7 +59,8 @@ impl From<Row> for Schedule {
             finished: row.finished,
             calls_back: row.calls_back,
             sequence: row.sequence,
-        }
+            follows,
+        })
     }
 }
 
@@ -61,6 +74,8 @@ impl From<&Schedule> for Row {
             finished: schedule.finished,
             calls_back: schedule.calls_back,
             sequence: schedule.sequence,
+            follows: schedule.follows.map(|previous| previous.agent_id.0),
+            follows_status: schedule.follows.map(|previous| previous.status.as_str().to_owned()),
         }
     }
 }
@@ -72,20 +87,12 @@ pub(crate) fn lock_due(conn: &mut DbConnection, now: DateTime<Utc>, limit: i64) 
         .filter(schedules::next_fire_at.le(Timestamp::from(now)))
         .order((schedules::next_fire_at, schedules::agent_id))
         .limit(limit)
-        .select((
-            schedules::agent_id,
-            schedules::timing_version,
-            schedules::next_fire_at,
-            schedules::fired_through,
-            schedules::finished,
-            schedules::calls_back,
-            schedules::sequence,
-        ));
+        .select(schedules::all_columns);
     let rows: Vec<Row> = match conn {
         DbConnection::Postgres(c) => due.for_update().skip_locked().load(c)?,
         DbConnection::Sqlite(c) => due.load(c)?,
     };
-    Ok(rows.into_iter().map(Schedule::from).collect())
+    rows.into_iter().map(Schedule::try_from).collect()
 }
 
 /// Locks one agent's schedule, waiting for whoever has it.
@@ -95,14 +102,24 @@ pub(crate) fn lock(conn: &mut DbConnection, agent_id: i64) -> QueryResult<Option
         DbConnection::Postgres(c) => one.for_update().first(c).optional()?,
         DbConnection::Sqlite(c) => one.first(c).optional()?,
     };
-    Ok(row.map(Schedule::from))
+    row.map(Schedule::try_from).transpose()
 }
 
 /// The schedules of these agents, as they stand.
 pub(crate) fn load(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Vec<Schedule>> {
     let rows: Vec<Row> =
         schedules::table.filter(schedules::agent_id.eq_any(agent_ids)).select(Row::as_select()).load(conn)?;
-    Ok(rows.into_iter().map(Schedule::from).collect())
+    rows.into_iter().map(Schedule::try_from).collect()
+}
+
+/// Locks the schedules that follow any of these agents, in key order so that two dispatchers never wait for each other.
+pub(crate) fn lock_followers(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Vec<Schedule>> {
+    let followers = schedules::table.filter(schedules::follows.eq_any(agent_ids)).order(schedules::agent_id);
+    let rows: Vec<Row> = match conn {
+        DbConnection::Postgres(c) => followers.for_update().load(c)?,
+        DbConnection::Sqlite(c) => followers.load(c)?,
+    };
+    rows.into_iter().map(Schedule::try_from).collect()
 }
 
 /// Stores a schedule, new or not.

@@ -1,5 +1,6 @@
 //! The dispatcher through its doors: the bus and internal HTTP, on SQLite and the embedded bus.
 
+mod chains;
 mod edits;
 mod fairness;
 mod firing;

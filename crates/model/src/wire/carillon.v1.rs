@@ -348,7 +348,7 @@ pub struct Run {
     pub organisation: ::prost::alloc::string::String,
     #[prost(int64, tag = "3")]
     pub agent_id: i64,
-    /// `schedule` or `manual`.
+    /// `schedule`, `manual` or `chain`.
     #[prost(string, tag = "4")]
     pub trigger: ::prost::alloc::string::String,
     /// The tick that it came from; of a manual run, when it was asked for.

@@ -1,5 +1,6 @@
 DROP TABLE turns;
 DROP TABLE skipped_ticks;
+DROP TABLE arrivals;
 DROP TABLE run_bodies;
 DROP TABLE runs;
 DROP SEQUENCE run_ids;

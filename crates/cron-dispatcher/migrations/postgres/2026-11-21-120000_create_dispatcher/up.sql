@@ -19,9 +19,12 @@ CREATE TABLE schedules (
     fired_through TIMESTAMPTZ NOT NULL,
     finished BOOLEAN NOT NULL,
     calls_back BOOLEAN NOT NULL,
-    sequence BIGINT NOT NULL
+    sequence BIGINT NOT NULL,
+    follows BIGINT,
+    follows_status TEXT
 );
 CREATE INDEX schedules_due ON schedules (next_fire_at) WHERE next_fire_at IS NOT NULL;
+CREATE INDEX schedules_followers ON schedules (follows) WHERE follows IS NOT NULL;
 
 CREATE SEQUENCE run_ids;
 
@@ -58,6 +61,13 @@ CREATE TABLE run_bodies (
     request BYTEA NOT NULL,
     answer BYTEA
 );
+
+-- The newest run of the agent that another follows, until that one's next fire takes it.
+CREATE TABLE arrivals (
+    agent_id BIGINT NOT NULL PRIMARY KEY,
+    previous_run_id BIGINT NOT NULL
+);
+CREATE INDEX arrivals_run ON arrivals (previous_run_id);
 
 -- Spans of ticks that became no run: from fire_time up to, not including, until.
 CREATE TABLE skipped_ticks (

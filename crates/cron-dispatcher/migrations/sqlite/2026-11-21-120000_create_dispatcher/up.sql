@@ -21,9 +21,12 @@ CREATE TABLE schedules (
     fired_through BIGINT NOT NULL,
     finished BOOLEAN NOT NULL,
     calls_back BOOLEAN NOT NULL,
-    sequence BIGINT NOT NULL
+    sequence BIGINT NOT NULL,
+    follows BIGINT,
+    follows_status TEXT
 );
 CREATE INDEX schedules_due ON schedules (next_fire_at) WHERE next_fire_at IS NOT NULL;
+CREATE INDEX schedules_followers ON schedules (follows) WHERE follows IS NOT NULL;
 
 -- One row for each run; AUTOINCREMENT so that no id is ever used twice.
 CREATE TABLE runs (
@@ -58,6 +61,13 @@ CREATE TABLE run_bodies (
     request BLOB NOT NULL,
     answer BLOB
 );
+
+-- The newest run of the agent that another follows, until that one's next fire takes it.
+CREATE TABLE arrivals (
+    agent_id BIGINT NOT NULL PRIMARY KEY,
+    previous_run_id BIGINT NOT NULL
+);
+CREATE INDEX arrivals_run ON arrivals (previous_run_id);
 
 -- Spans of ticks that became no run: from fire_time up to, not including, until.
 CREATE TABLE skipped_ticks (

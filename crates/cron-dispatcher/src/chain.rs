@@ -1,0 +1,108 @@
+//! Chains: an agent that follows another fires when the other's run has come to the status that it waits for.
+//!
+//! Each such moment of a previous run is one arrival, made in the transaction that brings the run there, and so made
+//! once. It makes the follower ready: due at the first moment that its crontab allows. Its fire takes the newest arrival
+//! and the output that came with it; arrivals in between are that same fire.
+
+use chrono::{DateTime, Utc};
+use model::id::{AgentId, RunId};
+use model::run::RunState;
+use service_kit::database::DbConnection;
+
+use crate::error::DispatchError;
+use crate::plan::Timing;
+use crate::store::documents::Directory;
+use crate::store::{arrivals, runs, schedules};
+
+/// Where the previous agent's output goes in a prompt that says where.
+const PLACEHOLDER: &str = "{previous_agent_output}";
+/// Before the previous agent's output in a prompt that does not.
+const HEADING: &str = "## Output of the previous agent";
+/// Most bytes of a prompt with an output in it; two messages must fit one another.
+const PROMPT_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// A run of an agent that has come to a status.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reached {
+    pub(crate) agent_id: AgentId,
+    pub(crate) run_id: RunId,
+    pub(crate) status: RunState,
+}
+
+/// Makes ready who follows.
+pub(crate) fn arrive(conn: &mut DbConnection, reached: &[Reached], now: DateTime<Utc>) -> Result<(), DispatchError> {
+    let previous: Vec<i64> = reached.iter().map(|one| one.agent_id.0).collect();
+    let followers = if previous.is_empty() { Vec::new() } else { schedules::lock_followers(conn, &previous)? };
+    if followers.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = followers.iter().map(|schedule| schedule.agent_id).collect();
+    let directory = Directory::load(conn, &ids)?;
+    let (mut ready, mut replaced) = (Vec::new(), Vec::new());
+    for mut schedule in followers {
+        let newest = reached
+            .iter()
+            .filter(|one| schedule.follows.is_some_and(|f| f.agent_id == one.agent_id && f.status == one.status))
+            .max_by_key(|one| one.run_id);
+        let (Some(newest), Some(view)) = (newest, directory.agent(schedule.agent_id)) else { continue };
+        replaced.extend(arrivals::put(conn, schedule.agent_id, newest.run_id)?);
+        if schedule.next_fire_at.is_none() && !schedule.finished {
+            let timing =
+                Timing::of(view.agent, view.zone).map_err(|error| DispatchError::Crontab(view.agent.id, error))?;
+            schedule.next_fire_at = timing.first_allowed(now);
+            ready.push(schedule);
+        }
+    }
+    schedules::advance(conn, &ready)?;
+    runs::forget_held(conn, &replaced)?;
+    Ok(())
+}
+
+/// The agent follows nobody any more, or somebody else: what it waited to take is let go.
+pub(crate) fn leave(conn: &mut DbConnection, agent_id: i64) -> Result<(), DispatchError> {
+    if let Some(run_id) = arrivals::drop_of(conn, agent_id)? {
+        runs::forget_held(conn, &[run_id])?;
+    }
+    Ok(())
+}
+
+/// The prompt with the previous agent's output: where it says so, else below it under a heading.
+pub(crate) fn with_output(prompt: &str, output: &str) -> String {
+    let mut whole = if prompt.contains(PLACEHOLDER) {
+        prompt.replace(PLACEHOLDER, output)
+    } else if output.is_empty() {
+        prompt.to_owned()
+    } else if prompt.is_empty() {
+        format!("{HEADING}\n\n{output}")
+    } else {
+        format!("{prompt}\n\n{HEADING}\n\n{output}")
+    };
+    if whole.len() > PROMPT_BYTES_MAX {
+        let end = whole.floor_char_boundary(PROMPT_BYTES_MAX);
+        let cut = whole.len() - end;
+        whole.truncate(end);
+        whole.push_str(&format!("\n[{cut} bytes cut]"));
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_output_goes_where_the_prompt_says_or_below_it() {
+        assert_eq!(with_output("Sum up: {previous_agent_output}!", "42"), "Sum up: 42!");
+        assert_eq!(with_output("Sum up.", "42"), "Sum up.\n\n## Output of the previous agent\n\n42");
+        assert_eq!(with_output("", "42"), "## Output of the previous agent\n\n42");
+        assert_eq!(with_output("Sum up.", ""), "Sum up.");
+        assert_eq!(with_output("Sum up: {previous_agent_output}", ""), "Sum up: ");
+    }
+
+    #[test]
+    fn a_prompt_that_grows_too_large_is_cut_with_a_marker() {
+        let output = "é".repeat(PROMPT_BYTES_MAX / 2 + 10);
+        let whole = with_output("x", &output);
+        assert!(whole.len() < PROMPT_BYTES_MAX + 40 && whole.ends_with("bytes cut]"), "{}", whole.len());
+    }
+}
