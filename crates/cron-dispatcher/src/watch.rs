@@ -60,6 +60,9 @@ async fn round(context: &Context, queues: &mut SeenEmpty) -> Result<(), Dispatch
 
 fn overdue_by_stage(conn: &mut DbConnection, now: DateTime<Utc>) -> Result<Vec<(Stage, Vec<RunRow>)>, DispatchError> {
     let mut late = Vec::new();
+    if !runs::any_overdue(conn, now)? {
+        return Ok(late);
+    }
     for stage in [Stage::Requested, Stage::Running, Stage::Success, Stage::Error] {
         let rows = runs::overdue(conn, stage, now, OVERDUE_MAX)?;
         if !rows.is_empty() {

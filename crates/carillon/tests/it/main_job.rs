@@ -93,3 +93,24 @@ async fn a_one_off_runs_once_and_is_then_disabled() {
     api.patch(&path, &json!({"task": {"enabled": true}})).await.unwrap();
     until("it ran once more", PATIENCE, async || (receiver.count() > before).then_some(())).await;
 }
+
+#[tokio::test]
+async fn an_agent_that_follows_another_is_asked_with_the_others_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().unwrap();
+    let carillon = Setup::new(BINARY, folder.path().join("data")).start().await.unwrap();
+    let api = carillon.api("acme", "admin").await.unwrap();
+    let first = echo_agent(&api, &receiver, "the news").await;
+    // A crontab that does not come in our time: it runs when it is asked to.
+    let never = json!({"crontab": {"minute": "0", "hour": "0", "day_of_month": "29", "month_of_year": "2"}});
+    api.patch(&format!("periodic-agents/{first}/"), &json!({"task": never})).await.unwrap();
+    let second = echo_agent(&api, &receiver, "sum up: {previous_agent_output}").await;
+    api.patch(&format!("periodic-agents/{second}/"), &json!({"previous_agent": first})).await.unwrap();
+
+    // The dispatcher hears of the follower a moment after the registry has answered: ask until a run is followed.
+    let heard = until("the follower is called back", PATIENCE, async || {
+        api.post(&format!("periodic-agents/{first}/run/"), &json!({})).await.unwrap();
+        receiver.callbacks().iter().map(test_kit::Callback::json).find(|body| body["periodic_agent"] == second)
+    });
+    assert_eq!(heard.await["agent_output"], "sum up: the news");
+}

@@ -349,6 +349,12 @@ pub(crate) fn any_queued(conn: &mut DbConnection) -> QueryResult<bool> {
     diesel::select(diesel::dsl::exists(queued)).get_result(conn)
 }
 
+/// Whether any run's `check_at` has come.
+pub(crate) fn any_overdue(conn: &mut DbConnection, now: DateTime<Utc>) -> QueryResult<bool> {
+    let overdue = runs::table.filter(runs::check_at.le(Timestamp::from(now)));
+    diesel::select(diesel::dsl::exists(overdue)).get_result(conn)
+}
+
 /// Runs of one stage whose `check_at` has come, the oldest first.
 pub(crate) fn overdue(
     conn: &mut DbConnection,
