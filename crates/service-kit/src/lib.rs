@@ -13,6 +13,7 @@ pub mod database;
 pub mod egress;
 pub mod error;
 pub mod http;
+pub mod process;
 pub mod secrets;
 pub mod supervise;
 pub mod telemetry;

@@ -1,0 +1,186 @@
+//! A process: one microservice, or several, with their listeners, their roles and their end.
+//!
+//! `carillon up` puts all microservices into one process; each microservice's own binary puts itself into one by
+//! [`main`]. Both are this code.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web;
+use clap::{Arg, ArgAction, Command};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, InternalRoutes, Readiness};
+use crate::auth::InternalVerifier;
+use crate::clock::Clock;
+use crate::config::{self, HttpConfig, InternalConfig, Settings, TelemetryConfig, process_environment};
+use crate::http::{self, Listener, ServerOptions};
+use crate::supervise::{Role, cancel_on_signal, supervise};
+use crate::telemetry;
+
+/// What a drain may take beyond the longest piece of work that it waits for.
+const DRAIN_MARGIN: Duration = Duration::from_secs(5);
+
+/// Adds routes to a server.
+pub type Routes = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
+
+/// A microservice that is open: what it serves, and what it runs.
+pub struct Microservice {
+    /// Its name, as `cron-dispatcher`.
+    pub name: &'static str,
+    /// Its part of the public API.
+    pub routes: Option<Routes>,
+    /// What other microservices ask it, under `/internal`.
+    pub internal_routes: Option<Routes>,
+    /// Everything that runs until shutdown.
+    pub roles: Vec<Role>,
+    /// The longest that its work in hand may take once a stop was asked for.
+    pub drain: Duration,
+}
+
+/// What the microservices of a process share, before they are open.
+pub struct Process {
+    /// Cancelled when the process is to stop.
+    pub shutdown: CancellationToken,
+    /// Where microservices say whether they are ready.
+    pub readiness: Readiness,
+    /// The time.
+    pub clock: Clock,
+    listener: Option<Listener>,
+    admin_listener: Listener,
+    body_bytes_max: usize,
+}
+
+impl Process {
+    /// Takes its addresses, that of the public API only where there is one, and listens to signals. First of all,
+    /// because a port that is taken fails soonest.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the setting to change.
+    pub fn begin(http: &HttpConfig, is_public: bool) -> anyhow::Result<Self> {
+        let listener = is_public.then(|| Listener::bind("http.listen", http.listen)).transpose()?;
+        let admin_listener = Listener::bind("http.admin_listen", http.admin_listen)?;
+        let shutdown = CancellationToken::new();
+        cancel_on_signal(shutdown.clone())?;
+        Ok(Self {
+            shutdown,
+            readiness: Readiness::default(),
+            clock: Clock::of_process(process_environment())?,
+            listener,
+            admin_listener,
+            body_bytes_max: http.body_bytes_max,
+        })
+    }
+
+    /// Where the public API is, if it has a part of it.
+    #[must_use]
+    pub fn address(&self) -> Option<std::net::SocketAddr> {
+        self.listener.as_ref().map(Listener::address)
+    }
+
+    /// Where health, metrics and internal routes are.
+    #[must_use]
+    pub fn admin_address(&self) -> std::net::SocketAddr {
+        self.admin_listener.address()
+    }
+
+    /// Runs microservices until the process is to stop, and drains.
+    ///
+    /// # Errors
+    ///
+    /// A role or a server ended early, or the drain took too long.
+    pub async fn run(self, microservices: Vec<Microservice>, internal: &InternalConfig) -> anyhow::Result<()> {
+        let Self { shutdown, readiness, clock, listener, admin_listener, body_bytes_max } = self;
+        let names: Vec<&'static str> = microservices.iter().map(|one| one.name).collect();
+        let verifier = InternalVerifier::new(internal, &names);
+        let drain = microservices.iter().map(|one| one.drain).max().unwrap_or_default() + DRAIN_MARGIN;
+        let (mut public, mut private, mut roles) = (Vec::new(), Vec::new(), Vec::new());
+        for microservice in microservices {
+            public.extend(microservice.routes);
+            private.extend(microservice.internal_routes);
+            roles.extend(microservice.roles);
+        }
+
+        let internal = InternalRoutes::new(verifier, clock, all(private));
+        let options = ServerOptions { name: "admin", workers: 1, ..ServerOptions::default() };
+        let admin = admin::serve(admin_listener, options, readiness, Some(internal), shutdown.clone());
+        roles.push(Role::new("admin", async { Ok(admin.await?) }));
+        if let Some(listener) = listener {
+            let options = ServerOptions { name: "public", body_bytes_max, ..ServerOptions::default() };
+            let server = http::serve(listener, options, shutdown.clone(), all(public));
+            roles.push(Role::new("public", async { Ok(server.await?) }));
+        }
+        Ok(supervise(roles, shutdown, drain).await?)
+    }
+}
+
+fn all(routes: Vec<Routes>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + Sync + 'static {
+    move |config| routes.iter().for_each(|add| add(config))
+}
+
+/// The settings of a process that is one microservice.
+pub trait ProcessSettings: Settings {
+    /// Whether it serves a part of the public API, at `http.listen`.
+    const IS_PUBLIC: bool;
+    /// Where it listens.
+    fn http(&self) -> &HttpConfig;
+    /// What it logs.
+    fn telemetry(&self) -> &TelemetryConfig;
+}
+
+/// The `main` of a microservice's own binary: command line, configuration, telemetry, and then `run`.
+pub fn main<S: ProcessSettings>(
+    name: &'static str,
+    run: impl AsyncFnOnce(S, Process) -> anyhow::Result<()>,
+) -> ExitCode {
+    match begin(name, std::env::args_os(), run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin<S: ProcessSettings>(
+    name: &'static str,
+    arguments: impl Iterator<Item = OsString>,
+    run: impl AsyncFnOnce(S, Process) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let matches = command_line(name).get_matches_from(arguments);
+    let file: Option<&PathBuf> = matches.get_one("config");
+    let settings: S = config::load(file.map(PathBuf::as_path), process_environment(), [])?;
+    if matches.get_flag("check-config") {
+        print!("{}", config::effective(&settings)?);
+        return Ok(());
+    }
+    telemetry::init(settings.telemetry())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let process = Process::begin(settings.http(), S::IS_PUBLIC)?;
+        run(settings, process).await
+    })
+}
+
+fn command_line(name: &'static str) -> Command {
+    let config = Arg::new("config").long("config").value_name("FILE").help("A configuration file (TOML)");
+    let check = Arg::new("check-config").long("check-config").action(ArgAction::SetTrue);
+    Command::new(name)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(format!("Carillon's {name}, alone in its process"))
+        .after_help(format!("Example:\n  CARILLON__HTTP__ADMIN_LISTEN=0.0.0.0:9090 {name} --config /etc/carillon.toml"))
+        .arg(config.value_parser(clap::value_parser!(PathBuf)))
+        .arg(check.help("Print the effective configuration, secrets masked, and exit"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_holds_together() {
+        super::command_line("cron-dispatcher").debug_assert();
+    }
+}
