@@ -4,7 +4,7 @@
 //! never decides when a run starts or how it ended: with it down, everything scheduled still fires, runs and is
 //! delivered.
 //!
-//! A write goes this way: `http` reads the request and asks [`access`](self) whether the caller may; `validation`
+//! A write goes this way: `http` reads the request and asks `access` whether the caller may; `validation`
 //! finds all that is wrong with the body; `edit` applies it to the rows of `store` and writes the document in the same
 //! transaction; after the commit the `announcer` publishes it until every receiver holds it. What comes back on the
 //! bus, `consumers` store: the runs, and which documents are held.

@@ -3,8 +3,10 @@
 //! Idempotent: a final state absorbs and a lower state never takes the place of a higher, so that a record may come
 //! twice and in any order; of an agent's next fire time, the word that was said last counts; a one-off is finished
 //! only once for its timing version. Of an agent that is gone there is nothing to store.
+//!
+//! Rows are touched in the order of their keys, so that two batches at once never wait for each other in a circle.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -42,14 +44,21 @@ pub(crate) fn record(
             finish_one_off(conn, recorded.record.run.agent_id.0, timing_version, now, written)?;
         }
     }
-    let logs: Vec<Log> = furthest(batch).into_iter().map(Log::of).collect();
+    let logs = not_ended(conn, furthest(batch))?;
     logs::upsert(conn, &logs)?;
     set_latest(conn, &logs, now)
 }
 
+/// The logs of runs whose end is not stored yet: the first verdict stands, and comes again often.
+fn not_ended(conn: &mut DbConnection, records: Vec<RunRecord>) -> QueryResult<Vec<Log>> {
+    let stored = logs::states(conn, records.iter().map(|record| record.run.id.0).collect())?;
+    let has_ended = |record: &RunRecord| stored.get(&record.run.id.0).is_some_and(|state| state.is_final());
+    Ok(records.into_iter().filter(|record| !has_ended(record)).map(Log::of).collect())
+}
+
 /// Of several records of one run, the one in the furthest state.
 fn furthest(batch: Vec<Recorded>) -> Vec<RunRecord> {
-    let mut by_run: HashMap<i64, RunRecord> = HashMap::with_capacity(batch.len());
+    let mut by_run: BTreeMap<i64, RunRecord> = BTreeMap::new();
     for Recorded { record, .. } in batch {
         match by_run.get(&record.run.id.0) {
             Some(known) if known.state.is_final() || known.state > record.state => {}
@@ -63,7 +72,7 @@ fn furthest(batch: Vec<Recorded>) -> Vec<RunRecord> {
 
 /// Of several words on one agent, the one said last.
 fn next_fires(batch: &[Recorded]) -> Vec<NextFire> {
-    let mut by_agent: HashMap<i64, NextFire> = HashMap::new();
+    let mut by_agent: BTreeMap<i64, NextFire> = BTreeMap::new();
     for Recorded { record, said_at } in batch {
         let agent_id = record.run.agent_id.0;
         let said = NextFire {
@@ -82,7 +91,7 @@ fn next_fires(batch: &[Recorded]) -> Vec<NextFire> {
 }
 
 fn set_latest(conn: &mut DbConnection, logs: &[Log], now: DateTime<Utc>) -> QueryResult<()> {
-    let mut newest: HashMap<i64, i64> = HashMap::new();
+    let mut newest: BTreeMap<i64, i64> = BTreeMap::new();
     for log in logs {
         let newest = newest.entry(log.row.agent_id).or_insert(log.row.id);
         *newest = log.row.id.max(*newest);

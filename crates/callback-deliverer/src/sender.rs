@@ -59,10 +59,10 @@ async fn try_fresh(core: Arc<Core>, mut fresh: mpsc::UnboundedReceiver<InHand>, 
     let mut attempts = JoinSet::new();
     loop {
         tokio::select! {
-            next = fresh.recv() => match next {
-                Some(in_hand) => drop(attempts.spawn(delivery_attempt::make(Arc::clone(&core), in_hand, finished.clone()))),
-                None => break,
-            },
+            next = fresh.recv() => {
+                let Some(in_hand) = next else { break };
+                attempts.spawn(delivery_attempt::make(Arc::clone(&core), in_hand, finished.clone()));
+            }
             Some(ended) = attempts.join_next() => report_panic(ended),
         }
     }
@@ -129,6 +129,8 @@ async fn claim_round(core: &Core, now: DateTime<Utc>, shutdown: &CancellationTok
     let limit = i64::try_from(slots.num_permits()).unwrap_or(i64::MAX);
     let leased =
         core.db.write(move |connection| Ok::<_, DatabaseError>(claim::claim(connection, &lessee, limit)?)).await?;
+    // Another replica has what is due, and will soon have claimed it.
+    let Some(leased) = leased else { return Ok(Round::NothingBefore(now + NAP_MAX)) };
     let in_hand = leased.into_iter().filter_map(|delivery| Some(InHand { delivery, slot: slots.split(1)?, leased_at }));
     Ok(Round::Claimed(in_hand.collect()))
 }

@@ -28,7 +28,10 @@ pub(crate) fn take_answers(
     let ids: Vec<i64> = answers.iter().map(|(answer, _)| answer.run_id.0).collect();
     let started = runs::started(conn, &ids)?;
     let mut ended: Vec<i64> = Vec::with_capacity(answers.len());
-    for (answer, bytes) in answers {
+    // In key order, so that two dispatchers never wait for each other.
+    let mut ordered: Vec<&(RunAnswer, Bytes)> = answers.iter().collect();
+    ordered.sort_by_key(|(answer, _)| answer.run_id);
+    for (answer, bytes) in ordered {
         if runs::end(conn, answer, check_at)? {
             runs::keep_answer(conn, answer.run_id, bytes)?;
             ended.push(answer.run_id.0);

@@ -3,14 +3,14 @@
 //! Idempotent: what is held only rises, and of an agent's next fire time the word that was said last counts. After a
 //! crash before the acknowledgement the batch comes again and changes nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bus::{HandleError, Handler, Message};
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use model::document::{DocumentKind, Receiver};
+use model::document::{DocumentKind, HeldDocument, Receiver};
 use model::event::DocumentsHeld;
 use model::wire::decode_event;
 use service_kit::database::{DatabaseError, DbConnection, Timestamp};
@@ -42,27 +42,37 @@ impl Handler for Held {
 }
 
 fn store(conn: &mut DbConnection, said: Vec<Said>) -> QueryResult<()> {
-    let mut next_fires: HashMap<i64, NextFire> = HashMap::new();
-    for (event, said_at) in said {
-        for held in event.documents {
-            let name = DocumentName { kind: held.kind, key: held.key };
-            documents::hold(conn, &name, event.receiver, held.version)?;
-            let agent_id = match (event.receiver, name.kind) {
-                (Receiver::CronDispatcher, DocumentKind::Agent) => name.key.parse().ok(),
-                _ => None,
-            };
-            let Some(agent_id) = agent_id else { continue };
-            let next_fire_time = held.next_fire_time.map(Timestamp::from);
-            let said = NextFire { agent_id, next_fire_time, next_fire_time_as_of: said_at.into() };
-            match next_fires.get(&agent_id) {
-                Some(known) if known.next_fire_time_as_of > said.next_fire_time_as_of => {}
-                _ => {
-                    next_fires.insert(agent_id, said);
-                }
+    let mut next_fires: BTreeMap<i64, NextFire> = BTreeMap::new();
+    for (receiver, held, said_at) in in_order(said) {
+        let name = DocumentName { kind: held.kind, key: held.key };
+        documents::hold(conn, &name, receiver, held.version)?;
+        let agent_id = match (receiver, name.kind) {
+            (Receiver::CronDispatcher, DocumentKind::Agent) => name.key.parse().ok(),
+            _ => None,
+        };
+        let Some(agent_id) = agent_id else { continue };
+        let next_fire_time = held.next_fire_time.map(Timestamp::from);
+        let said = NextFire { agent_id, next_fire_time, next_fire_time_as_of: said_at.into() };
+        match next_fires.get(&agent_id) {
+            Some(known) if known.next_fire_time_as_of > said.next_fire_time_as_of => {}
+            _ => {
+                next_fires.insert(agent_id, said);
             }
         }
     }
     let existing = agents::existing(conn, next_fires.keys().copied().collect())?;
     let of_existing: Vec<NextFire> = existing.iter().filter_map(|id| next_fires.remove(id)).collect();
     activity::set_next_fires(conn, &of_existing)
+}
+
+/// One word after the other, in the order of their documents, so that two batches at once never wait for each other in
+/// a circle; of one document, as they were said.
+fn in_order(said: Vec<Said>) -> Vec<(Receiver, HeldDocument, DateTime<Utc>)> {
+    let words = said.into_iter().flat_map(|(event, said_at)| {
+        let receiver = event.receiver;
+        event.documents.into_iter().map(move |held| (receiver, held, said_at))
+    });
+    let mut words: Vec<_> = words.collect();
+    words.sort_by(|(_, a, _), (_, b, _)| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
+    words
 }

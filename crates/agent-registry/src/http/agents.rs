@@ -27,7 +27,7 @@ pub(super) async fn list_agents(state: web::Data<State>, request: HttpRequest) -
     let found = state.db.read(move |conn| {
         let filter = read_filter(conn, &asked, organisation)?;
         let page = page.of(agent_list::count(conn, filter.clone())?)?;
-        let ordering = owned_ordering(&asked);
+        let ordering = asked.ordering(&agent_list::ORDERABLE);
         let rows = agent_list::page(conn, filter, &ordering, page.window())?;
         Ok::<_, ApiError>((page, views(conn, rows)?))
     });
@@ -67,21 +67,19 @@ pub(super) async fn get_statistics(state: web::Data<State>, request: HttpRequest
     let query = request::query(&request);
     let found = state.db.read(move |conn| {
         let filter = read_filter(conn, &query, organisation)?;
-        let mut count = |status| match filter.status {
-            Some(asked) if asked != status => Ok(0),
-            _ => agent_list::count(conn, AgentFilter { status: Some(status), ..filter.clone() }),
-        };
-        let (succeeded_tasks, failed_tasks) = (count("success")?, count("error")?);
-        let (running_tasks, pending_tasks) = (count("running")?, count("pending")?);
-        let total_tasks = succeeded_tasks + failed_tasks + running_tasks + pending_tasks;
-        Ok::<_, ApiError>(Statistics { total_tasks, succeeded_tasks, failed_tasks, running_tasks, pending_tasks })
+        Ok::<_, ApiError>(agent_list::statuses(conn, filter)?)
     });
-    Ok(HttpResponse::Ok().json(found.await?))
-}
-
-/// The fields of `ordering`, to be moved into a query.
-pub(super) fn owned_ordering(query: &Query) -> Vec<(String, bool)> {
-    query.ordering().into_iter().map(|(name, down)| (name.to_owned(), down)).collect()
+    let mut statistics = Statistics::default();
+    for status in found.await? {
+        statistics.total_tasks += 1;
+        match status.as_deref() {
+            Some("success") => statistics.succeeded_tasks += 1,
+            Some("error") => statistics.failed_tasks += 1,
+            Some(_) => statistics.running_tasks += 1,
+            None => statistics.pending_tasks += 1,
+        }
+    }
+    Ok(HttpResponse::Ok().json(statistics))
 }
 
 /// What `mentor_id` narrows a list to: a public id or an integer id; anything else matches nothing.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::error::{ApiError, FieldErrors};
 
-use super::agents::{mentor_filter, owned_ordering};
+use super::agents::mentor_filter;
 use super::page::PageRequest;
 use super::request::{self, Item};
 use crate::runs::status_of;
@@ -95,7 +95,7 @@ pub(super) async fn list_logs(state: web::Data<State>, request: HttpRequest) -> 
     let found = state.db.read(move |conn| {
         let filter = read_filter(conn, &asked, organisation)?;
         let page = page.of(log_list::count(conn, filter.clone())?)?;
-        let rows = log_list::page(conn, filter, &owned_ordering(&asked), page.window())?;
+        let rows = log_list::page(conn, filter, &asked.ordering(&log_list::ORDERABLE), page.window())?;
         let views = logs::with_bodies(conn, rows)?.into_iter().map(LogView::try_from).collect::<Result<Vec<_>, _>>()?;
         Ok::<_, ApiError>((page, views))
     });

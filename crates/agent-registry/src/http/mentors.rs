@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 use service_kit::database::{DbConnection, Json};
-use service_kit::error::ApiError;
+use service_kit::error::{ApiError, FieldErrors};
 use uuid::Uuid;
 
 use super::mentor_view::MentorView;
@@ -19,6 +19,8 @@ use crate::store::mentors::{self, MentorRow};
 use crate::validation::fields::Faults;
 use crate::validation::mentor::{MentorInput, ProviderInput};
 
+/// What is said of a public id or slug that another mentor has.
+const TAKEN: &str = "This field must be unique.";
 /// The longest slug made from a name.
 const SLUG_CHARS_MAX: usize = 80;
 
@@ -124,7 +126,6 @@ fn check_unique(
     input: &MentorInput,
     faults: &Faults,
 ) -> Result<(), ApiError> {
-    const TAKEN: &str = "This field must be unique.";
     if let Some(unique_id) = input.unique_id
         && mentors::unique_id_is_taken(conn, unique_id)?
     {
@@ -148,8 +149,17 @@ fn insert(
     let mut written = Written::new();
     access::enter_organisation(conn, acting, now, &mut written)?;
     let api_key = input.provider.as_ref().and_then(|provider| provider.api_key.clone());
+    let slug_is_chosen = input.slug.is_some();
     let mut row = new_row(conn, acting, input, now)?;
-    row.id = mentors::insert(conn, &row)?;
+    row.id = match mentors::insert(conn, &row)? {
+        Some(id) => id,
+        // Somebody else was quicker by a moment.
+        None if slug_is_chosen => return Err(taken("slug")),
+        None => {
+            row.slug = unique_slug(&row.slug, row.unique_id.into());
+            mentors::insert(conn, &row)?.ok_or_else(|| taken("unique_id"))?
+        }
+    };
     if let Some(api_key) = api_key {
         let (owner, field) = api_key_owner(row.id);
         let sealed = state.keys.seal(api_key.expose().as_bytes(), &owner, field);
@@ -195,7 +205,7 @@ fn new_row(
     })
 }
 
-/// The name in letters, digits and hyphens; where that is taken or empty, with the beginning of the public id.
+/// The name in letters, digits and hyphens; where that is taken or empty, with the public id.
 fn free_slug(conn: &mut DbConnection, organisation: &str, name: &str, unique_id: Uuid) -> Result<String, ApiError> {
     let words: Vec<String> = name
         .split(|char: char| !char.is_ascii_alphanumeric() && char != '_')
@@ -203,9 +213,19 @@ fn free_slug(conn: &mut DbConnection, organisation: &str, name: &str, unique_id:
         .map(str::to_ascii_lowercase)
         .collect();
     let slug: String = words.join("-").chars().take(SLUG_CHARS_MAX).collect();
-    if !slug.is_empty() && !mentors::slug_is_taken(conn, organisation, &slug)? {
-        return Ok(slug);
+    if slug.is_empty() || mentors::slug_is_taken(conn, organisation, &slug)? {
+        return Ok(unique_slug(&slug, unique_id));
     }
-    let unique = unique_id.simple().to_string();
-    Ok(if slug.is_empty() { unique } else { format!("{slug}-{unique}") })
+    Ok(slug)
+}
+
+fn unique_slug(slug: &str, unique_id: Uuid) -> String {
+    let unique = unique_id.simple();
+    if slug.is_empty() { unique.to_string() } else { format!("{slug}-{unique}") }
+}
+
+fn taken(field: &str) -> ApiError {
+    let mut errors = FieldErrors::new();
+    errors.add(field, TAKEN);
+    ApiError::fields(errors)
 }

@@ -40,6 +40,10 @@ pub(super) fn admit(state: &State, request: &HttpRequest) -> Result<Acting, ApiE
     if !accepts_json(request.headers()) {
         return Err(ApiError::not_acceptable());
     }
+    // No name holds NUL, and PostgreSQL would not even look for one.
+    if request.uri().path().contains("%00") {
+        return Err(ApiError::not_found());
+    }
     let place = web::Path::<Place>::extract(request).into_inner().map_err(|_| ApiError::not_found())?;
     access::admit(&state.tokens, request.headers(), &place.org, &place.user_id, state.clock.now())
 }

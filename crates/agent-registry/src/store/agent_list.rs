@@ -25,6 +25,27 @@ pub(crate) struct AgentFilter {
     pub(crate) search: Vec<String>,
 }
 
+/// The fields that a list may be ordered by.
+pub(crate) const ORDERABLE: [&str; 17] = [
+    "id",
+    "title",
+    "username",
+    "description",
+    "prompt",
+    "created_at",
+    "modified_at",
+    "enabled",
+    "one_off",
+    "pathway",
+    "callback_url",
+    "parent_session_id",
+    "previous_agent_status",
+    "parent_mentor_id",
+    "previous_agent",
+    "next_fire_time",
+    "last_status",
+];
+
 type Agents = IntoBoxed<'static, dsl::InnerJoin<agents::table, agent_activity::table>, MultiBackend>;
 
 /// How many agents match.
@@ -32,7 +53,7 @@ pub(crate) fn count(conn: &mut DbConnection, filter: AgentFilter) -> QueryResult
     filtered(filter).count().get_result(conn)
 }
 
-/// A page of the agents that match, in the order of these fields; unknown ones are passed over.
+/// A page of the agents that match, in the order of these fields of [`ORDERABLE`].
 pub(crate) fn page(
     conn: &mut DbConnection,
     filter: AgentFilter,
@@ -44,6 +65,11 @@ pub(crate) fn page(
         .limit(window.limit)
         .offset(window.offset)
         .load(conn)
+}
+
+/// The statuses of the agents that match; none of one without a log. One statement, so that they are of one moment.
+pub(crate) fn statuses(conn: &mut DbConnection, filter: AgentFilter) -> QueryResult<Vec<Option<String>>> {
+    filtered(filter).select(agent_activity::latest_status).load(conn)
 }
 
 fn filtered(filter: AgentFilter) -> Agents {
@@ -88,7 +114,6 @@ fn filtered(filter: AgentFilter) -> Agents {
 
 /// What is null comes last, in either direction and on either database.
 fn ordered(mut query: Agents, ordering: &[(String, bool)]) -> Agents {
-    let mut given = false;
     for (name, down) in ordering {
         let down = *down;
         query = match name.as_str() {
@@ -122,9 +147,8 @@ fn ordered(mut query: Agents, ordering: &[(String, bool)]) -> Agents {
             }
             _ => continue,
         };
-        given = true;
     }
-    if !given {
+    if ordering.is_empty() {
         query = query.then_order_by(agents::created_at.desc());
     }
     query.then_order_by(agents::id.desc())

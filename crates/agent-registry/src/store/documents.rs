@@ -37,10 +37,15 @@ pub(crate) struct Unheld {
     pub(crate) receivers: Vec<Receiver>,
 }
 
-/// The newest version of a document; 0 if there is none.
+/// The newest version of a document, which nobody else raises until the transaction ends; 0 if there is none.
 pub(crate) fn version(conn: &mut DbConnection, kind: DocumentKind, key: &str) -> QueryResult<i64> {
-    let found = documents::table.find((kind.as_str(), key)).select(documents::version).first(conn).optional()?;
-    Ok(found.unwrap_or(0))
+    let query = documents::table.find((kind.as_str(), key)).select(documents::version);
+    let found = match conn {
+        DbConnection::Postgres(c) => query.for_update().first(c),
+        // A write transaction is alone on SQLite.
+        sqlite @ DbConnection::Sqlite(_) => query.first(sqlite),
+    };
+    Ok(found.optional()?.unwrap_or(0))
 }
 
 /// One document.

@@ -25,6 +25,25 @@ pub(crate) struct LogFilter {
     pub(crate) search: Vec<String>,
 }
 
+/// The fields that a list may be ordered by.
+pub(crate) const ORDERABLE: [&str; 15] = [
+    "id",
+    "status",
+    "state",
+    "created_at",
+    "fire_time",
+    "nominal_time",
+    "sequence",
+    "run_attempt",
+    "trigger",
+    "session_id",
+    "reason",
+    "periodic_agent",
+    "start_time",
+    "end_time",
+    "modified_at",
+];
+
 type Logs = IntoBoxed<'static, dsl::InnerJoin<logs::table, agents::table>, MultiBackend>;
 
 /// How many logs match.
@@ -32,7 +51,7 @@ pub(crate) fn count(conn: &mut DbConnection, filter: LogFilter) -> QueryResult<i
     filtered(filter).count().get_result(conn)
 }
 
-/// A page of the logs that match, in the order of these fields; unknown ones are passed over.
+/// A page of the logs that match, in the order of these fields of [`ORDERABLE`].
 pub(crate) fn page(
     conn: &mut DbConnection,
     filter: LogFilter,
@@ -79,7 +98,6 @@ fn filtered(filter: LogFilter) -> Logs {
 }
 
 fn ordered(mut query: Logs, ordering: &[(String, bool)]) -> Logs {
-    let mut given = false;
     for (name, down) in ordering {
         let down = *down;
         query = match name.as_str() {
@@ -91,6 +109,8 @@ fn ordered(mut query: Logs, ordering: &[(String, bool)]) -> Logs {
             "sequence" => then_order_by!(query, logs::sequence, down),
             "run_attempt" => then_order_by!(query, logs::run_attempt, down),
             "trigger" => then_order_by!(query, logs::made_by, down),
+            "session_id" => then_order_by!(query, logs::session_id, down),
+            "reason" => then_order_by!(query.then_order_by(logs::reason.is_null()), logs::reason, down),
             "periodic_agent" => then_order_by!(query, logs::agent_id, down),
             "start_time" => {
                 then_order_by!(query.then_order_by(logs::started_at.is_null()), logs::started_at, down)
@@ -100,9 +120,8 @@ fn ordered(mut query: Logs, ordering: &[(String, bool)]) -> Logs {
             }
             _ => continue,
         };
-        given = true;
     }
-    if !given {
+    if ordering.is_empty() {
         query = query.then_order_by(logs::requested_at.desc());
     }
     query.then_order_by(logs::id.desc())

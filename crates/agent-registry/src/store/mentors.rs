@@ -39,9 +39,14 @@ pub(crate) struct MentorRow {
     pub(crate) updated_at: Timestamp,
 }
 
-/// Inserts a mentor and returns its id.
-pub(crate) fn insert(conn: &mut DbConnection, row: &MentorRow) -> QueryResult<i64> {
-    per_backend!(conn, c => diesel::insert_into(mentors::table).values(row).returning(mentors::id).get_result(c))
+/// Inserts a mentor and returns its id; none if its public id or slug was taken in the meantime.
+pub(crate) fn insert(conn: &mut DbConnection, row: &MentorRow) -> QueryResult<Option<i64>> {
+    per_backend!(conn, c => diesel::insert_into(mentors::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .returning(mentors::id)
+        .get_result(c)
+        .optional())
 }
 
 /// Sets the sealed API key: it is sealed for the mentor's id, which only the insert gave.

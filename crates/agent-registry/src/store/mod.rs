@@ -80,6 +80,19 @@ pub(crate) use upsert_each;
 
 #[cfg(test)]
 mod tests {
+    use diesel::Connection;
+    use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
+
+    const SQLITE: EmbeddedMigrations = diesel_migrations::embed_migrations!("migrations/sqlite");
+
+    #[test]
+    fn the_migrations_go_up_and_down_and_up_again() {
+        let mut connection = diesel::SqliteConnection::establish(":memory:").unwrap();
+        connection.run_pending_migrations(SQLITE).unwrap();
+        connection.revert_all_migrations(SQLITE).unwrap();
+        connection.run_pending_migrations(SQLITE).unwrap();
+    }
+
     #[test]
     fn a_search_term_means_itself_whatever_it_holds() {
         assert_eq!(super::containing("100%_\\"), "%100\\%\\_\\\\%");

@@ -269,4 +269,23 @@ mod tests {
         let deep = "[".repeat(1_000_000);
         assert_eq!(parse(deep.as_bytes()), Err("maximum recursion depth exceeded".to_owned()));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_are_too_strange(body: Vec<u8>) {
+            let _ = parse(&body);
+        }
+
+        /// Near-JSON: what a typing error makes of good JSON.
+        #[test]
+        fn an_error_is_found_exactly_where_there_is_one(
+            body in r#"[\[\]{},:"\\ 0-9.eEtruefalsn\-+u\n]{0,20}"#
+        ) {
+            let is_good = serde_json::from_str::<Value>(&body).is_ok();
+            proptest::prop_assert_eq!(parse(body.as_bytes()).is_ok(), is_good);
+            if is_good {
+                proptest::prop_assert_eq!(explain(&body), None);
+            }
+        }
+    }
 }

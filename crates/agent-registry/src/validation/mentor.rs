@@ -125,11 +125,25 @@ fn read_slug(fields: &Fields<'_>) -> Option<String> {
 
 fn read_metadata(fields: &Fields<'_>) -> Option<Value> {
     let value = fields.raw("metadata").filter(|value| !value.is_null())?;
-    if value.is_object() {
-        return Some(value.clone());
+    if !value.is_object() {
+        fields.fault("metadata", "Value must be a JSON object or null.");
+        return None;
     }
-    fields.fault("metadata", "Value must be a JSON object or null.");
-    None
+    if holds_nul(value) {
+        fields.fault("metadata", super::fields::NO_NUL);
+        return None;
+    }
+    Some(value.clone())
+}
+
+/// PostgreSQL holds NUL neither in text nor in JSON.
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(members) => members.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 fn read_provider(fields: &Fields<'_>) -> ProviderInput {

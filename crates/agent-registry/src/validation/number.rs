@@ -99,4 +99,13 @@ mod tests {
         }
         assert_eq!(integer(&json!({})), Err(BadInteger::Invalid));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_integer_is_read_back_and_no_text_is_too_strange(number: i64, text: String) {
+            proptest::prop_assert_eq!(from_text(&number.to_string()), Ok(number));
+            proptest::prop_assert_eq!(integer(&json!(number)), Ok(number));
+            let _ = from_text(&text);
+        }
+    }
 }

@@ -5,6 +5,12 @@ use url::form_urlencoded;
 
 use super::number;
 
+/// More terms than anybody types, and longer ones, only cost: the rest is not looked at.
+const TERMS_MAX: usize = 32;
+const TERM_CHARS_MAX: usize = 500;
+/// As for the fields of an order; Diesel's work doubles with each.
+const ORDER_FIELDS_MAX: usize = 5;
+
 const NO_SUCH_CHOICE: &str = "Select a valid choice. That choice is not one of the available choices.";
 
 /// The parameters of a request; of one given twice the last counts.
@@ -75,10 +81,17 @@ impl Query {
         self.text("search").map(search_terms).unwrap_or_default()
     }
 
-    /// The fields of `ordering`, each with whether it runs downwards.
-    pub(crate) fn ordering(&self) -> Vec<(&str, bool)> {
-        let names = self.text("ordering").unwrap_or_default().split(',').map(str::trim);
-        names.map(|name| name.strip_prefix('-').map_or((name, false), |name| (name, true))).collect()
+    /// The fields of `ordering`, each once, with whether it runs downwards.
+    pub(crate) fn ordering(&self, known: &[&str]) -> Vec<(String, bool)> {
+        let mut fields: Vec<(String, bool)> = Vec::new();
+        for name in self.text("ordering").unwrap_or_default().split(',').map(str::trim) {
+            let (name, down) = name.strip_prefix('-').map_or((name, false), |name| (name, true));
+            let is_new = !fields.iter().any(|(other, _)| other == name);
+            if known.contains(&name) && is_new && fields.len() < ORDER_FIELDS_MAX {
+                fields.push((name.to_owned(), down));
+            }
+        }
+        fields
     }
 
     /// The query string with `page` set, or dropped, and the parameters in order of their names.
@@ -91,7 +104,7 @@ impl Query {
 }
 
 fn search_terms(text: &str) -> Vec<String> {
-    let mut terms = Vec::new();
+    let mut terms: Vec<String> = Vec::new();
     for (index, part) in text.split('"').enumerate() {
         // What stands between quotes is every second part, if the quotes are balanced.
         if index % 2 == 1 && text.matches('"').count() > index {
@@ -101,7 +114,8 @@ fn search_terms(text: &str) -> Vec<String> {
         }
     }
     terms.retain(|term| !term.is_empty());
-    terms
+    terms.truncate(TERMS_MAX);
+    terms.into_iter().map(|term| term.chars().take(TERM_CHARS_MAX).collect()).collect()
 }
 
 #[cfg(test)]
@@ -116,6 +130,14 @@ mod tests {
         assert_eq!(terms("\"daily report\" x"), ["daily report", "x"]);
         assert_eq!(terms("open \"quote here"), ["open", "quote", "here"]);
         assert_eq!(terms(" , "), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_order_names_each_known_field_once() {
+        let query = Query::parse("ordering=-title,+id,nonsense,title,,id,a,b,c,d");
+        let fields = query.ordering(&["id", "title", "a", "b", "c", "d"]);
+        let fields: Vec<_> = fields.iter().map(|(name, down)| (name.as_str(), *down)).collect();
+        assert_eq!(fields, [("title", true), ("id", false), ("a", false), ("b", false), ("c", false)]);
     }
 
     #[test]

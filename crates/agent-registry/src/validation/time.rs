@@ -102,4 +102,17 @@ mod tests {
             assert_eq!(parse(text), None, "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read_back(micros in -62_135_596_800_000_000_i64..253_402_300_800_000_000) {
+            let time = DateTime::from_timestamp_micros(micros).unwrap();
+            proptest::prop_assert_eq!(parse(&render(time)), Some(time));
+        }
+
+        #[test]
+        fn no_text_is_too_strange(text: String, near in "[0-9TZ:+. -]{0,32}") {
+            let _ = (parse(&text), parse(&near));
+        }
+    }
 }

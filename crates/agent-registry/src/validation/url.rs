@@ -137,4 +137,11 @@ mod tests {
             assert!(!is_valid(url), "{url}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_strange(text: String, near in r"https?://[a-z0-9.:@\[\]/?#-]{0,24}") {
+            let _ = (is_valid(&text), is_valid(&near));
+        }
+    }
 }

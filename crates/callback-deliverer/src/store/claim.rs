@@ -40,12 +40,13 @@ pub(crate) fn release_leases(connection: &mut DbConnection, now: Timestamp) -> Q
         .execute(connection)
 }
 
-/// Leases at most `limit` due deliveries, longest due first, each with its endpoint as it is held now.
-pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, limit: i64) -> QueryResult<Vec<Leased>> {
+/// Leases at most `limit` due deliveries, longest due first, each with its endpoint as it is held now. None: nothing is
+/// due, or others are claiming it.
+pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, limit: i64) -> QueryResult<Option<Vec<Leased>>> {
     endpoints::lock(connection, Hold::Shared)?;
     let due = lock_due(connection, lessee.now, limit)?;
     if due.is_empty() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let agents: Vec<i64> = due.iter().map(|row| row.agent_id).collect();
     let held = endpoints::of_agents(connection, &agents)?;
@@ -69,7 +70,7 @@ pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, limit: i64) 
         }
     }
     lease(connection, &mut leased, lessee)?;
-    Ok(leased)
+    Ok(Some(leased))
 }
 
 /// Reads what is due; on PostgreSQL without waiting for, or taking, what another replica is claiming.

@@ -111,9 +111,9 @@ async fn a_lease_that_ran_out_passes_on_and_what_its_owner_says_later_changes_no
     in_a_database(|connection| {
         let late = leased(connection);
         let early = lessee(2, noon() + TimeDelta::seconds(24));
-        assert!(claim::claim(connection, &early, 10).unwrap().is_empty());
+        assert!(claim::claim(connection, &early, 10).unwrap().is_none());
         let second = lessee(2, noon() + TimeDelta::seconds(25));
-        let delivery = claim::claim(connection, &second, 10).unwrap().remove(0);
+        let delivery = claim::claim(connection, &second, 10).unwrap().unwrap().remove(0);
         assert_eq!((delivery.number, &delivery.body, delivery.webhook_id), (1, &late.body, late.webhook_id));
 
         let retry_at = Verdict::RetryAt((noon() + TimeDelta::minutes(1)).into());
@@ -137,7 +137,8 @@ async fn a_postponed_delivery_counts_nothing_and_an_exhausted_one_is_never_due()
         record::record(connection, owner, noon().into(), &entries).unwrap();
         assert_eq!(status(connection, delivery.id), (Status::Pending, 0, 0));
 
-        let again = claim::claim(connection, &lessee(1, noon() + TimeDelta::seconds(10)), 10).unwrap().remove(0);
+        let again =
+            claim::claim(connection, &lessee(1, noon() + TimeDelta::seconds(10)), 10).unwrap().unwrap().remove(0);
         let entries = [entry(&again, OutcomeClass::Timeout, Verdict::Exhausted)];
         record::record(connection, owner, noon().into(), &entries).unwrap();
         assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
@@ -151,7 +152,7 @@ async fn whoever_opens_the_file_next_gets_the_leases_of_the_last_process() {
     in_a_database(|connection| {
         leased(connection);
         assert_eq!(claim::release_leases(connection, noon().into()).unwrap(), 1);
-        assert_eq!(claim::claim(connection, &lessee(2, noon()), 10).unwrap().len(), 1);
+        assert_eq!(claim::claim(connection, &lessee(2, noon()), 10).unwrap().unwrap().len(), 1);
     })
     .await;
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, SqliteConnection};
+use diesel::{Connection, PgConnection, SqliteConnection};
 use model::document::{DocumentKind, Organisation, Receiver as HeldBy, Subject};
 use model::event::DocumentChanged;
 use model::id::{MentorId, RunId};
@@ -15,7 +15,7 @@ use crate::stage::{SECRET, Stage, agent, document, next_documents_held, next_hel
 
 #[tokio::test]
 async fn a_result_arrives_signed_and_is_said_to_be_held() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(200)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start().await;
     let mut held = stage.runs_held().await;
     stage.announce(7, 1, &receiver.url, Some(SECRET)).await;
@@ -47,7 +47,7 @@ async fn a_result_arrives_signed_and_is_said_to_be_held() {
 
 #[tokio::test]
 async fn without_a_secret_a_callback_is_not_signed() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(204)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(204)).await);
     let running = stage.start().await;
     stage.announce(7, 1, &receiver.url, None).await;
     stage.finish([run(7, 41)]).await;
@@ -57,7 +57,7 @@ async fn without_a_secret_a_callback_is_not_signed() {
 
 #[tokio::test]
 async fn a_run_that_comes_again_is_held_again_and_not_delivered_again() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(200)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start().await;
     let mut held = stage.runs_held().await;
     stage.announce(7, 1, &receiver.url, None).await;
@@ -76,7 +76,7 @@ async fn a_run_that_comes_again_is_held_again_and_not_delivered_again() {
 
 #[tokio::test]
 async fn two_thousand_results_at_once_all_arrive() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(200)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start().await;
     for agent_id in 0..20 {
         stage.announce(agent_id, 1, &receiver.url, Some(SECRET)).await;
@@ -99,7 +99,7 @@ async fn two_thousand_results_at_once_all_arrive() {
 
 #[tokio::test]
 async fn nothing_is_said_to_be_held_before_it_is_committed() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(200)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start().await;
     let mut held = stage.runs_held().await;
     stage.announce(7, 1, &receiver.url, None).await;
@@ -108,8 +108,13 @@ async fn nothing_is_said_to_be_held_before_it_is_committed() {
     running.settled(41, "delivered").await;
 
     // Nothing can be committed while somebody else writes.
-    let mut writer = SqliteConnection::establish(&stage.database()).unwrap();
-    writer.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let url = stage.database.expose();
+    let mut writer: Box<dyn SimpleConnection> = match url.strip_prefix("sqlite:") {
+        Some(file) => Box::new(SqliteConnection::establish(file).unwrap()),
+        None => Box::new(PgConnection::establish(url).unwrap()),
+    };
+    let is_sqlite = url.starts_with("sqlite:");
+    writer.batch_execute(if is_sqlite { "BEGIN IMMEDIATE" } else { "BEGIN; LOCK TABLE deliveries" }).unwrap();
     stage.finish([run(7, 42)]).await;
     let early = tokio::time::timeout(Duration::from_millis(300), held.next_batch(1, 1)).await;
     assert!(early.is_err() && receiver.count() == 1);
@@ -120,7 +125,7 @@ async fn nothing_is_said_to_be_held_before_it_is_committed() {
 
 #[tokio::test]
 async fn agents_and_organisations_are_held_and_mentors_are_not_our_business() {
-    let stage = Stage::new();
+    let stage = Stage::new().await;
     let _running = stage.start().await;
     let mut held = stage.documents_held().await;
     let organisation = Organisation { timezone: "Europe/Berlin".parse().unwrap() };
@@ -140,7 +145,7 @@ async fn agents_and_organisations_are_held_and_mentors_are_not_our_business() {
 
 #[tokio::test]
 async fn what_never_ended_is_a_dead_letter_and_its_neighbours_are_delivered() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(200)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start().await;
     stage.announce(7, 1, &receiver.url, None).await;
     let mut unfinished = run(7, 41);
@@ -148,7 +153,6 @@ async fn what_never_ended_is_a_dead_letter_and_its_neighbours_are_delivered() {
     stage.finish([unfinished]).await;
     stage.finish([run(7, 42)]).await;
     running.settled(42, "delivered").await;
-    use bus::Bus;
     for _ in 0..500 {
         let letters = stage.bus.dead_letters(bus::Queue::CallbackDelivererRuns, 10).await.unwrap();
         if let [letter] = letters.as_slice() {
@@ -162,7 +166,7 @@ async fn what_never_ended_is_a_dead_letter_and_its_neighbours_are_delivered() {
 
 #[tokio::test]
 async fn deliveries_are_listed_by_agent_log_and_status_for_those_with_an_internal_token() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(200)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start().await;
     for (agent_id, log) in [(7, 41), (7, 42), (8, 43)] {
         stage.announce(agent_id, 1, &receiver.url, None).await;

@@ -10,7 +10,7 @@ use crate::stage::{SECRET, Stage, agent, document, next_documents_held, next_hel
 
 #[tokio::test]
 async fn a_result_waits_for_an_endpoint_that_is_on_its_way() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(200)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start().await;
     let mut held = stage.runs_held().await;
     stage.finish([run(7, 41)]).await;
@@ -23,7 +23,7 @@ async fn a_result_waits_for_an_endpoint_that_is_on_its_way() {
 
 #[tokio::test]
 async fn a_result_waits_for_the_version_in_which_its_agent_got_a_url() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(200)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start().await;
     let before = version_at(noon() - TimeDelta::hours(1));
     let mut documents = stage.documents_held().await;
@@ -41,7 +41,7 @@ async fn a_result_waits_for_the_version_in_which_its_agent_got_a_url() {
 
 #[tokio::test]
 async fn what_nobody_will_receive_is_discarded_and_says_why() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(500)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(500)).await);
     let running = stage.start().await;
     stage.announce(7, 1, &receiver.url, None).await;
     stage.announce(8, 1, &receiver.url, None).await;
@@ -65,7 +65,7 @@ async fn what_nobody_will_receive_is_discarded_and_says_why() {
 
 #[tokio::test]
 async fn a_missing_key_counts_against_nobody_and_delivery_goes_on_when_it_is_there() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(200)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start_with(crate::stage::other_keys()).await;
     stage.announce(7, 1, &receiver.url, Some(SECRET)).await;
     stage.finish([run(7, 41)]).await;
@@ -85,7 +85,7 @@ async fn a_missing_key_counts_against_nobody_and_delivery_goes_on_when_it_is_the
 
 #[tokio::test]
 async fn another_secret_makes_up_for_a_missing_key() {
-    let (mut stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(200)).await);
+    let (mut stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start_with(crate::stage::other_keys()).await;
     stage.announce(7, 1, &receiver.url, Some(SECRET)).await;
     stage.finish([run(7, 41)]).await;

@@ -7,7 +7,7 @@ use crate::stage::{SECRET, Stage, run};
 
 #[tokio::test]
 async fn after_a_crash_between_post_and_commit_it_comes_again_under_the_same_id() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Never).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Never).await);
     let running = stage.start().await;
     stage.announce(7, 1, &receiver.url, Some(SECRET)).await;
     stage.finish([run(7, 41)]).await;
@@ -15,7 +15,7 @@ async fn after_a_crash_between_post_and_commit_it_comes_again_under_the_same_id(
     running.crash().await;
 
     receiver.answer(Answer::Status(200));
-    let running = stage.start().await;
+    let running = stage.start_after_crash().await;
     let delivered = running.settled(41, "delivered").await;
     // What was never answered for was never counted.
     assert_eq!(delivered["delivery_attempts_made"], 1);
@@ -27,17 +27,17 @@ async fn after_a_crash_between_post_and_commit_it_comes_again_under_the_same_id(
 
 #[tokio::test]
 async fn a_crash_in_a_flood_loses_nothing() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(200)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     stage.announce(7, 1, &receiver.url, Some(SECRET)).await;
     for batch in 0..5 {
         stage.finish((0..100).map(|n| run(7, batch * 100 + n))).await;
     }
     for seen in [1, 120, 350] {
-        let running = stage.start().await;
+        let running = stage.start_after_crash().await;
         receiver.received(seen).await;
         running.crash().await;
     }
-    let running = stage.start().await;
+    let running = stage.start_after_crash().await;
     for log in (0..500).rev() {
         running.settled(log, "delivered").await;
     }
@@ -52,7 +52,7 @@ async fn a_crash_in_a_flood_loses_nothing() {
 
 #[tokio::test]
 async fn a_graceful_stop_finishes_what_is_in_flight_and_a_restart_goes_on() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(500)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(500)).await);
     let running = stage.start().await;
     stage.announce(7, 1, &receiver.url, Some(SECRET)).await;
     stage.finish([run(7, 41)]).await;

@@ -7,7 +7,7 @@ use crate::stage::{SECRET, Stage, run};
 
 #[tokio::test]
 async fn a_receiver_that_was_down_gets_the_same_bytes_under_the_same_id() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(503)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(503)).await);
     let running = stage.start().await;
     stage.announce(7, 1, &receiver.url, Some(SECRET)).await;
     stage.finish([run(7, 41)]).await;
@@ -32,7 +32,7 @@ async fn a_receiver_that_was_down_gets_the_same_bytes_under_the_same_id() {
 
 #[tokio::test]
 async fn after_the_eleventh_failure_a_delivery_is_exhausted_and_stays() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(410)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(410)).await);
     let running = stage.start().await;
     stage.announce(7, 1, &receiver.url, None).await;
     stage.finish([run(7, 41)]).await;
@@ -56,7 +56,7 @@ async fn after_the_eleventh_failure_a_delivery_is_exhausted_and_stays() {
 
 #[tokio::test]
 async fn a_corrected_url_and_a_new_secret_reach_what_is_pending() {
-    let stage = Stage::new();
+    let stage = Stage::new().await;
     let (wrong, right) =
         (Receiver::answering(Answer::Status(500)).await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start().await;
@@ -84,7 +84,7 @@ async fn a_corrected_url_and_a_new_secret_reach_what_is_pending() {
 
 #[tokio::test]
 async fn the_next_payload_tells_how_many_are_undelivered() {
-    let (stage, receiver) = (Stage::new(), Receiver::answering(Answer::Status(500)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(500)).await);
     let running = stage.start().await;
     stage.announce(7, 1, &receiver.url, None).await;
     stage.finish([run(7, 41), run(7, 42)]).await;

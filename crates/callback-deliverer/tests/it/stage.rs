@@ -1,9 +1,8 @@
-//! A deliverer with its own SQLite file, an embedded bus, and a clock that the test moves.
+//! A deliverer with a database and a bus of its own, and a clock that the test moves.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::embedded::EmbeddedBus;
 use bus::{Bus, Consumer, Message, Queue};
 use callback_deliverer::{CallbackDeliverer, Config, Dependencies};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,7 +20,7 @@ use service_kit::config::{ConnectionUrl, DatabaseConfig, InternalConfig, Secrets
 use service_kit::http::{Listener, ServerOptions};
 use service_kit::secrets::KeyRing;
 use service_kit::supervise::{SuperviseError, supervise};
-use tempfile::TempDir;
+use test_kit::Backends;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -33,10 +32,11 @@ const INTERNAL_KEY: &str = "a-key-that-only-microservices-hold";
 /// What outlives the deliverer.
 pub struct Stage {
     pub clock: Clock,
-    pub bus: Arc<EmbeddedBus>,
+    pub bus: Arc<dyn Bus>,
     pub keys: KeyRing,
     pub config: Config,
-    pub directory: TempDir,
+    pub database: ConnectionUrl,
+    _backends: Backends,
 }
 
 /// A deliverer at work.
@@ -71,31 +71,37 @@ pub fn noon() -> DateTime<Utc> {
 
 impl Stage {
     /// Loopback is allowed.
-    pub fn new() -> Self {
-        Self::with(Config { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Config::default() })
+    pub async fn new() -> Self {
+        Self::with(Config { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Config::default() }).await
     }
 
-    pub fn with(config: Config) -> Self {
+    pub async fn with(config: Config) -> Self {
         config.validate().unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let bus = Arc::new(EmbeddedBus::open(&directory.path().join("bus.db")).unwrap());
-        Self { clock: Clock::manual(noon()), bus, keys: key_ring(KEY), config, directory }
-    }
-
-    pub fn database(&self) -> String {
-        self.directory.path().join("callback-deliverer.db").display().to_string()
+        let backends = Backends::of_environment();
+        let database = ConnectionUrl::new(backends.database("deliverer"));
+        let bus = backends.bus().await;
+        Self { clock: Clock::manual(noon()), bus, keys: key_ring(KEY), config, database, _backends: backends }
     }
 
     pub async fn start(&self) -> Running {
         self.start_with(self.keys.clone()).await
     }
 
+    /// Starts after a crash. A SQLite file has one process, so what the last one leased is free at once; elsewhere its
+    /// leases have to run out.
+    pub async fn start_after_crash(&self) -> Running {
+        if !self.database.expose().starts_with("sqlite:") {
+            self.clock.advance(TimeDelta::from_std(self.config.deadline()).unwrap() + TimeDelta::seconds(10));
+        }
+        self.start().await
+    }
+
     pub async fn start_with(&self, keys: KeyRing) -> Running {
         let readiness = Readiness::new();
-        let url = ConnectionUrl::new(format!("sqlite:{}", self.database()));
+        let url = self.database.clone();
         let dependencies = Dependencies {
             database: DatabaseConfig { url, ..DatabaseConfig::default() },
-            bus: Arc::clone(&self.bus) as Arc<dyn Bus>,
+            bus: Arc::clone(&self.bus),
             clock: self.clock.clone(),
             readiness: readiness.clone(),
             keys,

@@ -47,16 +47,16 @@ enum Then {
 }
 
 /// Loopback allowed, and a deadline that a test can wait for.
-fn hasty() -> Stage {
-    let config = Config { deadline_ms: 300, ..Stage::new().config };
-    Stage::with(config)
+async fn hasty() -> Stage {
+    let config = Config { deadline_ms: 300, ..Stage::new().await.config };
+    Stage::with(config).await
 }
 
 #[tokio::test]
 async fn a_redirect_is_a_failure_and_is_not_followed() {
     let elsewhere = Receiver::answering(Answer::Status(200)).await;
     let receiver = Receiver::answering(Answer::Redirect(elsewhere.url.clone())).await;
-    let made = attempt(&Stage::new(), &receiver.url).await;
+    let made = attempt(&Stage::new().await, &receiver.url).await;
     assert_eq!((&made["outcome"], made["http_status"].as_i64()), (&"redirect".into(), Some(307)));
     assert_eq!((receiver.count(), elsewhere.count()), (1, 0));
 }
@@ -64,7 +64,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
 #[tokio::test]
 async fn loopback_is_refused_unless_it_is_allowed() {
     let receiver = Receiver::answering(Answer::Status(200)).await;
-    let made = attempt(&Stage::with(Config::default()), &receiver.url).await;
+    let made = attempt(&Stage::with(Config::default()).await, &receiver.url).await;
     assert_eq!(made["outcome"], "refused_address");
     assert!(made["error"].as_str().unwrap().contains("callbacks.allow_networks"), "{made}");
     assert_eq!(receiver.count(), 0);
@@ -74,7 +74,7 @@ async fn loopback_is_refused_unless_it_is_allowed() {
 async fn a_receiver_that_does_not_answer_hits_the_one_deadline() {
     let receiver = Receiver::answering(Answer::Never).await;
     let begun = Instant::now();
-    let made = attempt(&hasty(), &receiver.url).await;
+    let made = attempt(&hasty().await, &receiver.url).await;
     assert_eq!(made["outcome"], "timeout");
     assert!((300..2_000).contains(&made["duration_ms"].as_i64().unwrap()), "{made}");
     assert!(begun.elapsed() < Duration::from_secs(5));
@@ -86,12 +86,12 @@ async fn an_answer_that_never_ends_or_breaks_off_counts_by_its_status() {
         [(Then::Hang, "the answer did not end before the deadline"), (Then::Close, "the answer broke off")]
     {
         let failed = saying(b"HTTP/1.1 500 Oops\r\ncontent-length: 100\r\n\r\nbeginning", then).await;
-        let made = attempt(&hasty(), &failed).await;
+        let made = attempt(&hasty().await, &failed).await;
         assert_eq!((&made["outcome"], made["http_status"].as_i64()), (&"http_status".into(), Some(500)));
         assert_eq!((&made["error"], &made["response_excerpt"]), (&error.into(), &"beginning".into()));
 
         let taken = saying(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", then).await;
-        let made = attempt(&hasty(), &taken).await;
+        let made = attempt(&hasty().await, &taken).await;
         assert_eq!((&made["outcome"], &made["error"]), (&"delivered".into(), &error.into()));
     }
 }
@@ -99,7 +99,7 @@ async fn an_answer_that_never_ends_or_breaks_off_counts_by_its_status() {
 #[tokio::test]
 async fn garbage_and_an_early_close_are_bad_answers() {
     for bytes in [b"SSH-2.0-OpenSSH_9.2\r\n".as_slice(), b"", b"\0\0\0", b"HTTP/1.1 2"] {
-        let made = attempt(&Stage::new(), &saying(bytes, Then::Close).await).await;
+        let made = attempt(&Stage::new().await, &saying(bytes, Then::Close).await).await;
         assert_eq!(made["outcome"], "bad_answer", "{made}");
         assert!(!made["error"].as_str().unwrap().is_empty());
     }
@@ -108,7 +108,7 @@ async fn garbage_and_an_early_close_are_bad_answers() {
 #[tokio::test]
 async fn of_a_megabyte_of_answer_only_the_beginning_is_kept() {
     let receiver = Receiver::answering(Answer::Bytes(1 << 20)).await;
-    let made = attempt(&Stage::new(), &receiver.url).await;
+    let made = attempt(&Stage::new().await, &receiver.url).await;
     assert_eq!(made["outcome"], "delivered");
     assert_eq!(made["response_excerpt"].as_str().unwrap().len(), 20 * 1024);
 }
@@ -128,7 +128,7 @@ async fn what_cannot_be_connected_to_is_classified() {
         ("no url".to_owned(), "bad_url"),
         ("http://10.0.0.1/".to_owned(), "refused_address"),
     ] {
-        let made = attempt(&Stage::new(), &url).await;
+        let made = attempt(&Stage::new().await, &url).await;
         assert_eq!(made["outcome"], outcome, "{url}: {made}");
     }
 }

@@ -313,8 +313,21 @@ pub(crate) fn need_no_delivery(conn: &mut DbConnection, ids: &[i64]) -> QueryRes
     Ok(())
 }
 
+/// Locks the rows of these runs, in key order so that two dispatchers never wait for each other.
+///
+/// What is decided from several tables about a run is decided under this lock, by statements that come after it: else
+/// two that each take away the other's last reason to keep its bytes would both keep them.
+fn lock(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
+    if let DbConnection::Postgres(c) = conn {
+        let rows = runs::table.filter(runs::id.eq_any(ids)).order(runs::id).select(runs::id);
+        rows.for_update().load::<i64>(c)?;
+    }
+    Ok(())
+}
+
 /// A receiver stored these results. When all have that need them, the bytes are forgotten.
 pub(crate) fn hold(conn: &mut DbConnection, receiver: Receiver, ids: &[i64]) -> QueryResult<()> {
+    lock(conn, ids)?;
     let ended = || runs::table.filter(runs::id.eq_any(ids)).filter(runs::ended_at.is_not_null());
     match receiver {
         Receiver::AgentRegistry => diesel::update(ended()).set(runs::registry_held.eq(true)).execute(conn)?,
@@ -327,6 +340,7 @@ pub(crate) fn hold(conn: &mut DbConnection, receiver: Receiver, ids: &[i64]) -> 
 /// Lets go of those among these runs that all hold who need them: nothing of them is announced again, and their bytes
 /// are forgotten unless a follower still waits for the output.
 pub(crate) fn forget_held(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
+    lock(conn, ids)?;
     let done: Vec<i64> = runs::table
         .filter(runs::id.eq_any(ids))
         .filter(runs::registry_held.eq(true).and(runs::deliverer_held.eq(true)))

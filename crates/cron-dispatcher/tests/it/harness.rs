@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{App, test, web};
-use bus::embedded::EmbeddedBus;
 use bus::{Bus, Consumer, Message, Queue};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -17,13 +16,13 @@ use model::document::{
 use model::event::{DocumentChanged, DocumentsHeld, Event, RunStarted, RunsFinished, RunsHeld, RunsRecorded};
 use model::id::{AgentId, MentorId, OrganisationKey, RunId};
 use model::internal::{TickPage, TriggerRequest};
-use model::run::{RunAnswer, RunReason, RunRecord, RunRequest, RunResult, Tick};
+use model::run::{RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, Tick};
 use model::wire::{Wire, decode_event};
 use service_kit::admin::Readiness;
 use service_kit::clock::Clock;
 use service_kit::config::{ConnectionUrl, DatabaseConfig};
 use service_kit::supervise::supervise;
-use tempfile::TempDir;
+use test_kit::Backends;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +37,8 @@ pub(crate) fn at(text: &str) -> DateTime<Utc> {
 }
 
 pub(crate) struct House {
-    folder: TempDir,
+    _backends: Backends,
+    database: DatabaseConfig,
     config: DispatcherConfig,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) clock: Clock,
@@ -61,17 +61,19 @@ impl House {
     }
 
     pub(crate) async fn with_config(now: &str, config: DispatcherConfig) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let bus: Arc<dyn Bus> = Arc::new(EmbeddedBus::open(&folder.path().join("bus.db")).expect("a bus"));
+        let backends = Backends::of_environment();
+        let url = ConnectionUrl::new(backends.database("dispatcher"));
+        let database = DatabaseConfig { url, ..DatabaseConfig::default() };
+        let bus = backends.bus().await;
         let clock = Clock::manual(at(now));
-        let dispatcher = open(&folder, &config, &bus, &clock).await;
+        let dispatcher = open(&database, &config, &bus, &clock).await;
         let queues = Queues {
             runs: bus.consume(Queue::AgentRunnerRuns, 10_000).await.expect("a consumer"),
             recorded: bus.consume(Queue::AgentRegistryRuns, 100).await.expect("a consumer"),
             finished: bus.consume(Queue::CallbackDelivererRuns, 100).await.expect("a consumer"),
             held: bus.consume(Queue::AgentRegistryDocumentsHeld, 100).await.expect("a consumer"),
         };
-        let mut house = Self { folder, config, bus, clock, dispatcher, running: None, queues };
+        let mut house = Self { _backends: backends, database, config, bus, clock, dispatcher, running: None, queues };
         house.resume();
         house
     }
@@ -79,7 +81,7 @@ impl House {
     /// The dispatcher dies where it stands, and a new one opens what it left.
     pub(crate) async fn crash_and_restart(&mut self) {
         self.crash().await;
-        self.dispatcher = open(&self.folder, &self.config, &self.bus, &self.clock).await;
+        self.dispatcher = open(&self.database, &self.config, &self.bus, &self.clock).await;
         self.resume();
     }
 
@@ -173,6 +175,7 @@ impl House {
         let request = self.requested().await;
         assert_eq!(request.run.id, record.run.id, "a run was requested before the probe: {request:?}");
         self.answer(&request, "probed").await;
+        self.reached(record.run.id, RunState::Success).await;
     }
 
     pub(crate) async fn answer(&self, request: &RunRequest, output: &str) {
@@ -298,7 +301,7 @@ impl House {
     }
 
     /// Waits until the dispatcher shows a run in some state.
-    pub(crate) async fn reached(&self, id: RunId, state: model::run::RunState) {
+    pub(crate) async fn reached(&self, id: RunId, state: RunState) {
         let reached = async {
             while self.run(id).await.is_none_or(|record| record.state != state) {
                 tokio::task::yield_now().await;
@@ -316,10 +319,14 @@ async fn tick_on(clock: &Clock) {
     }
 }
 
-async fn open(folder: &TempDir, config: &DispatcherConfig, bus: &Arc<dyn Bus>, clock: &Clock) -> CronDispatcher {
-    let url = ConnectionUrl::new(format!("sqlite:{}", folder.path().join("dispatcher.db").display()));
+async fn open(
+    database: &DatabaseConfig,
+    config: &DispatcherConfig,
+    bus: &Arc<dyn Bus>,
+    clock: &Clock,
+) -> CronDispatcher {
     let dependencies = Dependencies {
-        database: DatabaseConfig { url, ..DatabaseConfig::default() },
+        database: database.clone(),
         bus: Arc::clone(bus),
         clock: clock.clone(),
         readiness: Readiness::new(),

@@ -1,0 +1,115 @@
+//! Mentors: create, list, retrieve, and what happens to those that cannot be asked.
+
+use bus::Queue;
+use model::document::Subject;
+use serde_json::{Value, json};
+
+use crate::harness::{World, document_where};
+
+#[tokio::test]
+async fn a_mentor_is_found_by_name_slug_and_public_id() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.post("", json!({ "name": "Ada Lovelace", "metadata": { "a": 1 } })).await.ok(201);
+    assert_eq!(mentor["slug"], "ada-lovelace");
+    assert_eq!((&mentor["platform"], &mentor["created_by"]), (&json!("acme"), &json!("admin@acme.example")));
+    assert_eq!(
+        (&mentor["flow"], &mentor["metadata"], &mentor["allow_anonymous"]),
+        (&Value::Null, &json!({ "a": 1 }), &json!(false))
+    );
+    for name in ["Ada%20Lovelace", "ada-lovelace", mentor["unique_id"].as_str().unwrap()] {
+        assert_eq!(app.get(&format!("mentors/{name}/")).await.ok(200), mentor);
+    }
+    let second = app.post("", json!({ "name": "Ada Lovelace" })).await.ok(201);
+    assert_ne!(second["slug"], mentor["slug"]);
+    let page = app.get("?filter_by=name&page_size=1").await.ok(200);
+    assert_eq!((&page["count"], &page["results"][0]["id"]), (&json!(2), &mentor["id"]));
+    assert!(page["next"].as_str().unwrap().ends_with("/?filter_by=name&page=2&page_size=1"), "{page}");
+}
+
+#[tokio::test]
+async fn public_ids_and_slugs_may_be_chosen_once() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let body = json!({ "name": "A", "unique_id": "6b2f8d1e-8c7e-4b6e-9f3a-111111111111", "slug": "my_slug" });
+    let mentor = app.post("", body.clone()).await.ok(201);
+    assert_eq!((&mentor["unique_id"], &mentor["slug"]), (&body["unique_id"], &body["slug"]));
+    let errors = app.post("", body).await.ok(400);
+    assert_eq!(errors, json!({ "unique_id": ["This field must be unique."], "slug": ["This field must be unique."] }));
+    let errors = app.post("", json!({ "name": "A", "unique_id": "zz", "slug": "a b" })).await.ok(400);
+    assert_eq!(errors["unique_id"], json!(["Must be a valid UUID."]));
+    assert!(errors["slug"].is_array());
+}
+
+#[tokio::test]
+async fn a_mentor_with_settings_starts_from_a_template() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let templates = app.get("available-template-mentors/").await.ok(200);
+    let names: Vec<_> = templates.as_array().unwrap().iter().map(|template| template["name"].clone()).collect();
+    assert_eq!(names, ["ai-mentor", "mentorAI"]);
+    let body = json!({
+        "template_name": "ai-mentor", "new_mentor_name": "helper", "display_name": "Helper", "system_prompt": "Be brief.",
+        "llm_provider": "openai", "llm_name": "gpt-x", "llm_temperature": "0.5", "categories": [1], "mcp_servers": [],
+    });
+    let mentor = app.post("mentor-with-settings/", body).await.ok(200);
+    assert_eq!((&mentor["name"], &mentor["display_name"]), (&json!("helper"), &json!("Helper")));
+    assert_eq!((&mentor["system_prompt"], &mentor["llm_temperature"]), (&json!("Be brief."), &json!(0.5)));
+    assert!(mentor["unique_id"].is_string());
+
+    let unknown = app.post("mentor-with-settings/", json!({ "template_name": "X", "new_mentor_name": "n" })).await;
+    assert_eq!(unknown.ok(400), json!({ "error": "Template mentor X not found." }));
+    let missing = app.post("mentor-with-settings/", json!({})).await.ok(400);
+    let required = json!(["This field is required."]);
+    assert_eq!(missing, json!({ "template_name": required, "new_mentor_name": required }));
+}
+
+#[tokio::test]
+async fn a_mentor_that_nobody_can_ask_is_kept_and_refused_by_its_first_agent() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let agent_of = |mentor: &Value| json!({ "mentor": mentor["unique_id"], "title": "T", "task": { "crontab": {} } });
+    for (mentor, setting) in [
+        (json!({ "name": "A" }), "`registry.default_provider`"),
+        (json!({ "name": "B", "llm_provider": "azure" }), "`providers.azure`"),
+    ] {
+        let mentor = app.post("", mentor).await.ok(201);
+        let errors = app.post("periodic-agents/", agent_of(&mentor)).await.ok(400);
+        assert!(errors["mentor"][0].as_str().unwrap().contains(setting), "{errors}");
+    }
+    for mentor in [
+        json!({ "name": "C", "llm_provider": "openai", "llm_name": "gpt-x" }),
+        json!({ "name": "D", "llm_provider": "echo" }),
+        json!({ "name": "E", "provider": { "name": "openai" } }),
+    ] {
+        let mentor = app.post("", mentor).await.ok(201);
+        app.post("periodic-agents/", agent_of(&mentor)).await.ok(201);
+    }
+    let unknown = app.post("", json!({ "name": "F", "provider": { "name": "azure" } })).await.ok(400);
+    assert_eq!(unknown, json!({ "provider": { "name": ["\"azure\" is not configured: set `providers.azure`."] } }));
+}
+
+#[tokio::test]
+async fn a_default_provider_serves_mentors_that_name_none() {
+    let mut world = World::new().await;
+    world.config.default_provider = Some("openai".into());
+    let app = world.open().await;
+    let mentor = app.post("", json!({ "name": "A", "llm_provider": "azure", "llm_name": "m" })).await.ok(201);
+    app.agent(&mentor, json!({})).await;
+    let mut queue = world.consume(Queue::CronDispatcherDocuments).await;
+    let document = document_where(&mut queue, |document| document.kind().as_str() == "mentor").await;
+    let Subject::Mentor(mentor) = document.subject else { panic!("no mentor") };
+    assert_eq!((mentor.provider.name.as_str(), mentor.provider.model.as_str()), ("openai", "m"));
+}
+
+#[tokio::test]
+async fn nul_is_refused_wherever_it_stands() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let errors = app.post("", json!({ "name": "a\0b", "metadata": { "deep": ["\0"] } })).await.ok(400);
+    let message = json!(["Null characters are not allowed."]);
+    assert_eq!(errors, json!({ "name": message, "metadata": message }));
+    app.get("mentors/a%00b/").await.ok(404);
+    assert_eq!(app.get("?filter_by=%00").await.ok(200)["count"], 0);
+    assert_eq!(app.get("periodic-agents/?title=%00&search=%00").await.ok(200)["count"], 0);
+}

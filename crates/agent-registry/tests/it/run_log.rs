@@ -1,0 +1,173 @@
+//! The run log: what the dispatcher records, once and for all, and what it is asked when a log is not finished.
+
+use bus::Queue;
+use chrono::TimeDelta;
+use model::event::RunsHeld;
+use model::run::{RunReason, RunRecord, RunResult, RunState, Usage};
+use model::wire::Wire;
+use serde_json::json;
+
+use crate::dispatcher_peer::pending_run;
+use crate::harness::World;
+
+fn started(mut record: RunRecord) -> RunRecord {
+    record.state = RunState::Running;
+    record.started_at = Some(record.requested_at + TimeDelta::milliseconds(250));
+    record
+}
+
+fn succeeded(record: RunRecord) -> RunRecord {
+    let mut record = started(record);
+    record.state = RunState::Success;
+    record.ended_at = Some(record.requested_at + TimeDelta::seconds(2));
+    record.result = Some(RunResult {
+        reason: None,
+        output: "All is well.".into(),
+        log: "asked\nAll is well.".into(),
+        usage: Usage { prompt_tokens: 3, completion_tokens: 4 },
+        session_id: "session-1".into(),
+    });
+    record
+}
+
+#[tokio::test]
+async fn a_log_shows_the_fields_of_the_original_and_ours() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let id = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
+    let mut record = pending_run(42, "acme", id, world.clock.now());
+    record.run.fire_time -= TimeDelta::milliseconds(1_500);
+    record.run.nominal_time -= TimeDelta::seconds(60);
+    let mut record = succeeded(record);
+    record.next_fire_time = Some("2026-11-21T18:00:00Z".parse().unwrap());
+    world.record(vec![record]).await;
+    app.eventually("periodic-agent-logs/", |page| page["count"] == 1).await;
+    let log = app.get("periodic-agent-logs/42/").await.ok(200);
+    assert_eq!(
+        log,
+        json!({
+            "id": 42,
+            "content": "asked\nAll is well.",
+            "status": "success",
+            "start_time": "2026-11-21T12:00:00.250000Z",
+            "end_time": "2026-11-21T12:00:02Z",
+            "created_at": "2026-11-21T12:00:00Z",
+            "modified_at": "2026-11-21T12:00:02Z",
+            "periodic_agent": id,
+            "state": "success",
+            "nominal_time": "2026-11-21T11:59:00Z",
+            "fire_time": "2026-11-21T11:59:58.500000Z",
+            "lateness_ms": 1500,
+            "sequence": 1,
+            "run_attempt": 1,
+            "trigger": "schedule",
+            "reason": null,
+            "agent_output": "All is well.",
+            "prompt": "What is new?",
+            "session_id": "session-1",
+            "usage": { "prompt_tokens": 3, "completion_tokens": 4 },
+        })
+    );
+    assert_eq!(app.get("periodic-agent-logs/").await.ok(200)["results"], json!([log]));
+    let agent = app.get(&format!("periodic-agents/{id}/")).await.ok(200);
+    assert_eq!((&agent["next_fire_time"], &agent["last_status"]), (&json!("2026-11-21T18:00:00Z"), &json!("success")));
+}
+
+#[tokio::test]
+async fn records_may_come_twice_and_in_any_order_and_ended_runs_are_said_to_be_held() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let id = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
+    let now = world.clock.now();
+    let first = pending_run(7, "acme", id, now);
+    let mut failed = succeeded(first.clone());
+    failed.state = RunState::Error;
+    failed.result = Some(RunResult { reason: Some(RunReason::TimedOut), ..RunResult::default() });
+
+    let mut held = world.consume(Queue::CronDispatcherRunsHeld).await;
+    // The verdict comes first, its own past and another verdict after it, all of it twice.
+    for _ in 0..2 {
+        for record in [succeeded(first.clone()), started(first.clone()), first.clone(), failed.clone()] {
+            world.record(vec![record]).await;
+        }
+    }
+    world.record(vec![first.clone(), started(pending_run(8, "acme", id, now))]).await;
+    app.eventually("periodic-agent-logs/", |page| page["count"] == 2).await;
+    let log = app.get("periodic-agent-logs/7/").await.ok(200);
+    assert_eq!(
+        (&log["status"], &log["agent_output"], &log["reason"]),
+        (&json!("success"), &json!("All is well."), &json!(null))
+    );
+    assert_eq!(log["content"], "asked\nAll is well.");
+    assert_eq!(app.get("periodic-agents/statistics/").await.ok(200)["running_tasks"], 1, "the newest log is run 8");
+
+    let deliveries = held.next_batch(10, usize::MAX).await.unwrap();
+    let run_ids: Vec<_> =
+        deliveries.iter().flat_map(|delivery| RunsHeld::decode(&delivery.message.body).unwrap().run_ids).collect();
+    assert!(run_ids.iter().all(|run| run.0 == 7), "only ended runs are held: {run_ids:?}");
+}
+
+#[tokio::test]
+async fn the_run_of_an_agent_that_is_gone_is_held_and_not_stored() {
+    let world = World::new().await;
+    let app = world.open().await;
+    app.mentor().await;
+    world.record(vec![succeeded(pending_run(7, "acme", 999, world.clock.now()))]).await;
+    let mut held = world.consume(Queue::CronDispatcherRunsHeld).await;
+    let delivery = held.next_batch(1, usize::MAX).await.unwrap().remove(0);
+    assert_eq!(RunsHeld::decode(&delivery.message.body).unwrap().run_ids.len(), 1);
+    assert_eq!(app.get("periodic-agent-logs/").await.ok(200)["count"], 0);
+}
+
+#[tokio::test]
+async fn a_log_that_is_not_finished_is_asked_of_the_dispatcher() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let id = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
+    let record = pending_run(7, "acme", id, world.clock.now());
+    world.record(vec![record.clone()]).await;
+    let stored = app.eventually("periodic-agent-logs/7/", |log| log["id"] == 7).await;
+    assert_eq!(
+        (&stored["status"], &stored["state"], &stored["end_time"]),
+        (&json!("running"), &json!("pending"), &json!(null))
+    );
+
+    world.dispatcher.know(succeeded(record));
+    assert_eq!(app.get("periodic-agent-logs/7/").await.ok(200)["agent_output"], "All is well.");
+    world.dispatcher.set_away(true);
+    assert_eq!(app.get("periodic-agent-logs/7/").await.ok(200)["state"], "pending", "the stored row will do");
+}
+
+#[tokio::test]
+async fn who_is_called_back_finds_the_log_even_before_it_arrived_here() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let id = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
+    let now = world.clock.now();
+    world.dispatcher.know(succeeded(pending_run(7, "acme", id, now)));
+    world.dispatcher.know(succeeded(pending_run(8, "other", id, now)));
+    assert_eq!(app.get("periodic-agent-logs/7/").await.ok(200)["status"], "success");
+    app.get("periodic-agent-logs/8/").await.ok(404);
+    app.get("periodic-agent-logs/9/").await.ok(404);
+    world.dispatcher.set_away(true);
+    let answer = app.get("periodic-agent-logs/7/").await;
+    assert!(answer.headers.contains_key("retry-after"));
+    assert_eq!(answer.ok(503)["code"], "dispatcher_unavailable");
+}
+
+#[tokio::test]
+async fn text_that_no_database_holds_is_made_to_fit() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let id = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
+    let mut record = succeeded(pending_run(7, "acme", id, world.clock.now()));
+    record.result.as_mut().unwrap().output = "a\0b".into();
+    world.record(vec![record]).await;
+    let log = app.eventually("periodic-agent-logs/7/", |log| log["id"] == 7).await;
+    assert_eq!(log["agent_output"], "a\u{fffd}b");
+}

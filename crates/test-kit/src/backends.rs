@@ -1,0 +1,97 @@
+//! The pair of back ends that a test runs on: SQLite and the embedded bus, or, where `CARILLON_TEST_POSTGRES_URL` names
+//! a server, PostgreSQL.
+//!
+//! Each test has databases of its own, made empty and dropped with it.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bus::Bus;
+use bus::embedded::EmbeddedBus;
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
+use tempfile::TempDir;
+
+/// The server that databases are made on.
+const POSTGRES_URL: &str = "CARILLON_TEST_POSTGRES_URL";
+
+/// The back ends of one test.
+#[derive(Debug)]
+pub struct Backends {
+    folder: TempDir,
+    postgres: Option<String>,
+    made: Mutex<Vec<String>>,
+}
+
+impl Backends {
+    /// Those that the environment asks for.
+    ///
+    /// # Panics
+    ///
+    /// There is no room for a temporary folder.
+    #[must_use]
+    pub fn of_environment() -> Self {
+        let postgres = std::env::vars().find(|(name, _)| name == POSTGRES_URL).map(|(_, url)| url);
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary folder: {error}"));
+        Self { folder, postgres, made: Mutex::default() }
+    }
+
+    /// Whether databases are PostgreSQL's.
+    #[must_use]
+    pub fn is_postgres(&self) -> bool {
+        self.postgres.is_some()
+    }
+
+    /// A folder of the test's own.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A new, empty bus.
+    ///
+    /// # Panics
+    ///
+    /// It cannot be made.
+    pub async fn bus(&self) -> Arc<dyn Bus> {
+        let bus = EmbeddedBus::open(&self.folder.path().join("bus.db"));
+        Arc::new(bus.unwrap_or_else(|error| panic!("no bus: {error}")))
+    }
+
+    /// The URL of a new, empty database.
+    ///
+    /// # Panics
+    ///
+    /// The server does not make one.
+    pub fn database(&self, name: &str) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let Some(server) = &self.postgres else {
+            return format!("sqlite:{}", self.folder.path().join(format!("{name}.db")).display());
+        };
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let database = format!("test_{}_{}_{number}", std::process::id(), name.replace('-', "_"));
+        run(server, &format!("CREATE DATABASE {database}"));
+        self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(database.clone());
+        match server.rsplit_once('/') {
+            Some((host, _)) => format!("{host}/{database}"),
+            None => panic!("{POSTGRES_URL} names no database"),
+        }
+    }
+}
+
+impl Drop for Backends {
+    fn drop(&mut self) {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        if let Some(server) = &self.postgres {
+            made.iter().for_each(|database| run(server, &format!("DROP DATABASE {database} WITH (FORCE)")));
+        }
+    }
+}
+
+fn run(server: &str, statement: &str) {
+    let done = PgConnection::establish(server)
+        .map_err(|error| error.to_string())
+        .and_then(|mut connection| connection.batch_execute(statement).map_err(|error| error.to_string()));
+    assert!(done.is_ok() || std::thread::panicking(), "`{statement}` failed: {done:?}");
+}
