@@ -1,11 +1,14 @@
 //! A periodic agent as the API shows it; the fields stand in the order of the published schema, ours after them.
 
+use diesel::QueryResult;
 use serde::Serialize;
+use service_kit::database::DbConnection;
 use uuid::Uuid;
 
 use super::mentor_view::MentorView;
 use crate::store::activity::ActivityRow;
 use crate::store::agents::AgentRow;
+use crate::store::logs;
 use crate::store::mentors::MentorRow;
 use crate::validation::agent::SecretChange;
 use crate::validation::reference::MentorReference;
@@ -13,6 +16,8 @@ use crate::validation::time::render;
 
 /// The longest name of a task.
 const TASK_NAME_CHARS_MAX: usize = 200;
+/// Most characters of a previous agent's output; the whole is in its log.
+const PREVIOUS_OUTPUT_CHARS_MAX: i32 = 65_536;
 /// The status of an agent that never ran.
 const NEVER_RAN: &str = "pending";
 
@@ -96,6 +101,19 @@ impl AgentView {
             SecretChange::Keep | SecretChange::Remove => String::new(),
         };
         Self::new(row, mentor, secret, activity)
+    }
+
+    /// With what the agent that each of these follows put out last.
+    pub(super) fn with_previous_outputs(conn: &mut DbConnection, views: &mut [Self]) -> QueryResult<()> {
+        let mut previous: Vec<i64> = views.iter().filter_map(|view| view.previous_agent).collect();
+        previous.sort_unstable();
+        previous.dedup();
+        let outputs = logs::newest_outputs(conn, &previous, PREVIOUS_OUTPUT_CHARS_MAX)?;
+        for view in views {
+            let output = view.previous_agent.and_then(|id| outputs.get(&id));
+            view.previous_agent_output = output.cloned().unwrap_or_default();
+        }
+        Ok(())
     }
 
     fn new(row: AgentRow, mentor: MentorField, callback_secret: String, activity: Option<&ActivityRow>) -> Self {

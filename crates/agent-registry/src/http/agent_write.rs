@@ -8,7 +8,7 @@ use service_kit::error::ApiError;
 
 use super::agent_view::AgentView;
 use super::request::{self, Item};
-use crate::edit::{self, Edit};
+use crate::edit::{self, Edit, Saved};
 use crate::state::State;
 use crate::store::activity;
 use crate::validation::agent::{AgentInput, Write};
@@ -65,13 +65,16 @@ async fn save(
             None => edit::create(conn, &writer, edit)?,
             Some(id) => edit::change(conn, &writer, id, edit)?,
         };
-        let activity = activity::by_agents(conn, vec![saved.row.id])?.remove(&saved.row.id);
-        Ok::<_, ApiError>((saved, activity))
+        let Saved { row, mentor, written } = saved;
+        let activity = activity::by_agents(conn, vec![row.id])?.remove(&row.id);
+        let saved = (row.id, row.organisation.clone());
+        let mut views = [AgentView::of_write(row, &mentor, mentor_reference, &secret, activity.as_ref())];
+        AgentView::with_previous_outputs(conn, &mut views)?;
+        Ok::<_, ApiError>((saved, views, written))
     });
-    let (saved, activity) = stored.await?;
-    state.outbox.announce(saved.written);
-    tracing::info!(agent.id = saved.row.id, organisation = saved.row.organisation, "an agent was saved");
-    let view = AgentView::of_write(saved.row, &saved.mentor, mentor_reference, &secret, activity.as_ref());
+    let ((agent_id, organisation), [view], written) = stored.await?;
+    state.outbox.announce(written);
+    tracing::info!(agent.id = agent_id, organisation, "an agent was saved");
     let status = if write == Write::Create { StatusCode::CREATED } else { StatusCode::OK };
     Ok(HttpResponse::build(status).json(view))
 }

@@ -134,5 +134,7 @@ fn views(conn: &mut DbConnection, rows: Vec<AgentRow>) -> QueryResult<Vec<AgentV
         let activity = activities.get(&row.id);
         Some(AgentView::of_read(row, mentor, activity))
     };
-    Ok(rows.into_iter().filter_map(view).collect())
+    let mut views: Vec<AgentView> = rows.into_iter().filter_map(view).collect();
+    AgentView::with_previous_outputs(conn, &mut views)?;
+    Ok(views)
 }

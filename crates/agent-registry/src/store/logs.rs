@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use diesel::prelude::*;
+use diesel::sql_types::{Integer, Text};
 use diesel::upsert::excluded;
 use model::run::{RunRecord, RunState};
 use service_kit::database::{DbConnection, Timestamp};
@@ -10,6 +11,11 @@ use service_kit::per_backend;
 
 use super::schema::{log_bodies, logs};
 use super::{read_word, upsert_each};
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    fn substr(text: Text, from: Integer, count: Integer) -> Text;
+}
 
 /// A log without its texts.
 #[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
@@ -172,6 +178,28 @@ pub(crate) fn find(conn: &mut DbConnection, id: i64) -> QueryResult<Option<Log>>
     let row = logs::table.find(id).select(LogRow::as_select()).first(conn).optional()?;
     let Some(row) = row else { return Ok(None) };
     Ok(with_bodies(conn, vec![row])?.pop())
+}
+
+/// What the newest ended run of each of these agents put out, by agent: the text of at most `chars_max` characters.
+pub(crate) fn newest_outputs(
+    conn: &mut DbConnection,
+    agent_ids: &[i64],
+    chars_max: i32,
+) -> QueryResult<HashMap<i64, String>> {
+    let ended = [RunState::Success.as_str(), RunState::Error.as_str()];
+    let mut outputs = HashMap::with_capacity(agent_ids.len());
+    for agent_id in agent_ids {
+        // One walk along logs_by_agent each; a page has few followers.
+        let newest = logs::table
+            .inner_join(log_bodies::table)
+            .filter(logs::agent_id.eq(agent_id).and(logs::state.eq_any(ended)))
+            .order((logs::requested_at.desc(), logs::id.desc()))
+            .select(substr(log_bodies::output, 1, chars_max))
+            .first(conn)
+            .optional()?;
+        outputs.extend(newest.map(|output| (*agent_id, output)));
+    }
+    Ok(outputs)
 }
 
 /// Rows with their texts, in the same order.

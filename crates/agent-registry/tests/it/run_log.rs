@@ -171,3 +171,22 @@ async fn text_that_no_database_holds_is_made_to_fit() {
     let log = app.eventually("periodic-agent-logs/7/", |log| log["id"] == 7).await;
     assert_eq!(log["agent_output"], "a\u{fffd}b");
 }
+
+#[tokio::test]
+async fn a_follower_shows_what_the_agent_before_it_put_out_last() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let first = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
+    let second = app.agent(&mentor, json!({ "previous_agent": first })).await;
+    assert_eq!(second["previous_agent_output"], "");
+
+    let now = world.clock.now();
+    let running = started(pending_run(43, "acme", first, now + TimeDelta::seconds(5)));
+    world.record(vec![succeeded(pending_run(42, "acme", first, now)), running]).await;
+    app.eventually("periodic-agent-logs/", |page| page["count"] == 2).await;
+    let place = format!("periodic-agents/{}/", second["id"]);
+    assert_eq!(app.get(&place).await.ok(200)["previous_agent_output"], "All is well.");
+    assert_eq!(app.patch(&place, json!({})).await.ok(200)["previous_agent_output"], "All is well.");
+    assert_eq!(app.get(&format!("periodic-agents/{first}/")).await.ok(200)["previous_agent_output"], "");
+}
