@@ -1,6 +1,7 @@
 //! What every role of the dispatcher shares.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bus::Bus;
 use service_kit::admin::Condition;
@@ -21,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) db: Db,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) clock: Clock,
+    /// Whether this host's clock may be trusted: nothing is claimed while it may not.
+    pub(crate) clock_agrees: AtomicBool,
     /// Schedules were planned anew: something may be due earlier than thought.
     pub(crate) schedules_changed: Notify,
     /// Runs were made, or left the window.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -59,6 +60,9 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
 
 /// Fires one batch, if anything is due. Returns the next tick, if any is planned; it may be due already.
 async fn fire_once(context: &Context) -> Result<Option<DateTime<Utc>>, DispatchError> {
+    if !context.clock_agrees.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
     let now = context.clock.now();
     let limit = i64::from(context.config.fire_batch);
     let earliest = context.db.read(|conn| schedules::earliest(conn).map_err(DispatchError::from)).await?;

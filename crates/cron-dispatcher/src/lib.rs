@@ -26,11 +26,13 @@ mod plan;
 mod schema;
 mod store;
 mod sweep;
+mod time;
 mod trigger;
 mod watch;
 mod window;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use actix_web::web;
 use bus::{Bus, ConsumeOptions, Handler, Queue, run_consumer};
@@ -83,6 +85,7 @@ impl CronDispatcher {
             db,
             bus,
             clock,
+            clock_agrees: AtomicBool::new(true),
             schedules_changed: Notify::new(),
             runs_queued: Notify::new(),
             working: readiness.condition("cron-dispatcher.working"),
@@ -100,7 +103,9 @@ impl CronDispatcher {
     #[must_use]
     pub fn roles(&self, shutdown: CancellationToken) -> Vec<Role> {
         let context = &self.context;
+        let agreeing = self.readiness.condition("cron-dispatcher.clock");
         vec![
+            Role::new("cron-dispatcher.time", time::run(Arc::clone(context), agreeing, shutdown.clone())),
             Role::new("cron-dispatcher.fire", fire::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.window", window::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.watch", watch::run(Arc::clone(context), shutdown.clone())),

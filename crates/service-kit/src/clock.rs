@@ -133,6 +133,12 @@ impl Clock {
         }
     }
 
+    /// Whether this is the host's clock, which a correction makes sense for.
+    #[must_use]
+    pub fn is_host(&self) -> bool {
+        matches!(self.0, Source::Host(_))
+    }
+
     /// Corrects the host's clock by `offset`, for this clock and its clones; any other clock stays.
     pub fn set_offset(&self, offset: TimeDelta) {
         if let Source::Host(correction) = &self.0 {
