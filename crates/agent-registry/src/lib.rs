@@ -34,6 +34,8 @@ use service_kit::clock::Clock;
 use service_kit::config::{AuthConfig, DatabaseConfig, InternalConfig};
 use service_kit::database::Db;
 use service_kit::egress::Guard;
+use service_kit::http::ServerOptions;
+use service_kit::process::Microservice;
 use service_kit::secrets::KeyRing;
 use service_kit::supervise::Role;
 use tokio_util::sync::CancellationToken;
@@ -106,9 +108,21 @@ impl AgentRegistry {
     }
 
     /// The public routes: `/api/ai-mentor/…` and `/.well-known/jwks.json`.
-    pub fn routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+    pub fn routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + Sync + 'static {
         let state = web::Data::from(Arc::clone(&self.state));
         move |config| http::configure(config, &state)
+    }
+
+    /// The whole of it, for a process to run.
+    pub fn microservice(&self, shutdown: CancellationToken) -> Microservice {
+        Microservice {
+            name: state::NAME,
+            routes: Some(Arc::new(self.routes())),
+            internal_routes: None,
+            roles: self.roles(shutdown),
+            // Its servers give requests in progress their own time; a message in hand is one transaction.
+            drain: ServerOptions::default().drain,
+        }
     }
 
     /// What runs until `shutdown`: the announcer, the two consumers, the sweeper.

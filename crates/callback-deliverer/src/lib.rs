@@ -39,6 +39,7 @@ use service_kit::clock::Clock;
 use service_kit::config::DatabaseConfig;
 use service_kit::database::{Backend, DatabaseError, Db, Timestamp, Uid};
 use service_kit::egress::Guard;
+use service_kit::process::Microservice;
 use service_kit::secrets::KeyRing;
 use service_kit::supervise::Role;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -103,9 +104,20 @@ impl CallbackDeliverer {
     }
 
     /// What is served under `/internal`, for those with an internal token.
-    pub fn internal_routes(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    pub fn internal_routes(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
         let core = Arc::clone(&self.core);
         move |config| http::routes(config, Arc::clone(&core))
+    }
+
+    /// The whole of it, for a process to run.
+    pub fn microservice(&self, shutdown: CancellationToken) -> Microservice {
+        Microservice {
+            name: core::NAME,
+            routes: None,
+            internal_routes: Some(Arc::new(self.internal_routes())),
+            roles: self.roles(shutdown),
+            drain: self.core.deadline,
+        }
     }
 
     /// Its parts, which run until `shutdown`. On shutdown they take nothing new, and finish and record what is in

@@ -33,13 +33,15 @@ mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use actix_web::web;
 use bus::{Bus, ConsumeOptions, Handler, Queue, run_consumer};
 use service_kit::admin::Readiness;
 use service_kit::clock::Clock;
 use service_kit::config::DatabaseConfig;
-use service_kit::database::Db;
+use service_kit::database::{Backend, Db};
+use service_kit::process::Microservice;
 use service_kit::supervise::Role;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -80,12 +82,14 @@ impl CronDispatcher {
         let db = Db::open(&database, store::migrations()).await?;
         let floor = clock.now().timestamp().saturating_mul(IDS_PER_SECOND);
         db.write_exclusively(move |conn| store::runs::raise_ids(conn, floor).map_err(DispatchError::from)).await?;
+        // Where there is another clock to agree with, nothing is claimed before it was asked.
+        let has_other_clock = db.backend() == Backend::Postgres && clock.is_host();
         let context = Context {
             config,
             db,
             bus,
             clock,
-            clock_agrees: AtomicBool::new(true),
+            clock_agrees: AtomicBool::new(!has_other_clock),
             schedules_changed: Notify::new(),
             runs_queued: Notify::new(),
             working: readiness.condition("cron-dispatcher.working"),
@@ -114,6 +118,19 @@ impl CronDispatcher {
             self.consumer(Queue::CronDispatcherAnswers, consumers::Answers(Arc::clone(context)), &shutdown),
             self.consumer(Queue::CronDispatcherRunsHeld, consumers::Held(Arc::clone(context)), &shutdown),
         ]
+    }
+
+    /// The whole of it, for a process to run.
+    #[must_use]
+    pub fn microservice(&self, shutdown: CancellationToken) -> Microservice {
+        Microservice {
+            name: context::NAME,
+            routes: None,
+            internal_routes: Some(Arc::new(self.internal_routes())),
+            roles: self.roles(shutdown),
+            // Whatever it has in hand is one transaction.
+            drain: Duration::ZERO,
+        }
     }
 
     fn consumer(&self, queue: Queue, handler: impl Handler + 'static, shutdown: &CancellationToken) -> Role {
