@@ -14,13 +14,6 @@ use crate::plan::Timing;
 use crate::store::documents::Directory;
 use crate::store::{arrivals, runs, schedules};
 
-/// Where the previous agent's output goes in a prompt that says where.
-const PLACEHOLDER: &str = "{previous_agent_output}";
-/// Before the previous agent's output in a prompt that does not.
-const HEADING: &str = "## Output of the previous agent";
-/// Most bytes of a prompt with an output in it; two messages must fit one another.
-const PROMPT_BYTES_MAX: usize = 10 * 1024 * 1024;
-
 /// A run of an agent that has come to a status.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reached {
@@ -64,45 +57,4 @@ pub(crate) fn leave(conn: &mut DbConnection, agent_id: i64) -> Result<(), Dispat
         runs::forget_held(conn, &[run_id])?;
     }
     Ok(())
-}
-
-/// The prompt with the previous agent's output: where it says so, else below it under a heading.
-pub(crate) fn with_output(prompt: &str, output: &str) -> String {
-    let mut whole = if prompt.contains(PLACEHOLDER) {
-        prompt.replace(PLACEHOLDER, output)
-    } else if output.is_empty() {
-        prompt.to_owned()
-    } else if prompt.is_empty() {
-        format!("{HEADING}\n\n{output}")
-    } else {
-        format!("{prompt}\n\n{HEADING}\n\n{output}")
-    };
-    if whole.len() > PROMPT_BYTES_MAX {
-        let end = whole.floor_char_boundary(PROMPT_BYTES_MAX);
-        let cut = whole.len() - end;
-        whole.truncate(end);
-        whole.push_str(&format!("\n[{cut} bytes cut]"));
-    }
-    whole
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_output_goes_where_the_prompt_says_or_below_it() {
-        assert_eq!(with_output("Sum up: {previous_agent_output}!", "42"), "Sum up: 42!");
-        assert_eq!(with_output("Sum up.", "42"), "Sum up.\n\n## Output of the previous agent\n\n42");
-        assert_eq!(with_output("", "42"), "## Output of the previous agent\n\n42");
-        assert_eq!(with_output("Sum up.", ""), "Sum up.");
-        assert_eq!(with_output("Sum up: {previous_agent_output}", ""), "Sum up: ");
-    }
-
-    #[test]
-    fn a_prompt_that_grows_too_large_is_cut_with_a_marker() {
-        let output = "é".repeat(PROMPT_BYTES_MAX / 2 + 10);
-        let whole = with_output("x", &output);
-        assert!(whole.len() < PROMPT_BYTES_MAX + 40 && whole.ends_with("bytes cut]"), "{}", whole.len());
-    }
 }

@@ -1,7 +1,9 @@
 //! What every role of the dispatcher shares.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bus::Bus;
 use service_kit::admin::Condition;
@@ -16,6 +18,9 @@ use crate::error::DispatchError;
 /// The name of this microservice.
 pub(crate) const NAME: &str = "cron-dispatcher";
 
+/// How long a schedule that cannot be fired is left alone.
+const SET_ASIDE: Duration = Duration::from_secs(60);
+
 /// What every role of the dispatcher shares.
 pub(crate) struct Context {
     pub(crate) config: DispatcherConfig,
@@ -24,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     /// Whether this host's clock may be trusted: nothing is claimed while it may not.
     pub(crate) clock_agrees: AtomicBool,
+    /// Schedules that could not be fired, and until when they are not tried again.
+    pub(crate) aside: Mutex<HashMap<i64, Instant>>,
     /// Schedules were planned anew: something may be due earlier than thought.
     pub(crate) schedules_changed: Notify,
     /// Runs were made, or left the window.
@@ -37,6 +44,19 @@ impl Context {
     pub(crate) fn works<T>(&self, outcome: T) -> T {
         self.working.met();
         outcome
+    }
+
+    /// Agents whose schedules are not to be fired at present.
+    pub(crate) fn set_aside(&self) -> Vec<i64> {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.retain(|_, until| *until > Instant::now());
+        aside.keys().copied().collect()
+    }
+
+    /// Leaves an agent's schedule alone for a while.
+    pub(crate) fn put_aside(&self, agent_id: i64) {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.insert(agent_id, Instant::now() + SET_ASIDE);
     }
 
     /// Something did not work, and is tried again: says so. Passes on that nothing came of it.

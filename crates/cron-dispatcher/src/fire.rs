@@ -13,12 +13,14 @@ use model::document::Mentor;
 use model::id::RunId;
 use model::run::{Run, RunRequest, RunState, SkipReason, Trigger};
 use service_kit::database::DbConnection;
+use service_kit::error::chain;
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::{Reached, arrive, with_output};
+use crate::chain::{Reached, arrive};
 use crate::context::Context;
 use crate::error::DispatchError;
 use crate::plan::{Settled, Span, Timing};
+use crate::prompt::{bounded, with_output};
 use crate::store::documents::{AgentView, Directory};
 use crate::store::runs::NewRun;
 use crate::store::schedules::Schedule;
@@ -65,21 +67,63 @@ async fn fire_once(context: &Context) -> Result<Option<DateTime<Utc>>, DispatchE
     }
     let now = context.clock.now();
     let limit = i64::from(context.config.fire_batch);
-    let earliest = context.db.read(|conn| schedules::earliest(conn).map_err(DispatchError::from)).await?;
+    let set_aside = context.set_aside();
+    let earliest =
+        context.db.read(move |conn| schedules::earliest(conn, &set_aside).map_err(DispatchError::from)).await?;
     if earliest.is_none_or(|tick| tick > now) {
         return Ok(earliest);
     }
-    let (fired, next) = context
-        .db
-        .write(move |conn| {
-            let due = schedules::lock_due(conn, now, limit)?;
-            let fired = fire(conn, due, now, now)?;
-            Ok::<_, DispatchError>((fired, schedules::earliest(conn)?))
-        })
-        .await?;
+    let fired = match fire_due(context, now, limit).await {
+        Err(error) if !error.is_unavailable() => fire_one_by_one(context, now, limit, &error).await?,
+        fired => fired?,
+    };
     count(&fired);
     context.runs_queued.notify_one();
-    Ok(next)
+    let set_aside = context.set_aside();
+    context.db.read(move |conn| schedules::earliest(conn, &set_aside).map_err(DispatchError::from)).await
+}
+
+async fn fire_due(context: &Context, now: DateTime<Utc>, limit: i64) -> Result<Fired, DispatchError> {
+    let set_aside = context.set_aside();
+    let fire_batch = move |conn: &mut DbConnection| {
+        let due = schedules::lock_due(conn, now, &set_aside, limit)?;
+        fire(conn, due, now, now)
+    };
+    context.db.write(fire_batch).await
+}
+
+/// Fires what is due alone, so that one schedule that cannot be fired takes no neighbour with it. That one is set aside
+/// for a minute at a time; its tick stays due.
+async fn fire_one_by_one(
+    context: &Context,
+    now: DateTime<Utc>,
+    limit: i64,
+    error: &DispatchError,
+) -> Result<Fired, DispatchError> {
+    let set_aside = context.set_aside();
+    let due = context.db.read(move |conn| schedules::due(conn, now, &set_aside, limit).map_err(DispatchError::from));
+    let due = due.await?;
+    tracing::error!(error = chain(error), schedules = due.len(), "a batch was not fired, firing one by one");
+    let mut all = Fired::default();
+    for agent_id in due {
+        let fire_alone = move |conn: &mut DbConnection| {
+            let one = schedules::lock(conn, agent_id)?.filter(|one| one.next_fire_at.is_some_and(|tick| tick <= now));
+            fire(conn, one.into_iter().collect(), now, now)
+        };
+        match context.db.write(fire_alone).await {
+            Ok(fired) => {
+                all.lateness.extend(fired.lateness);
+                all.skipped.extend(fired.skipped);
+            }
+            Err(error) if error.is_unavailable() => return Err(error),
+            Err(error) => {
+                tracing::error!(agent.id = agent_id, error = chain(&error), "a schedule cannot be fired, set aside");
+                metrics::counter!("carillon_schedules_set_aside_total").increment(1);
+                context.put_aside(agent_id);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Counts what was fired; after the commit, so that nothing is counted that was rolled back.
@@ -212,7 +256,7 @@ impl Planned {
         schedule.sequence += 1;
         schedule.finished |= one_off;
         let mut request = request(view, mentor, Trigger::Chain, due, schedule.sequence);
-        request.prompt = with_output(&request.prompt, output);
+        request.prompt = with_output(&view.agent.prompt, output);
         let finished_timing_version = one_off.then_some(schedule.timing_version);
         self.runs.push(NewRun { turn: 0, finished_timing_version, request });
     }
@@ -249,8 +293,8 @@ pub(crate) fn request(
             sequence,
             run_attempt: 1,
         },
-        mentor: mentor.clone(),
-        prompt: agent.prompt.clone(),
+        mentor: Mentor { system_prompt: bounded(&mentor.system_prompt), ..mentor.clone() },
+        prompt: bounded(&agent.prompt),
         username: agent.username.clone(),
         last_editor: agent.last_editor.clone(),
         pathway: agent.pathway.clone(),

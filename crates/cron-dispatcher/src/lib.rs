@@ -23,6 +23,7 @@ mod fire;
 mod http;
 mod judge;
 mod plan;
+mod prompt;
 mod schema;
 mod store;
 mod sweep;
@@ -31,8 +32,8 @@ mod trigger;
 mod watch;
 mod window;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix_web::web;
@@ -90,6 +91,7 @@ impl CronDispatcher {
             bus,
             clock,
             clock_agrees: AtomicBool::new(!has_other_clock),
+            aside: Mutex::default(),
             schedules_changed: Notify::new(),
             runs_queued: Notify::new(),
             working: readiness.condition("cron-dispatcher.working"),

@@ -7,9 +7,9 @@ use service_kit::database::DbConnection;
 
 use crate::announce::announcements;
 use crate::apply::{Applied, apply};
-use crate::chain::with_output;
 use crate::error::DispatchError;
 use crate::fire::{queue, request};
+use crate::prompt::with_output;
 use crate::store::documents::Directory;
 use crate::store::runs::NewRun;
 use crate::store::schedules;
@@ -31,11 +31,8 @@ pub(crate) fn trigger(
     let mut request = request(view, mentor, Trigger::Manual, now, schedule.sequence);
     request.run.nominal_time = asked.nominal_time.unwrap_or(now);
     request.announce_start = true;
-    if let Some(prompt) = &asked.prompt {
-        request.prompt.clone_from(prompt);
-    }
     // Asked for by hand, it follows nothing.
-    request.prompt = with_output(&request.prompt, "");
+    request.prompt = with_output(asked.prompt.as_ref().unwrap_or(&view.agent.prompt), "");
     let mut new = [NewRun { turn: 0, finished_timing_version: None, request }];
     schedules::advance(conn, &[schedule])?;
     queue(conn, &mut new, now)?;

@@ -49,10 +49,15 @@ async fn round(context: &Context, queues: &mut SeenEmpty) -> Result<(), Dispatch
         if !queues.were_empty_twice(waits_for(stage)) {
             continue;
         }
-        match stage {
-            Stage::Requested => request_again(context, rows).await?,
-            Stage::Running => end_unanswered(context, rows, RunReason::TimedOut).await?,
-            _ => announce_again(context, rows).await?,
+        let done = match stage {
+            Stage::Requested => request_again(context, rows).await,
+            Stage::Running => end_unanswered(context, rows, RunReason::TimedOut).await,
+            _ => announce_again(context, rows).await,
+        };
+        // What is wrong with one stage is no reason to leave the others alone.
+        if let Err(error) = done {
+            let error = service_kit::error::chain(&error);
+            tracing::error!(error, stage = stage.as_str(), "overdue runs were not taken care of, trying again");
         }
     }
     Ok(())
@@ -91,8 +96,13 @@ async fn request_again(context: &Context, late: Vec<RunRow>) -> Result<(), Dispa
     if !again.is_empty() {
         tracing::warn!(runs = again.len(), "requests were lost, sending them again");
         metrics::counter!("carillon_requests_lost_total").increment(again.len() as u64);
+        let sent = again.clone();
         let requests = context.db.read(move |conn| runs::requests(conn, &again).map_err(DispatchError::from)).await?;
-        window::request(context, requests).await?;
+        if let Err(error) = window::request(context, requests).await {
+            // Not sent is not lost: it does not count.
+            context.db.write(move |conn| runs::unsend(conn, &sent).map_err(DispatchError::from)).await?;
+            return Err(error);
+        }
     }
     end_unanswered(context, lost, RunReason::Lost).await
 }

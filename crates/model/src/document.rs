@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 
 use crate::crontab::CrontabFields;
 use crate::id::{AgentId, MentorId, OrganisationKey};
-use crate::run::RunState;
+use crate::run_state::RunState;
 use crate::word::words;
 
 words! {

@@ -4,6 +4,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::codec::{Wire, WireError};
 use crate::document::{Document, HeldDocument, Receiver};
 use crate::id::RunId;
 use crate::run::RunRecord;
@@ -36,9 +37,18 @@ words! {
 }
 
 /// A message of the bus in the words of the domain.
-pub trait Event: crate::wire::Wire {
+pub trait Event: Wire {
     /// What it is called.
     const KIND: EventKind;
+}
+
+/// Reads an event out of a message of `kind`.
+///
+/// # Errors
+///
+/// The message is of another kind, or its bytes are not readable.
+pub fn decode_event<E: Event>(kind: EventKind, body: &[u8]) -> Result<E, WireError> {
+    if kind == E::KIND { E::decode(body) } else { Err(WireError::Unexpected(kind.as_str())) }
 }
 
 macro_rules! event {

@@ -2,11 +2,13 @@
 //!
 //! No I/O, no clock of its own, no knowledge of databases, brokers or HTTP.
 
+mod codec;
 pub mod crontab;
 pub mod document;
 pub mod event;
 pub mod id;
 pub mod internal;
 pub mod run;
+mod run_state;
 pub mod wire;
 pub mod word;

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::document::Mentor;
 use crate::id::{AgentId, OrganisationKey, RunId};
+pub use crate::run_state::RunState;
 use crate::word::words;
 
 words! {
@@ -17,28 +18,6 @@ words! {
         Manual = "manual",
         /// The agent that it follows came to the status that it waits for.
         Chain = "chain",
-    }
-}
-
-words! {
-    /// How far a run has come. The last two are final.
-    RunState {
-        /// Requested and not started.
-        Pending = "pending",
-        /// Its mentor is being asked.
-        Running = "running",
-        /// It ended with an answer.
-        Success = "success",
-        /// It ended without one.
-        Error = "error",
-    }
-}
-
-impl RunState {
-    /// Whether nothing changes any more.
-    #[must_use]
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Success | Self::Error)
     }
 }
 
@@ -57,7 +36,7 @@ words! {
         Lost = "lost",
         /// Stopped by somebody.
         Cancelled = "cancelled",
-        /// Credentials could not be opened: a key is missing.
+        /// Credentials could not be opened: they are damaged, or were sealed for another owner.
         CredentialsUnreadable = "credentials_unreadable",
     }
 }

@@ -3,7 +3,6 @@
 //! `carillon up` puts all microservices into one process; each microservice's own binary puts itself into one by
 //! [`main`]. Both are this code.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,7 +18,6 @@ use crate::clock::Clock;
 use crate::config::{self, HttpConfig, InternalConfig, Settings, TelemetryConfig, process_environment};
 use crate::http::{self, Listener, ServerOptions};
 use crate::supervise::{Role, cancel_on_signal, supervise};
-use crate::telemetry;
 
 /// What a drain may take beyond the longest piece of work that it waits for.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
@@ -61,8 +59,8 @@ impl Process {
     /// # Errors
     ///
     /// One line that names the setting to change.
-    pub fn begin(http: &HttpConfig, is_public: bool) -> anyhow::Result<Self> {
-        let listener = is_public.then(|| Listener::bind("http.listen", http.listen)).transpose()?;
+    pub fn begin(http: &HttpConfig, door: Door) -> anyhow::Result<Self> {
+        let listener = (door == Door::Public).then(|| Listener::bind("http.listen", http.listen)).transpose()?;
         let admin_listener = Listener::bind("http.admin_listen", http.admin_listen)?;
         let shutdown = CancellationToken::new();
         cancel_on_signal(shutdown.clone())?;
@@ -122,22 +120,26 @@ fn all(routes: Vec<Routes>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send +
     move |config| routes.iter().for_each(|add| add(config))
 }
 
-/// The settings of a process that is one microservice.
-pub trait ProcessSettings: Settings {
-    /// Whether it serves a part of the public API, at `http.listen`.
-    const IS_PUBLIC: bool;
-    /// Where it listens.
-    fn http(&self) -> &HttpConfig;
-    /// What it logs.
-    fn telemetry(&self) -> &TelemetryConfig;
+/// What every microservice's settings have: where it listens, and what it logs.
+pub type CommonSettings<S> = for<'a> fn(&'a S) -> (&'a HttpConfig, &'a TelemetryConfig);
+
+/// Whether a process serves a part of the public API, at `http.listen`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// It does.
+    Public,
+    /// It serves health, metrics and internal routes only.
+    Internal,
 }
 
 /// The `main` of a microservice's own binary: command line, configuration, telemetry, and then `run`.
-pub fn main<S: ProcessSettings>(
+pub fn main<S: Settings>(
     name: &'static str,
+    door: Door,
+    common: CommonSettings<S>,
     run: impl AsyncFnOnce(S, Process) -> anyhow::Result<()>,
 ) -> ExitCode {
-    match begin(name, std::env::args_os(), run) {
+    match begin(name, door, common, run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{name}: {error:#}");
@@ -146,22 +148,25 @@ pub fn main<S: ProcessSettings>(
     }
 }
 
-fn begin<S: ProcessSettings>(
+fn begin<S: Settings>(
     name: &'static str,
-    arguments: impl Iterator<Item = OsString>,
+    door: Door,
+    common: CommonSettings<S>,
     run: impl AsyncFnOnce(S, Process) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let matches = command_line(name).get_matches_from(arguments);
+    let matches = command_line(name).get_matches();
     let file: Option<&PathBuf> = matches.get_one("config");
     let settings: S = config::load(file.map(PathBuf::as_path), process_environment(), [])?;
     if matches.get_flag("check-config") {
         print!("{}", config::effective(&settings)?);
         return Ok(());
     }
-    telemetry::init(settings.telemetry())?;
+    let (http, telemetry) = common(&settings);
+    let http = http.clone();
+    crate::telemetry::init(telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let process = Process::begin(settings.http(), S::IS_PUBLIC)?;
+        let process = Process::begin(&http, door)?;
         run(settings, process).await
     })
 }

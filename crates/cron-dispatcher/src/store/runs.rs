@@ -394,6 +394,15 @@ pub(crate) fn send_again(conn: &mut DbConnection, row: &RunRow, check_at: DateTi
     Ok(changed == 1)
 }
 
+/// Takes back that these requests were sent once more: they were not.
+pub(crate) fn unsend(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
+    diesel::update(runs::table.filter(runs::id.eq_any(ids)))
+        .filter(runs::stage.eq(Stage::Requested.as_str()).and(runs::sends.gt(1)))
+        .set(runs::sends.eq(runs::sends - 1))
+        .execute(conn)?;
+    Ok(())
+}
+
 /// A run with its bytes, those of its request and of its answer.
 pub(crate) type WithBodies = (RunRow, RunRequest, Option<RunAnswer>);
 

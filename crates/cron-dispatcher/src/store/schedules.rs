@@ -80,11 +80,16 @@ impl From<&Schedule> for Row {
     }
 }
 
-/// Locks up to `limit` schedules that are due, those that waited longest first. What another dispatcher has locked is
-/// left to it.
-pub(crate) fn lock_due(conn: &mut DbConnection, now: DateTime<Utc>, limit: i64) -> QueryResult<Vec<Schedule>> {
+/// Locks up to `limit` schedules that are due, those that waited longest first, but for those set aside. What another
+/// dispatcher has locked is left to it.
+pub(crate) fn lock_due(
+    conn: &mut DbConnection,
+    now: DateTime<Utc>,
+    aside: &[i64],
+    limit: i64,
+) -> QueryResult<Vec<Schedule>> {
     let due = schedules::table
-        .filter(schedules::next_fire_at.le(Timestamp::from(now)))
+        .filter(schedules::next_fire_at.le(Timestamp::from(now)).and(schedules::agent_id.ne_all(aside)))
         .order((schedules::next_fire_at, schedules::agent_id))
         .limit(limit)
         .select(schedules::all_columns);
@@ -93,6 +98,16 @@ pub(crate) fn lock_due(conn: &mut DbConnection, now: DateTime<Utc>, limit: i64) 
         DbConnection::Sqlite(c) => due.load(c)?,
     };
     rows.into_iter().map(Schedule::try_from).collect()
+}
+
+/// The agents of up to `limit` schedules that are due, but for those set aside.
+pub(crate) fn due(conn: &mut DbConnection, now: DateTime<Utc>, aside: &[i64], limit: i64) -> QueryResult<Vec<i64>> {
+    schedules::table
+        .filter(schedules::next_fire_at.le(Timestamp::from(now)).and(schedules::agent_id.ne_all(aside)))
+        .order((schedules::next_fire_at, schedules::agent_id))
+        .limit(limit)
+        .select(schedules::agent_id)
+        .load(conn)
 }
 
 /// Locks one agent's schedule, waiting for whoever has it.
@@ -155,10 +170,10 @@ pub(crate) fn delete(conn: &mut DbConnection, agent_id: i64) -> QueryResult<()> 
     Ok(())
 }
 
-/// The earliest planned tick of all.
-pub(crate) fn earliest(conn: &mut DbConnection) -> QueryResult<Option<DateTime<Utc>>> {
+/// The earliest planned tick of all, but for those set aside.
+pub(crate) fn earliest(conn: &mut DbConnection, aside: &[i64]) -> QueryResult<Option<DateTime<Utc>>> {
     let next: Option<Option<Timestamp>> = schedules::table
-        .filter(schedules::next_fire_at.is_not_null())
+        .filter(schedules::next_fire_at.is_not_null().and(schedules::agent_id.ne_all(aside)))
         .order(schedules::next_fire_at)
         .select(schedules::next_fire_at)
         .first(conn)

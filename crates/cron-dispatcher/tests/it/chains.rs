@@ -199,3 +199,17 @@ async fn an_edit_of_a_follower_leaves_what_it_waits_for_alone() {
     house.advance(29 * 60);
     assert_eq!(house.requested().await.prompt, "2 heard: kept");
 }
+
+#[tokio::test]
+async fn a_prompt_that_names_a_large_output_very_often_is_cut_and_asked() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    let greedy =
+        Agent { prompt: "{previous_agent_output}".repeat(100_000), ..follower(2, 1, RunState::Success, version) };
+    house.settle_in(vec![agent(1, "1", "10", version), greedy]).await;
+    house.advance(60);
+    let first = house.requested().await;
+    house.answer(&first, &"x".repeat(1 << 20)).await;
+    let request = house.requested().await;
+    assert!(request.prompt.len() < 5 << 20 && request.prompt.ends_with("bytes cut]"), "{}", request.prompt.len());
+}

@@ -155,3 +155,22 @@ async fn an_organisations_zone_is_that_of_crontabs_without_one() {
     let held = house.announce(documents).await;
     assert_eq!(held.documents[2].next_fire_time, Some(at("2026-07-01T07:00:00Z")));
 }
+
+#[tokio::test]
+async fn one_schedule_that_cannot_be_fired_takes_no_neighbour_with_it() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "*", "*", version), agent(8, "*", "*", version), agent(9, "*", "*", version)]).await;
+    house.damage(8);
+    for _ in 0..2 {
+        house.advance(60);
+        let mut fired: Vec<i64> = Vec::new();
+        for request in house.requested_many(2).await {
+            fired.push(request.run.agent_id.0);
+            house.answer(&request, "done").await;
+            house.reached(request.run.id, model::run::RunState::Success).await;
+        }
+        fired.sort_unstable();
+        assert_eq!(fired, [7, 9]);
+    }
+}

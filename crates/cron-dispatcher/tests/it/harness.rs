@@ -8,6 +8,8 @@ use bus::{Bus, Consumer, Message, Queue};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use cron_dispatcher::{CronDispatcher, Dependencies, DispatcherConfig};
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, SqliteConnection};
 use model::crontab::CrontabFields;
 use model::document::{
     Agent, DEFAULT_TIMEOUT, Document, Endpoint, Mentor, Organisation, Provider, Receiver, Schedule, Subject,
@@ -256,6 +258,17 @@ impl House {
     pub(crate) async fn assert_window_is_full(&self) {
         self.look().await;
         assert_eq!(self.bus.depth(Queue::AgentRunnerRuns).await.expect("a depth").ready, 0, "beyond the window");
+    }
+
+    /// Damages what the dispatcher holds of an agent, as a failing disk might.
+    pub(crate) fn damage(&self, agent_id: i64) {
+        let statement = format!("UPDATE documents SET body = 'damaged' WHERE kind = 'agent' AND key = '{agent_id}'");
+        let url = self.database.url.expose();
+        let done = match url.strip_prefix("sqlite:") {
+            Some(file) => SqliteConnection::establish(file).expect("a connection").batch_execute(&statement),
+            None => PgConnection::establish(url).expect("a connection").batch_execute(&statement),
+        };
+        done.expect("the document is damaged");
     }
 
     pub(crate) async fn hold(&self, receiver: Receiver, run_ids: Vec<RunId>) {

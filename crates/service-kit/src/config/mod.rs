@@ -17,8 +17,8 @@ pub use connection_url::ConnectionUrl;
 pub use error::ConfigError;
 pub use load::{effective, load, process_environment};
 pub use sections::{
-    AuthConfig, ClaimsConfig, DatabaseConfig, EgressConfig, HttpConfig, InternalConfig, LogFormat, SecretsConfig,
-    TelemetryConfig, in_range,
+    AuthConfig, BusConfig, ClaimsConfig, DatabaseConfig, EgressConfig, HttpConfig, InternalConfig, LogFormat,
+    PeersConfig, SecretsConfig, TelemetryConfig, in_range,
 };
 
 /// The whole configuration of a microservice.

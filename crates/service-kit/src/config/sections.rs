@@ -86,6 +86,42 @@ impl DatabaseConfig {
     }
 }
 
+/// `[bus]`: what carries messages between the microservices.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BusConfig {
+    /// `sqlite:path/to/file.db`, for one process, or `amqp://user:password@host` and `amqps://…`.
+    pub url: ConnectionUrl,
+}
+
+impl BusConfig {
+    /// Checks the section; whether the URL leads anywhere shows when it is opened.
+    ///
+    /// # Errors
+    ///
+    /// A URL that is missing.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.url.is_empty() {
+            return Err(ConfigError::setting("bus.url", "must be set: amqp://… or sqlite:<file>"));
+        }
+        Ok(())
+    }
+}
+
+/// `[peers]`: where the other microservices' admin listeners are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PeersConfig {
+    /// The dispatcher's.
+    pub cron_dispatcher_url: String,
+}
+
+impl Default for PeersConfig {
+    fn default() -> Self {
+        Self { cron_dispatcher_url: "http://cron-dispatcher:9090".to_owned() }
+    }
+}
+
 /// `[auth]`: whom the API believes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
