@@ -1,0 +1,49 @@
+//! What comes before an endpoint's own work: who is asking, for what, and what the body says.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{FromRequest, HttpRequest, web};
+use serde_json::Value;
+use service_kit::error::ApiError;
+use uuid::Uuid;
+
+use crate::State;
+use crate::access::{self, Owner};
+use crate::refusal::{Fault, Refusal};
+
+/// More than the largest service, with every character of it escaped.
+const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Lets the request in, or says why not.
+pub(super) fn admit(state: &State, request: &HttpRequest) -> Result<Owner, Refusal> {
+    access::authenticate(&state.tokens, request.headers(), state.clock.now())
+}
+
+/// An id in the path.
+pub(super) fn id(request: &HttpRequest, name: &str) -> Result<Uuid, Refusal> {
+    let text = request.match_info().get(name).unwrap_or_default();
+    Uuid::parse_str(text).map_err(|_| {
+        let msg = "Input should be a valid UUID".to_owned();
+        Refusal::Invalid(vec![Fault { loc: vec!["path".into(), name.into()], msg, kind: "uuid_parsing" }])
+    })
+}
+
+/// The request's JSON body, whatever the content type says: `curl -d` calls everything a form.
+pub(super) async fn read_json(request: &HttpRequest, payload: web::Payload) -> Result<Value, Refusal> {
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: usize| length > BODY_BYTES_MAX) {
+        return Err(ApiError::body_too_large().into());
+    }
+    let body = web::Bytes::from_request(request, &mut payload.into_inner()).await.map_err(|error| {
+        if error.as_response_error().status_code() == StatusCode::PAYLOAD_TOO_LARGE {
+            return ApiError::body_too_large();
+        }
+        ApiError::detail(StatusCode::BAD_REQUEST, "The request body could not be read")
+    })?;
+    if body.len() > BODY_BYTES_MAX {
+        return Err(ApiError::body_too_large().into());
+    }
+    if body.is_empty() {
+        return Err(Refusal::body("missing", "Field required"));
+    }
+    serde_json::from_slice(&body).map_err(|error| Refusal::body("json_invalid", format!("JSON decode error: {error}")))
+}

@@ -1,0 +1,112 @@
+//! Services and groups as clients see them: the keys of the original, in its order.
+
+use serde::Serialize;
+use serde_json::Number;
+use service_kit::database::Timestamp;
+use service_kit::error::ApiError;
+use uuid::Uuid;
+
+use crate::refusal::Refusal;
+use crate::store::groups::GroupRow;
+use crate::store::services::{ServiceRow, SummaryRow};
+use crate::validation::service::Field;
+
+/// A whole service.
+#[derive(Debug, Serialize)]
+pub(super) struct ServiceView {
+    uuid: Uuid,
+    agent: String,
+    name: String,
+    description: String,
+    category: Option<String>,
+    location: Option<String>,
+    #[serde(rename = "protocolDigest")]
+    protocol_digest: String,
+    #[serde(rename = "modelDigest")]
+    model_digest: String,
+    #[serde(rename = "modelName")]
+    model_name: String,
+    fields: Vec<Field>,
+    #[serde(rename = "taskType")]
+    task_type: String,
+    created_at: String,
+    updated_at: String,
+    // These three stay 0 until runs use services.
+    num_conversions: Number,
+    conversion_rate: Number,
+    uptime: Number,
+    /// Ours; what follows the original's keys hurts none of its clients.
+    endpoint: Option<String>,
+}
+
+impl TryFrom<ServiceRow> for ServiceView {
+    type Error = Refusal;
+
+    fn try_from(row: ServiceRow) -> Result<Self, Refusal> {
+        // From the database, keys come in no particular order.
+        let fields = serde_json::from_value(row.fields.into()).map_err(|error| ApiError::internal(&error))?;
+        Ok(Self {
+            uuid: row.id.into(),
+            agent: row.agent,
+            name: row.name,
+            description: row.description,
+            category: row.category,
+            location: row.location,
+            protocol_digest: row.protocol_digest,
+            model_digest: row.model_digest,
+            model_name: row.model_name,
+            fields,
+            task_type: row.task_type,
+            created_at: render(row.created_at),
+            updated_at: render(row.updated_at),
+            num_conversions: 0.into(),
+            conversion_rate: 0.into(),
+            uptime: 0.into(),
+            endpoint: row.endpoint,
+        })
+    }
+}
+
+/// A service in a list.
+#[derive(Debug, Serialize)]
+pub(super) struct SummaryView {
+    uuid: Uuid,
+    agent: String,
+    name: String,
+    description: String,
+    created_at: String,
+    updated_at: String,
+}
+
+impl From<SummaryRow> for SummaryView {
+    fn from(row: SummaryRow) -> Self {
+        Self {
+            uuid: row.id.into(),
+            agent: row.agent,
+            name: row.name,
+            description: row.description,
+            created_at: render(row.created_at),
+            updated_at: render(row.updated_at),
+        }
+    }
+}
+
+/// A group.
+#[derive(Debug, Serialize)]
+pub(super) struct GroupView {
+    uuid: Uuid,
+    name: String,
+    #[serde(rename = "isPrivate")]
+    is_private: bool,
+}
+
+impl From<GroupRow> for GroupView {
+    fn from(row: GroupRow) -> Self {
+        Self { uuid: row.id.into(), name: row.name, is_private: row.is_private }
+    }
+}
+
+/// The moment in UTC, to the second, without a zone.
+fn render(time: Timestamp) -> String {
+    time.format("%Y-%m-%dT%H:%M:%S").to_string()
+}

@@ -1,0 +1,241 @@
+//! A registry on a database of its own and a free port, and a client for it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, SqliteConnection};
+use reqwest::{Client, Method, StatusCode, header};
+use serde_json::{Value, json};
+use service_kit::auth::{Caller, Role, issue_token};
+use service_kit::clock::Clock;
+use service_kit::config::{AuthConfig, ConnectionUrl, DatabaseConfig};
+use service_kit::egress::Guard;
+use service_kit::http::{self, Listener, ServerOptions};
+use service_kit::secrets::Secret;
+use service_registry::{Config, Dependencies, ServiceRegistry};
+use test_kit::Backends;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long an answer is awaited before a test fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) const AGENT: &str = "agent1qdnt5j8wr7cyzupu759w79scp3uaz50m33lfqazsf2tpfz84qfazjgnvfvy";
+pub(crate) const OTHER_AGENT: &str = "agent1q0vmxjv06dwdlppuvspmfyff4ys2t4mdndpa09gulpsuq90n22xqy8k89l8";
+pub(crate) const PROTOCOL: &str = "proto:05c3504f6d6486792e8410c9d1c6d626991fc8e0007bae960acb2ab1dd83072a";
+pub(crate) const MODEL: &str = "model:4ec922f7f18419cf7c6742f96eb4543a7ed5c131af077ca2b267607f65e62eb2";
+
+/// When the documentation's sample was made.
+pub(crate) fn start() -> DateTime<Utc> {
+    "2023-10-22T21:28:46.987654Z".parse().unwrap()
+}
+
+/// The documentation's service.
+pub(crate) fn service() -> Value {
+    json!({
+        "agent": AGENT,
+        "name": "Stock price service",
+        "description": "Retrieves the stock price of a share.",
+        "protocolDigest": PROTOCOL,
+        "modelDigest": MODEL,
+        "modelName": "StockPrice/StocksProtocol",
+        "fields": [{ "name": "symbol", "required": true, "field_type": "string", "description": "As AAPL." }],
+        "taskType": "task",
+    })
+}
+
+/// The documentation's service with some of its fields set.
+pub(crate) fn service_with(fields: Value) -> Value {
+    let mut service = service();
+    for (name, value) in fields.as_object().unwrap() {
+        service[name] = value.clone();
+    }
+    service
+}
+
+/// What outlives a registry: its database and its clock.
+pub(crate) struct World {
+    backends: Backends,
+    url: String,
+    pub(crate) clock: Clock,
+    pub(crate) auth: AuthConfig,
+    pub(crate) config: Config,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let backends = Backends::of_environment();
+        Self {
+            url: backends.database("service-registry"),
+            backends,
+            clock: Clock::manual(start()),
+            auth: AuthConfig {
+                jwt_secret: Secret::new("the-public-jwt-secret-of-these-tests-0123456789".into()),
+                ..AuthConfig::default()
+            },
+            config: Config::default(),
+        }
+    }
+
+    pub(crate) async fn open(&self) -> App<'_> {
+        let dependencies = Dependencies {
+            database: DatabaseConfig { url: ConnectionUrl::new(&self.url), ..DatabaseConfig::default() },
+            clock: self.clock.clone(),
+            auth: self.auth.clone(),
+            egress: Guard::new(vec![]),
+        };
+        let registry = ServiceRegistry::open(self.config.clone(), dependencies).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let listener = Listener::bind("http.listen", ([127, 0, 0, 1], 0).into()).unwrap();
+        let base = format!("http://{}", listener.address());
+        let options = ServerOptions { name: "service-registry", workers: 1, ..Default::default() };
+        let (routes, stop) = (registry.routes(), shutdown.clone());
+        let serving = tokio::spawn(async move { http::serve(listener, options, stop, routes).await.unwrap() });
+        let redirects = reqwest::redirect::Policy::none();
+        let http = Client::builder().redirect(redirects).no_proxy().timeout(PATIENCE).build().unwrap();
+        App { world: self, base, http, shutdown, serving: Some(serving) }
+    }
+
+    /// A token, good for an hour.
+    pub(crate) fn token(&self, username: &str, organisation: Option<&str>, role: Role) -> String {
+        let caller = Caller { username: username.into(), organisation: organisation.map(str::to_owned), role };
+        issue_token(&self.auth, &caller, Duration::from_secs(3600), self.clock.now()).unwrap()
+    }
+
+    /// The token of the user that most tests act as.
+    pub(crate) fn ann(&self) -> String {
+        self.token("ann", Some("acme"), Role::TenantAdmin)
+    }
+
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.clock.advance(TimeDelta::seconds(seconds));
+    }
+
+    /// Works on the database behind the registry's back.
+    pub(crate) fn execute(&self, statements: &str) {
+        if self.backends.is_postgres() {
+            PgConnection::establish(&self.url).unwrap().batch_execute(statements).unwrap();
+        } else {
+            let file = self.url.trim_start_matches("sqlite:");
+            SqliteConnection::establish(file).unwrap().batch_execute(statements).unwrap();
+        }
+    }
+}
+
+/// A registry at work.
+pub(crate) struct App<'w> {
+    pub(crate) world: &'w World,
+    pub(crate) base: String,
+    http: Client,
+    shutdown: CancellationToken,
+    serving: Option<JoinHandle<()>>,
+}
+
+impl Drop for App<'_> {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// What was answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: header::HeaderMap,
+    pub(crate) text: String,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// The body of an answer with this status.
+    #[track_caller]
+    pub(crate) fn ok(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self.body
+    }
+
+    /// The faults of a 422, each as the way to it and its type.
+    #[track_caller]
+    pub(crate) fn faults(self) -> Vec<(String, String)> {
+        let body = self.ok(422);
+        let fault = |fault: &Value| {
+            assert!(!fault["msg"].as_str().unwrap().is_empty(), "{fault}");
+            assert_eq!(fault.as_object().unwrap().len(), 3, "{fault}");
+            let step = |step: &Value| step.as_str().map_or_else(|| step.to_string(), str::to_owned);
+            let loc: Vec<String> = fault["loc"].as_array().unwrap().iter().map(step).collect();
+            (loc.join("."), fault["type"].as_str().unwrap().to_owned())
+        };
+        body["detail"].as_array().unwrap().iter().map(fault).collect()
+    }
+}
+
+impl App<'_> {
+    /// Stops in good order.
+    pub(crate) async fn stop(mut self) {
+        self.shutdown.cancel();
+        self.serving.take().unwrap().await.unwrap();
+    }
+
+    /// Sends a request with these headers and nothing else.
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.http.request(method, format!("{}/v1beta1{path}", self.base)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status, headers, text, body }
+    }
+
+    /// Sends JSON with a token.
+    pub(crate) async fn call_as(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let authorization = format!("Bearer {token}");
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        self.send(method, path, &headers, body).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call_as(&self.world.ann(), "GET", path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call_as(&self.world.ann(), "POST", path, Some(&body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call_as(&self.world.ann(), "PUT", path, Some(&body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.call_as(&self.world.ann(), "DELETE", path, None).await
+    }
+
+    /// Registers a service and returns its id.
+    pub(crate) async fn register(&self, fields: Value) -> String {
+        let service = self.post("/services", service_with(fields)).await.ok(200);
+        service["uuid"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a group and returns its id.
+    pub(crate) async fn group(&self, name: &str, is_private: bool) -> String {
+        let group = json!({ "name": name, "isPrivate": is_private });
+        let group = self.post("/service-groups/", group).await.ok(200);
+        group["uuid"].as_str().unwrap().to_owned()
+    }
+
+    /// Puts a service into a group.
+    pub(crate) async fn connect(&self, service: &str, group: &str) {
+        let pair = json!({ "service": service, "serviceGroup": group });
+        assert_eq!(self.post("/services/service-sg/", pair.clone()).await.ok(200), pair);
+    }
+}
+
+/// The names in a list.
+pub(crate) fn names(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
+}
