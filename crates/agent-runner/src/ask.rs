@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
-use model::document::{self, Mentor};
+use model::document::Mentor;
 use model::event::RunStarted;
 use model::id::RunId;
 use model::run::{RunAnswer, RunReason, RunRequest, RunResult, Usage};
@@ -16,7 +16,8 @@ use service_kit::secrets::{KeyRing, OpenError, Secret};
 use url::Url;
 use uuid::Uuid;
 
-use crate::provider::{Answer, ECHO, ModelSettings, Provider, Providers, Question};
+use crate::directory::{Directory, Target};
+use crate::provider::{Answer, Provider, Question};
 use crate::run_log::{RunLog, shown};
 use crate::session::{Session, SessionMinter};
 
@@ -34,7 +35,7 @@ pub(crate) struct Asker {
     pub(crate) clock: Clock,
     pub(crate) keys: KeyRing,
     pub(crate) sessions: SessionMinter,
-    pub(crate) providers: Providers,
+    pub(crate) directory: Directory,
 }
 
 /// Why a run has no answer.
@@ -69,7 +70,8 @@ impl Asker {
         let started_at = self.clock.now();
         let (run_id, run_attempt) = (request.run.id, request.run.run_attempt);
         let session_id = Uuid::new_v4();
-        let kind = kind_of(&request.mentor.provider).to_owned();
+        let target = self.directory.find(&request.mentor.provider);
+        let kind = target.as_ref().map_or("unknown", |target| &target.kind).to_owned();
         let log = RunLog::new(self.clock.clone());
         log.line(requested(&request));
 
@@ -78,7 +80,8 @@ impl Asker {
             announce();
         }
         let (timeout, announced) = (request.timeout, request.announce_start);
-        let outcome = match self.prepare(request, api_key, session_id, started_at, &log) {
+        let target = target.map_err(|text| Failure::new(RunReason::ProviderUnknown, text));
+        let outcome = match self.prepare(request, target, api_key, session_id, started_at, &log) {
             Ok((provider, question)) => {
                 let timing = Timing { timeout, deadline: question.deadline, lasts: started_at + LASTS, announced };
                 self.ask(&kind, &*provider, question, timing, announce).await
@@ -89,7 +92,7 @@ impl Asker {
         let ended_at = self.clock.now();
         let took = (ended_at - started_at).to_std().unwrap_or_default();
         let result = result_of(outcome, &log, took, session_id);
-        report(run_id, if self.providers.contains_key(&kind) { &kind } else { "unknown" }, &result, took);
+        report(run_id, &kind, &result, took);
         RunAnswer { run_id, run_attempt, started_at, ended_at, result }
     }
 
@@ -97,6 +100,7 @@ impl Asker {
     fn prepare(
         &self,
         request: RunRequest,
+        target: Result<Target, Failure>,
         api_key: ApiKey,
         session_id: Uuid,
         started_at: DateTime<Utc>,
@@ -106,13 +110,16 @@ impl Asker {
         if prompt.trim().is_empty() && mentor.system_prompt.trim().is_empty() {
             return Err(Failure::new(RunReason::NothingToAsk, "neither the agent nor its mentor has a prompt"));
         }
-        let provider = self.provider_of(&mentor.provider)?;
+        let target = target?;
+        if let Some(place) = &target.place {
+            log.line(place);
+        }
         let api_key = api_key.map_err(|error| {
             let text = format!("the mentor's API key cannot be read, set it again ({error})");
             Failure::new(RunReason::CredentialsUnreadable, text)
         })?;
 
-        let audience = audience_of(&mentor.provider);
+        let audience = audience_of(&target);
         let timeout = TimeDelta::from_std(request.timeout).unwrap_or(TimeDelta::MAX);
         let deadline = started_at.checked_add_signed(timeout).unwrap_or(DateTime::<Utc>::MAX_UTC);
         let session = Session {
@@ -133,8 +140,8 @@ impl Asker {
             run,
             system_prompt: mentor.system_prompt,
             prompt,
-            settings: ModelSettings::from(mentor.provider),
-            api_key,
+            settings: target.settings,
+            api_key: api_key.or(target.api_key),
             session_token,
             session_id: session_id.to_string(),
             username,
@@ -144,25 +151,7 @@ impl Asker {
             deadline,
             log: log.clone(),
         };
-        Ok((provider, question))
-    }
-
-    /// The provider that a mentor names, by its kind or by its own name.
-    fn provider_of(&self, provider: &document::Provider) -> Result<Arc<dyn Provider>, Failure> {
-        if let Some(found) = self.providers.get(kind_of(provider)) {
-            return Ok(Arc::clone(found));
-        }
-        let text = if !provider.kind.is_empty() {
-            let known: Vec<_> = self.providers.keys().map(String::as_str).collect();
-            let known = known.join(", ");
-            format!("the mentor's `provider.kind` is `{}`, and this runner has only: {known}", provider.kind)
-        } else if !provider.name.is_empty() {
-            let name = &provider.name;
-            format!("the mentor's provider is `{name}`, and `providers.{name}.kind` is not configured at the runner")
-        } else {
-            "the mentor has no provider: set its `provider.kind`".to_owned()
-        };
-        Err(Failure::new(RunReason::ProviderUnknown, text))
+        Ok((target.provider, question))
     }
 
     /// Asks, no longer than the run may last.
@@ -219,23 +208,11 @@ struct Timing {
     announced: bool,
 }
 
-impl From<document::Provider> for ModelSettings {
-    fn from(provider: document::Provider) -> Self {
-        let document::Provider { base_url, model, temperature, max_output_tokens, headers, .. } = provider;
-        Self { base_url, model, temperature, max_output_tokens, headers }
-    }
-}
-
-/// `echo` needs no configuration, so its name alone does.
-fn kind_of(provider: &document::Provider) -> &str {
-    if provider.kind.is_empty() && provider.name == ECHO { ECHO } else { &provider.kind }
-}
-
 /// Whom a session token is for: the origin that is asked, or what is asked inside of Carillon.
-fn audience_of(provider: &document::Provider) -> String {
-    match Url::parse(&provider.base_url).map(|url| url.origin()) {
+fn audience_of(target: &Target) -> String {
+    match Url::parse(&target.settings.base_url).map(|url| url.origin()) {
         Ok(origin) if origin.is_tuple() => origin.ascii_serialization(),
-        _ => kind_of(provider).to_owned(),
+        _ => target.kind.clone(),
     }
 }
 
@@ -257,9 +234,11 @@ fn result_of(outcome: Result<Answer, Failure>, log: &RunLog, took: Duration, ses
     let took_ms = took.as_millis();
     let session_id = session_id.to_string();
     match outcome {
-        Ok(Answer { output, usage }) => {
-            let step = format!("answered: {} bytes after {took_ms} ms", output.len());
-            let (output, log) = log.finish(step, Some(&output));
+        Ok(Answer { output, goes_on, usage }) => {
+            let more = if goes_on { "more than " } else { "" };
+            let step = format!("answered: {more}{} bytes after {took_ms} ms", output.len());
+            let (output, log) =
+                if goes_on { log.finish_beginning(step, &output) } else { log.finish(step, Some(&output)) };
             RunResult { reason: None, output, log, usage, session_id }
         }
         Err(Failure { reason, text }) => {

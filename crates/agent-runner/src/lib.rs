@@ -14,6 +14,7 @@
 mod answers;
 mod ask;
 mod config;
+mod directory;
 mod in_flight;
 pub mod provider;
 mod run_log;
@@ -22,21 +23,29 @@ mod session;
 mod work;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context;
 use bus::Bus;
 use service_kit::admin::Readiness;
 use service_kit::clock::Clock;
+use service_kit::egress::Guard;
+use service_kit::process::Microservice;
 use service_kit::secrets::KeyRing;
 use service_kit::supervise::Role;
 use tokio_util::sync::CancellationToken;
 
 use crate::ask::Asker;
-pub use crate::config::{Config, RunnerConfig, SessionsConfig};
-use crate::provider::Provider;
+pub use crate::config::{Config, ProviderConfig, ProvidersConfig, RunnerConfig, SessionsConfig};
+use crate::directory::Directory;
+use crate::provider::{Provider, Transport};
 pub use crate::run_log::{OUTPUT_AND_LOG_BYTES_MAX, RunLog};
 use crate::runner::Parts;
 use crate::session::SessionMinter;
 pub use crate::session::{SessionKeyPair, generate_session_key, public_jwks};
+
+/// The name of this microservice.
+pub(crate) const NAME: &str = "agent-runner";
 
 /// What a runner is given.
 pub struct Dependencies {
@@ -48,6 +57,8 @@ pub struct Dependencies {
     pub readiness: Readiness,
     /// Opens the API keys of mentors.
     pub keys: KeyRing,
+    /// Where mentors may be whose owners say where they are.
+    pub egress: Guard,
     /// Providers beside the built-in ones, by kind; one of the same kind takes the place of a built-in one.
     pub providers: Vec<(String, Arc<dyn Provider>)>,
 }
@@ -66,24 +77,33 @@ impl AgentRunner {
     /// A setting that cannot work.
     pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
         config.validate()?;
-        let Dependencies { bus, clock, readiness, keys, providers: extra } = dependencies;
+        let Dependencies { bus, clock, readiness, keys, egress, providers: extra } = dependencies;
         let sessions = SessionMinter::new(&config.sessions)?;
-        let mut providers = provider::built_in();
-        providers.extend(extra);
+        let transport = Transport::new(clock.clone(), &egress).context("cannot ask mentors over HTTP")?;
+        let mut kinds = provider::built_in(&Arc::new(transport));
+        kinds.extend(extra);
+        let directory = Directory::new(kinds, config.providers);
         let consuming = readiness.condition("agent-runner.requests");
         consuming.unmet("requests are not consumed yet");
         let publishing = readiness.condition("agent-runner.answers");
         publishing.met();
         let keys_here = readiness.condition("agent-runner.keys");
         keys_here.met();
-        let asker = Arc::new(Asker { clock: clock.clone(), keys, sessions, providers });
+        let asker = Arc::new(Asker { clock: clock.clone(), keys, sessions, directory });
         let parts = Parts { config: config.runner, bus, clock, asker, consuming, publishing, keys: keys_here };
         Ok(Self { parts: Arc::new(parts) })
+    }
+
+    /// The whole of it, for a process to run.
+    #[must_use]
+    pub fn microservice(&self, shutdown: CancellationToken) -> Microservice {
+        let drain = Duration::from_secs(self.parts.config.drain_seconds);
+        Microservice { name: NAME, routes: None, internal_routes: None, roles: self.roles(shutdown), drain }
     }
 
     /// The long-running tasks: one, which takes requests until `shutdown` is cancelled and then ends in order.
     #[must_use]
     pub fn roles(&self, shutdown: CancellationToken) -> Vec<Role> {
-        vec![Role::new("agent-runner", runner::run(Arc::clone(&self.parts), shutdown))]
+        vec![Role::new(NAME, runner::run(Arc::clone(&self.parts), shutdown))]
     }
 }

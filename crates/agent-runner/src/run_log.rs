@@ -58,21 +58,31 @@ impl RunLog {
     /// If there is not room for all, the log's copy of the output is cut first, then the output.
     #[must_use]
     pub fn finish(&self, last_step: impl Display, output: Option<&str>) -> (String, String) {
+        self.finish_with(last_step, output.map(|output| (output, Marker::Exact)))
+    }
+
+    /// [`finish`](Self::finish) with an output that went on after `beginning`, which is as long as all that is sent.
+    #[must_use]
+    pub fn finish_beginning(&self, last_step: impl Display, beginning: &str) -> (String, String) {
+        self.finish_with(last_step, Some((beginning, Marker::AtLeast)))
+    }
+
+    fn finish_with(&self, last_step: impl Display, output: Option<(&str, Marker)>) -> (String, String) {
         let last = line_at(self.clock.now(), last_step);
         let steps = std::mem::take(&mut *self.steps.lock().unwrap_or_else(PoisonError::into_inner));
         let mut log = steps.text;
         if steps.cut > 0 {
             // Writing to a string cannot fail.
-            let _ = writeln!(log, "{}", marker(steps.cut));
+            let _ = writeln!(log, "{}", Marker::Exact.text(steps.cut));
         }
         log.push_str(&last);
-        let Some(output) = output else { return (String::new(), log) };
+        let Some((output, marker)) = output else { return (String::new(), log) };
 
         log.push_str("output:\n");
         let output = without_null(output);
         let room = OUTPUT_AND_LOG_BYTES_MAX - log.len();
-        let kept = cut(&output, room - MARKER_ROOM);
-        log.push_str(&cut(&output, room - kept.len()));
+        let kept = cut(&output, room - MARKER_ROOM, marker);
+        log.push_str(&cut(&output, room - kept.len(), marker));
         (kept.into_owned(), log)
     }
 }
@@ -86,7 +96,7 @@ pub(crate) fn shown(time: DateTime<Utc>) -> String {
 fn line_at(time: DateTime<Utc>, step: impl Display) -> String {
     let step = step.to_string();
     let step = without_null(step.trim_end()).replace(['\n', '\r'], " ");
-    format!("{} {}\n", shown(time), cut(&step, LINE_BYTES_MAX))
+    format!("{} {}\n", shown(time), cut(&step, LINE_BYTES_MAX, Marker::Exact))
 }
 
 /// Not every database stores U+0000 in a text, and a model may well answer one.
@@ -95,18 +105,32 @@ fn without_null(text: &str) -> Cow<'_, str> {
 }
 
 /// `text` in at most `bytes_max` bytes, ending in a marker if something had to go.
-fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
+fn cut(text: &str, bytes_max: usize, marker: Marker) -> Cow<'_, str> {
     if text.len() <= bytes_max {
         return text.into();
     }
     // The longest marker: it counts at most all bytes.
-    let room = bytes_max.saturating_sub(marker(text.len()).len());
+    let room = bytes_max.saturating_sub(marker.text(text.len()).len());
     let kept = &text[..text.floor_char_boundary(room)];
-    format!("{kept}{}", marker(text.len() - kept.len())).into()
+    format!("{kept}{}", marker.text(text.len() - kept.len())).into()
 }
 
-fn marker(bytes: usize) -> String {
-    format!("[{bytes} bytes cut here]")
+/// Says that something was cut.
+#[derive(Debug, Clone, Copy)]
+enum Marker {
+    /// So many bytes.
+    Exact,
+    /// So many bytes, and others that were never read.
+    AtLeast,
+}
+
+impl Marker {
+    fn text(self, bytes: usize) -> String {
+        match self {
+            Self::Exact => format!("[{bytes} bytes cut here]"),
+            Self::AtLeast => format!("[at least {bytes} bytes cut here]"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -179,14 +203,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_cut_fits_and_counts_what_is_gone(text in "\\PC{0,200}", bytes_max in 40_usize..300) {
-            let result = cut(&text, bytes_max);
+            let result = cut(&text, bytes_max, Marker::Exact);
             prop_assert!(result.len() <= bytes_max);
             if text.len() <= bytes_max {
                 prop_assert_eq!(result.as_ref(), text.as_str());
             } else {
                 let kept = (0..=text.len())
                     .filter(|end| text.is_char_boundary(*end))
-                    .find(|end| result == format!("{}{}", &text[..*end], marker(text.len() - end)));
+                    .find(|end| result == format!("{}{}", &text[..*end], Marker::Exact.text(text.len() - end)));
                 prop_assert!(kept.is_some(), "{}", result);
             }
         }

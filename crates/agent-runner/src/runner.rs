@@ -26,9 +26,6 @@ use crate::work::Work;
 pub(crate) const OUTAGE_DELAYS: RetryDelays =
     RetryDelays { first: Duration::from_millis(100), max: Duration::from_secs(5) };
 
-/// The `source` of what the runner publishes.
-const SOURCE: &str = "agent-runner";
-
 /// What the runner is made of.
 pub(crate) struct Parts {
     pub(crate) config: RunnerConfig,
@@ -45,7 +42,7 @@ pub(crate) struct Parts {
 
 impl Parts {
     pub(crate) fn message<E: Event>(&self, event: &E, traceparent: Option<String>) -> Message {
-        let mut message = Message::new(E::KIND, SOURCE, self.clock.now(), event.encode());
+        let mut message = Message::new(E::KIND, crate::NAME, self.clock.now(), event.encode());
         message.traceparent = traceparent;
         message
     }

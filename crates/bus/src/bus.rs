@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 use crate::consumer::{Consumer, Subscription};
 use crate::error::{BusError, PublishError};
@@ -44,6 +45,12 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Throws away all dead letters of a queue. Returns how many.
     async fn discard_dead_letters(&self, queue: Queue) -> Result<u64, BusError>;
+
+    /// Whether messages get through at present, followed from now on. A bus that nothing can part from its process
+    /// always says yes.
+    fn connected(&self) -> watch::Receiver<bool> {
+        watch::channel(true).1
+    }
 
     /// Ends the bus: hands out nothing more, waits (ten seconds at most) until everything handed out is settled or
     /// dropped, then closes. Until then publishing and settling still work, for those who finish what they have in

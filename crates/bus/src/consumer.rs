@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream::BoxStream;
 
 use crate::error::BusError;
@@ -118,11 +119,9 @@ impl Delivery {
                 None => groups.push((settler, vec![settlement])),
             }
         }
-        let mut result = Ok(());
-        for (settler, settlements) in groups {
-            result = result.and(settler.settle(settlements).await);
-        }
-        result
+        // All at once, so that none is forgotten if nobody waits to the end.
+        let settled = groups.into_iter().map(async |(settler, settlements)| settler.settle(settlements).await);
+        join_all(settled).await.into_iter().collect()
     }
 }
 
@@ -165,7 +164,6 @@ pub(crate) trait Settler: Send + Sync {
 pub(crate) struct Settlement {
     pub(crate) tag: u64,
     /// For implementations that retry and give up by publishing elsewhere.
-    #[expect(dead_code, reason = "the embedded bus has its messages in a table and moves them there")]
     pub(crate) message: Message,
     /// Before this verdict.
     pub(crate) failures: u32,

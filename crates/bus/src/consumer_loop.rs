@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use futures::FutureExt;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
@@ -21,7 +22,7 @@ use crate::topology::Queue;
 ///
 /// On shutdown nothing new is taken, and the batch in hand is finished and settled; only a batch that waits for
 /// something unavailable goes back unhandled. `ready` hears `true` when consuming begins, `false` when something
-/// becomes unavailable, and `true` when it is back.
+/// becomes unavailable or the bus loses its connection, and `true` when it is back.
 ///
 /// # Errors
 ///
@@ -34,13 +35,31 @@ pub async fn run_consumer(
     ready: impl Fn(bool) + Send + Sync,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut work = ConsumerLoop { queue, options, handler, ready, shutdown: shutdown.clone(), outage: None };
+    let connected = bus.connected();
+    let shutdown_of_work = shutdown.clone();
+    let mut work = ConsumerLoop {
+        queue,
+        options,
+        handler,
+        ready,
+        told: None,
+        shutdown: shutdown_of_work,
+        outage: None,
+        connected,
+    };
     let Some(mut consumer) = work.begin(bus.as_ref()).await? else { return Ok(()) };
+    let mut connected = work.connected.clone();
     let batch_max = options.batch_max.min(BATCH_MAX);
     loop {
-        let next = consumer.next_batch(batch_max, options.batch_bytes_max);
-        let Some(batch) = shutdown.run_until_cancelled(next).await.flatten() else { return Ok(()) };
-        work.process(batch).await;
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            // Fails for a bus that is always connected.
+            Ok(()) = connected.changed() => work.tell(),
+            batch = consumer.next_batch(batch_max, options.batch_bytes_max) => match batch {
+                Some(batch) => work.process(batch).await,
+                None => return Ok(()),
+            }
+        }
     }
 }
 
@@ -49,8 +68,11 @@ struct ConsumerLoop<H, R> {
     options: ConsumeOptions,
     handler: H,
     ready: R,
+    /// What `ready` heard last.
+    told: Option<bool>,
     shutdown: CancellationToken,
     outage: Option<Outage>,
+    connected: watch::Receiver<bool>,
 }
 
 /// Something that the handler or the loop needs is away.
@@ -75,7 +97,7 @@ impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
             match bus.consume(self.queue, self.options.prefetch).await {
                 Ok(consumer) => {
                     self.outage = None;
-                    (self.ready)(true);
+                    self.tell();
                     return Ok(Some(consumer));
                 }
                 Err(_) if self.shutdown.is_cancelled() => return Ok(None),
@@ -155,11 +177,11 @@ impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
     async fn wait_out(&mut self, reason: &str) {
         let outage = self.outage.get_or_insert_with(|| {
             tracing::warn!(queue = %self.queue, reason, "unavailable, consuming stops until it is back");
-            (self.ready)(false);
             Outage { since: Instant::now(), tries: 0 }
         });
         outage.tries = outage.tries.saturating_add(1);
         let delay = self.options.outage_delays.after(outage.tries);
+        self.tell();
         self.shutdown.run_until_cancelled(tokio::time::sleep(delay)).await;
     }
 
@@ -167,7 +189,15 @@ impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
         if let Some(outage) = self.outage.take() {
             let duration_ms = outage.since.elapsed().as_millis();
             tracing::info!(queue = %self.queue, duration_ms, tries = outage.tries, "available again, consuming goes on");
-            (self.ready)(true);
+            self.tell();
+        }
+    }
+
+    /// Says whether it works at present, where that is news.
+    fn tell(&mut self) {
+        let ready = self.outage.is_none() && *self.connected.borrow();
+        if self.told.replace(ready) != Some(ready) {
+            (self.ready)(ready);
         }
     }
 }

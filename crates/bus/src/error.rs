@@ -38,6 +38,20 @@ pub enum BusError {
     /// The bus could not do it now. What was to be settled is back in its queue and will be delivered again.
     #[error("the bus is not available: try again later")]
     Unavailable(#[source] Cause),
+    /// The URL names no bus.
+    #[error(
+        "not the URL of a bus: `sqlite:<file>` for one process, \
+         `amqp://<user>:<password>@<host>:<port>/<virtual host>` (or `amqps://`) for RabbitMQ"
+    )]
+    Url,
+    /// The broker answered, and wants none of it.
+    #[error("the broker {broker} refuses: {reason}")]
+    Refused {
+        /// Where it is, without credentials.
+        broker: String,
+        /// What it says, and what to do.
+        reason: String,
+    },
     /// The file of the embedded bus cannot be opened.
     #[error("cannot open the bus `{path}`: its directory must exist and be writable for this user")]
     Open {

@@ -1,7 +1,8 @@
 //! The messages between the microservices: publish, consume, broadcast, depth.
 //!
 //! [`Bus`] is the contract, and it is one contract whatever carries the messages. [`embedded::EmbeddedBus`] keeps them
-//! in a SQLite file of its own, for the installation that is one process.
+//! in a SQLite file of its own, for the installation that is one process; [`rabbitmq::RabbitMqBus`] hands them to
+//! RabbitMQ, for the installation of many. [`open`] chooses by URL.
 //!
 //! What every implementation promises, and `tests/it/contract` holds it to:
 //!
@@ -22,6 +23,8 @@ pub mod embedded;
 mod error;
 mod handler;
 mod message;
+mod open;
+pub mod rabbitmq;
 mod topology;
 
 pub use bus::{Bus, DeadLetter, Depth};
@@ -30,4 +33,5 @@ pub use consumer_loop::run_consumer;
 pub use error::{BusError, Cause, PublishError};
 pub use handler::{BATCH_BYTES_MAX, BATCH_MAX, ConsumeOptions, HandleError, Handler, RetryDelays};
 pub use message::{BODY_BYTES_MAX, Message};
+pub use open::open;
 pub use topology::{Queue, UnknownQueue};

@@ -31,6 +31,12 @@ pub(crate) enum Command {
     },
     /// Check the signature of a received callback.
     VerifySignature(VerifySignatureArguments),
+    /// The keys of an installation.
+    #[command(after_help = "Example:\n  eval \"$(carillon keys env cron-dispatcher)\"")]
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// See the main job work: one agent, one run, one verified callback.
     Demo(DemoArguments),
 }
@@ -151,13 +157,64 @@ pub(crate) struct VerifySignatureArguments {
     pub(crate) body: PathBuf,
 }
 
+/// `carillon keys …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Print the keys that a microservice needs when it runs alone, as exports for a shell.
+    Env(KeysEnvArguments),
+}
+
+/// `carillon keys env`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  eval \"$(carillon keys env agent-runner --data-dir ./carillon-data)\"")]
+pub(crate) struct KeysEnvArguments {
+    /// Which one.
+    #[arg(value_enum)]
+    pub(crate) microservice: MicroserviceName,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// A microservice that runs alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MicroserviceName {
+    /// The public door of /api/.
+    AgentRegistry,
+    /// The public door of /v1beta1/.
+    ServiceRegistry,
+    /// Decides when a run starts and how it ended.
+    CronDispatcher,
+    /// Asks mentors.
+    AgentRunner,
+    /// Delivers results.
+    CallbackDeliverer,
+}
+
 /// `carillon demo`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  carillon demo --keep")]
+#[command(after_help = "Example:\n  carillon demo --keep\n  \
+    carillon demo --openai-base-url http://127.0.0.1:11434/v1 --openai-model llama3.2")]
 pub(crate) struct DemoArguments {
     /// Go on after the first callback, and show the ticks of every minute until Ctrl-C.
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Ask a real model, at this OpenAI-compatible endpoint.
+    #[arg(long, value_name = "URL", env = "OPENAI_BASE_URL")]
+    pub(crate) openai_base_url: Option<String>,
+    /// Which model.
+    #[arg(long, value_name = "NAME", env = "OPENAI_MODEL")]
+    pub(crate) openai_model: Option<String>,
+    /// The endpoint's API key, if it wants one; given here, others on this machine can see it.
+    #[arg(long, value_name = "KEY", env = "OPENAI_API_KEY", hide_env_values = true)]
+    pub(crate) openai_api_key: Option<String>,
+}
+
+impl DemoArguments {
+    /// Where a real model is to be asked, and which. An empty variable says nothing.
+    pub(crate) fn model(&self) -> Option<(&str, &str)> {
+        let base_url = self.openai_base_url.as_deref().filter(|url| !url.is_empty())?;
+        Some((base_url, self.openai_model.as_deref().unwrap_or_default()))
+    }
 }
 
 #[cfg(test)]

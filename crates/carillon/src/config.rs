@@ -3,15 +3,15 @@
 //! Defaults in code, then the file, then the environment (`CARILLON__HTTP__LISTEN`), then the command line. What is not
 //! set and has to be somewhere is in the data directory: databases, bus, keys.
 
-use agent_runner::{RunnerConfig, SessionsConfig};
+use agent_runner::{ProvidersConfig, RunnerConfig, SessionsConfig};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cron_dispatcher::DispatcherConfig;
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 use service_kit::config::{
-    self, AuthConfig, ConfigError, ConnectionUrl, DatabaseConfig, HttpConfig, InternalConfig, SecretsConfig, Settings,
-    TelemetryConfig,
+    self, AuthConfig, BusConfig, ConfigError, ConnectionUrl, DatabaseConfig, HttpConfig, InternalConfig, SecretsConfig,
+    Settings, TelemetryConfig,
 };
 use service_kit::secrets::Secret;
 
@@ -31,7 +31,9 @@ pub(crate) struct Config {
     pub(crate) internal: InternalConfig,
     pub(crate) dispatcher: DispatcherConfig,
     pub(crate) runner: RunnerConfig,
+    pub(crate) providers: ProvidersConfig,
     pub(crate) callbacks: callback_deliverer::Config,
+    pub(crate) services: service_registry::Config,
     pub(crate) telemetry: TelemetryConfig,
 }
 
@@ -42,6 +44,7 @@ pub(crate) struct DatabasesConfig {
     pub(crate) agent_registry_url: ConnectionUrl,
     pub(crate) cron_dispatcher_url: ConnectionUrl,
     pub(crate) callback_deliverer_url: ConnectionUrl,
+    pub(crate) service_registry_url: ConnectionUrl,
     /// Connections to each at most.
     pub(crate) pool_size: u32,
 }
@@ -53,6 +56,7 @@ impl Default for DatabasesConfig {
             agent_registry_url: none(),
             cron_dispatcher_url: none(),
             callback_deliverer_url: none(),
+            service_registry_url: none(),
             pool_size: DatabaseConfig::default().pool_size,
         }
     }
@@ -65,20 +69,13 @@ impl DatabasesConfig {
     }
 }
 
-/// `[bus]`: by default a SQLite file in the data directory.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct BusConfig {
-    /// `sqlite:path/to/file.db`.
-    pub(crate) url: ConnectionUrl,
-}
-
 impl Settings for Config {
     /// Checks what does not depend on the data directory; [`Config::complete`] checks the rest.
     fn validate(&self) -> Result<(), ConfigError> {
         self.http.validate()?;
         self.dispatcher.validate()?;
         self.runner.validate()?;
+        self.providers.validate()?;
         self.callbacks.validate()?;
         self.telemetry.validate()
     }
@@ -97,6 +94,7 @@ impl Config {
             (&mut self.database.agent_registry_url, "agent-registry.db"),
             (&mut self.database.cron_dispatcher_url, "cron-dispatcher.db"),
             (&mut self.database.callback_deliverer_url, "callback-deliverer.db"),
+            (&mut self.database.service_registry_url, "service-registry.db"),
             (&mut self.bus.url, "bus.db"),
         ];
         for (url, name) in databases {

@@ -19,8 +19,12 @@ use crate::cli::DemoArguments;
 const ORGANISATION: &str = "demo";
 const USER: &str = "admin";
 const SECRET: &str = "a secret that sender and receiver share";
-/// How long the first callback may take before the demonstration has failed.
+/// How long anything here may take before the demonstration has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same where a model answers: at home, it may have to be loaded first.
+const PATIENCE_WITH_MODELS: Duration = Duration::from_secs(300);
+/// What a real model is called in the configuration of this demonstration.
+const PROVIDER: &str = "openai";
 
 /// Shows it; exits 0 once a callback was received and verified.
 pub(crate) fn demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
@@ -32,29 +36,38 @@ pub(crate) fn demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
 
 async fn show(arguments: &DemoArguments, folder: &Path) -> anyhow::Result<()> {
     let mut steps = Steps::begin();
+    let model = arguments.model();
+    if let Some((base_url, model)) = model {
+        ensure!(!model.is_empty(), "say which model of {base_url} is to be asked: set OPENAI_MODEL");
+        check_endpoint(base_url).await?;
+    }
     let (receiver_url, mut callbacks) = start_receiver()?;
     steps.done(&format!("a receiver listens on {receiver_url} and checks every signature"));
 
-    let carillon = Carillon::start(&folder.join("data"))?;
+    let carillon = Carillon::start(&folder.join("data"), arguments)?;
     let token = carillon.token(&folder.join("data"))?;
     steps.done(&format!("carillon up listens on {} (everything in one process, on SQLite)", carillon.url));
 
     let api = Api { base: format!("{}/api/ai-mentor/orgs/{ORGANISATION}/users/{USER}", carillon.url), token };
-    let mentor = api.post("mentor-with-settings/", &mentor()).await?;
+    let mentor = api.post("mentor-with-settings/", &mentor(model)).await?;
     let unique_id = mentor["unique_id"].as_str().context("the mentor has no unique_id")?;
-    steps.done(&format!("POST mentor-with-settings/  → mentor {unique_id}, which repeats what it is asked"));
+    let what = match model {
+        Some((base_url, model)) => format!("`{model}` at {base_url}"),
+        None => "which repeats what it is asked".to_owned(),
+    };
+    steps.done(&format!("POST mentor-with-settings/  → mentor {unique_id}, {what}"));
 
-    let agent = api.post("periodic-agents/", &agent(unique_id, &receiver_url)).await?;
+    let prompt = if model.is_some() { MODEL_PROMPT } else { "What happened since yesterday?" };
+    let agent = api.post("periodic-agents/", &agent(unique_id, prompt, &receiver_url)).await?;
     steps.done(&format!("POST periodic-agents/       → agent {}, crontab `* * * * *`", agent["id"]));
 
     let log = api.post(&format!("periodic-agents/{}/run/", agent["id"]), &json!({})).await?;
     steps.done(&format!("POST periodic-agents/{}/run/ → log {}, {}", agent["id"], log["id"], log["state"]));
 
-    let first = tokio::time::timeout(PATIENCE, callbacks.recv()).await.context("no callback came in 30 seconds")?;
-    let first = first.context("the receiver stopped")?;
-    ensure!(first.verified, "the callback's signature was NOT that of its body");
+    let first = first_callback(&mut callbacks, if model.is_some() { PATIENCE_WITH_MODELS } else { PATIENCE }).await?;
     steps.done("a callback arrived and its X-Hub-Signature-256 is that of its body:");
     println!("\n{first}\n");
+    ensure!(first.body["status"] == "success", "the run ended as error: its log above says why");
 
     if arguments.keep {
         println!("Every minute a tick from here on; Ctrl-C ends it.\n");
@@ -62,6 +75,14 @@ async fn show(arguments: &DemoArguments, folder: &Path) -> anyhow::Result<()> {
     }
     println!("Verified, {:.1} s after the start. Next: README.md, \"Five minutes with curl\".", steps.total());
     Ok(())
+}
+
+async fn first_callback(callbacks: &mut UnboundedReceiver<Callback>, patience: Duration) -> anyhow::Result<Callback> {
+    let first = tokio::time::timeout(patience, callbacks.recv()).await;
+    let first = first.with_context(|| format!("no callback came in {} seconds", patience.as_secs()))?;
+    let first = first.context("the receiver stopped")?;
+    ensure!(first.verified, "the callback's signature was NOT that of its body");
+    Ok(first)
 }
 
 async fn keep(callbacks: &mut UnboundedReceiver<Callback>) -> anyhow::Result<()> {
@@ -76,19 +97,41 @@ async fn keep(callbacks: &mut UnboundedReceiver<Callback>) -> anyhow::Result<()>
     }
 }
 
-fn mentor() -> Value {
-    json!({
-        "template_name": "ai-mentor",
-        "new_mentor_name": "Echo",
-        "provider": {"kind": "echo"},
-    })
+/// Fails at once where nobody listens: a run would wait for the endpoint to come back.
+async fn check_endpoint(base_url: &str) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
+    let url = format!("{}/models", base_url.trim_end_matches('/'));
+    // Whatever it answers, it answers.
+    client.get(url).send().await.with_context(|| format!("nobody answers at OPENAI_BASE_URL, {base_url}"))?;
+    Ok(())
 }
 
-fn agent(mentor: &str, callback_url: &str) -> Value {
+/// What a real model is asked, so that one sees that it was.
+const MODEL_PROMPT: &str = "In two sentences: why do towns ring their bells on the hour?";
+
+/// A real model is asked for in the words of the original API alone.
+fn mentor(model: Option<(&str, &str)>) -> Value {
+    match model {
+        Some((_, model)) => json!({
+            "template_name": "ai-mentor",
+            "new_mentor_name": "Bell ringer",
+            "system_prompt": "You answer in plain words, without any formatting.",
+            "llm_provider": PROVIDER,
+            "llm_name": model,
+        }),
+        None => json!({
+            "template_name": "ai-mentor",
+            "new_mentor_name": "Echo",
+            "provider": {"kind": "echo"},
+        }),
+    }
+}
+
+fn agent(mentor: &str, prompt: &str, callback_url: &str) -> Value {
     json!({
         "mentor": mentor,
         "title": "Morning report",
-        "prompt": "What happened since yesterday?",
+        "prompt": prompt,
         "task": {"crontab": {}},
         "callback_url": callback_url,
         "callback_secret": SECRET,
@@ -117,6 +160,15 @@ impl Steps {
     }
 }
 
+/// A real model, as a named provider of the configuration. Those may be anywhere, on this machine too.
+fn provider(arguments: &DemoArguments) -> Vec<(String, String)> {
+    let Some((base_url, _)) = arguments.model() else { return Vec::new() };
+    let api_key = arguments.openai_api_key.as_deref().unwrap_or_default();
+    let settings = [("KIND", PROVIDER), ("BASE_URL", base_url), ("API_KEY", api_key)];
+    let variable = |key: &str| format!("CARILLON__PROVIDERS__{}__{key}", PROVIDER.to_uppercase());
+    settings.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect()
+}
+
 /// A running `carillon up`, stopped when dropped.
 struct Carillon {
     process: Child,
@@ -124,13 +176,14 @@ struct Carillon {
 }
 
 impl Carillon {
-    fn start(data_dir: &Path) -> anyhow::Result<Self> {
+    fn start(data_dir: &Path, arguments: &DemoArguments) -> anyhow::Result<Self> {
         let mut process = std::process::Command::new(std::env::current_exe()?)
             .args(["up", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             // The receiver of this demonstration is on this machine.
             .env("CARILLON__CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8")
             .env("CARILLON__TELEMETRY__LOG", "warn")
+            .envs(provider(arguments))
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start carillon up")?;

@@ -5,6 +5,7 @@ mod config;
 mod cron;
 mod data_dir;
 mod demo;
+mod keys;
 mod token;
 mod up;
 mod verify_signature;
@@ -13,13 +14,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command, CronCommand};
+use crate::cli::{Cli, Command, CronCommand, KeysCommand};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Up(arguments) => up::up(&arguments),
         Command::Token(arguments) => token::token(&arguments),
         Command::Cron { command: CronCommand::Next(arguments) } => cron::next(&arguments),
+        Command::Keys { command: KeysCommand::Env(arguments) } => keys::env(&arguments),
         Command::VerifySignature(arguments) => verify_signature::verify(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
     };

@@ -6,10 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 use crate::api::Api;
 use crate::receiver::Callback;
+
+/// Agents whose ticks are asked for at the same time.
+const AGENTS_AT_ONCE: usize = 8;
 
 /// What to compare: agents that fire every minute.
 #[derive(Debug)]
@@ -22,6 +26,15 @@ pub struct Ledger<'a> {
     pub secret: &'a str,
 }
 
+/// What a database that was restored from a backup does not know any more; by default nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Forgotten {
+    /// Runs that the dispatcher has forgotten, and the ticks that they were of: they have logs all the same.
+    pub runs: BTreeSet<i64>,
+    /// Logs that the registry has forgotten: their runs have been called back all the same.
+    pub logs: BTreeSet<i64>,
+}
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -29,6 +42,8 @@ pub struct Report {
     pub runs: usize,
     /// Spans of ticks that did not, each with its reason.
     pub skipped_spans: usize,
+    /// Runs that ended with an error.
+    pub failed: usize,
     /// Callbacks that arrived more than once.
     pub repeated: usize,
     /// Everything that is not as promised; empty if Carillon keeps its word.
@@ -42,18 +57,36 @@ impl Ledger<'_> {
     ///
     /// The API does not answer.
     pub async fn verify(&self, callbacks: &[Callback]) -> anyhow::Result<Report> {
+        self.verify_restored(callbacks, &Forgotten::default()).await
+    }
+
+    /// Compares, after a restore from a backup.
+    ///
+    /// # Errors
+    ///
+    /// The API does not answer.
+    pub async fn verify_restored(&self, callbacks: &[Callback], forgotten: &Forgotten) -> anyhow::Result<Report> {
         let mut report = Report::default();
         let received = self.received(callbacks, &mut report);
         let mut logs_by_agent: HashMap<i64, Vec<Value>> = HashMap::new();
-        for log in self.api.list("periodic-agent-logs/").await? {
+        for log in self.api.list("periodic-agent-logs/?ordering=id").await? {
             let agent_id = log["periodic_agent"].as_i64().context("a log without agent")?;
             logs_by_agent.entry(agent_id).or_default().push(log);
         }
-        for agent_id in self.agent_ids {
+        let ticks = stream::iter(self.agent_ids).map(|agent_id| async move {
             let ticks = self.api.list(&format!("periodic-agents/{agent_id}/ticks/")).await?;
-            let logs = logs_by_agent.remove(agent_id).unwrap_or_default();
-            check_ticks(*agent_id, &ticks, &mut report);
-            check_logs(*agent_id, &ticks, &logs, &received, &mut report);
+            anyhow::Ok((*agent_id, ticks))
+        });
+        let mut run_ids = BTreeSet::new();
+        for (agent_id, ticks) in ticks.buffered(AGENTS_AT_ONCE).try_collect::<Vec<_>>().await? {
+            let logs = logs_by_agent.remove(&agent_id).unwrap_or_default();
+            check_ticks(agent_id, &ticks, &mut report);
+            for run_id in ticks.iter().filter_map(|tick| tick["log_id"].as_i64()) {
+                if !run_ids.insert(run_id) {
+                    report.faults.push(format!("two ticks name run {run_id}"));
+                }
+            }
+            check_logs(&Agent { id: agent_id, ticks: &ticks, logs: &logs, forgotten }, &received, &mut report);
         }
         Ok(report)
     }
@@ -116,32 +149,55 @@ fn check_ticks(agent_id: i64, ticks: &[Value], report: &mut Report) {
     }
 }
 
+/// What is known of one agent.
+struct Agent<'a> {
+    id: i64,
+    ticks: &'a [Value],
+    logs: &'a [Value],
+    forgotten: &'a Forgotten,
+}
+
 /// Every tick's run has one log, every log has ended, its sequence has no gap, and its callback says the same.
-fn check_logs(agent_id: i64, ticks: &[Value], logs: &[Value], received: &BTreeMap<i64, Value>, report: &mut Report) {
-    let mut fault = |text: String| report.faults.push(format!("agent {agent_id}: {text}"));
-    let log_ids: BTreeSet<i64> = logs.iter().filter_map(|log| log["id"].as_i64()).collect();
-    let run_ids: BTreeSet<i64> = ticks.iter().filter_map(|tick| tick["log_id"].as_i64()).collect();
-    for missing in run_ids.difference(&log_ids) {
-        fault(format!("run {missing} has no log"));
+fn check_logs(agent: &Agent<'_>, received: &BTreeMap<i64, Value>, report: &mut Report) {
+    let Agent { id: agent_id, ticks, logs, forgotten } = *agent;
+    let mut faults = Vec::new();
+    let fire_times = |list: &[Value], id: &str| -> BTreeMap<i64, Option<DateTime<Utc>>> {
+        list.iter().filter_map(|one| Some((one[id].as_i64()?, moment(&one["fire_time"])))).collect()
+    };
+    let (of_logs, of_runs) = (fire_times(logs, "id"), fire_times(ticks, "log_id"));
+    for (id, fire_time) in &of_runs {
+        match of_logs.get(id) {
+            Some(of_log) if of_log == fire_time => {}
+            Some(_) => faults.push(format!("run {id} and log {id} are of different ticks")),
+            None if forgotten.logs.contains(id) && received.contains_key(id) => {}
+            None => faults.push(format!("run {id} has no log")),
+        }
     }
-    let mut sequences: Vec<i64> = logs.iter().filter_map(|log| log["sequence"].as_i64()).collect();
+    for id in of_logs.keys().filter(|id| !of_runs.contains_key(id) && !forgotten.runs.contains(id)) {
+        faults.push(format!("log {id} is of no tick"));
+    }
+    let known = logs.iter().filter(|log| log["id"].as_i64().is_some_and(|id| !forgotten.runs.contains(&id)));
+    let mut sequences: Vec<i64> = known.filter_map(|log| log["sequence"].as_i64()).collect();
     sequences.sort_unstable();
-    if sequences.iter().zip(1..).any(|(sequence, expected)| *sequence != expected) {
-        fault(format!("sequences have a gap or a repeat: {sequences:?}"));
+    if forgotten.logs.is_empty() && sequences.iter().zip(1..).any(|(sequence, expected)| *sequence != expected) {
+        faults.push(format!("sequences have a gap or a repeat: {sequences:?}"));
     }
     for log in logs {
         let id = log["id"].as_i64().unwrap_or_default();
-        if !matches!(log["status"].as_str(), Some("success" | "error")) {
-            fault(format!("log {id} has not ended: {}", log["state"]));
+        match log["status"].as_str() {
+            Some("success") => {}
+            Some("error") => report.failed += 1,
+            _ => faults.push(format!("log {id} has not ended: {}", log["state"])),
         }
         let Some(callback) = received.get(&id) else {
-            fault(format!("log {id} was not called back"));
+            faults.push(format!("log {id} was not called back"));
             continue;
         };
         for (of_log, of_callback) in [("status", "status"), ("content", "log"), ("agent_output", "agent_output")] {
             if log[of_log] != callback[of_callback] {
-                fault(format!("log {id} and its callback differ in `{of_log}`"));
+                faults.push(format!("log {id} and its callback differ in `{of_log}`"));
             }
         }
     }
+    report.faults.extend(faults.into_iter().map(|fault| format!("agent {agent_id}: {fault}")));
 }

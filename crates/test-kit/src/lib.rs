@@ -1,4 +1,5 @@
-//! For tests only: a real Carillon on free ports, receivers that check what arrives, conditions to await.
+//! For tests only: a real Carillon on free ports, whole or distributed, receivers that check what arrives, conditions
+//! to await.
 //!
 //! Nothing here knows the inside of a microservice: tests look at Carillon the way that its users do.
 
@@ -7,11 +8,19 @@ mod backends;
 mod carillon;
 mod condition;
 mod ledger;
+mod proxy;
 mod receiver;
+mod replica;
+mod services;
+mod stack;
 
 pub use api::Api;
 pub use backends::Backends;
 pub use carillon::{Carillon, Setup};
 pub use condition::until;
-pub use ledger::{Ledger, Report};
+pub use ledger::{Forgotten, Ledger, Report};
+pub use proxy::Proxy;
 pub use receiver::{Callback, Receiver};
+pub use replica::Replica;
+pub use services::{Server, Services};
+pub use stack::{Plan, Stack};

@@ -15,7 +15,7 @@ impl Provider for Echo {
         let asked = words(&system_prompt) + words(&prompt);
         let output = if prompt.trim().is_empty() { system_prompt } else { prompt };
         let usage = Usage { prompt_tokens: asked, completion_tokens: words(&output) };
-        Ok(Answer { output, usage })
+        Ok(Answer { output, goes_on: false, usage })
     }
 }
 

@@ -3,9 +3,18 @@
 //! A provider is one file here, behind [`Provider`], and one line in `built_in`. It needs to know nothing of the bus,
 //! of time-outs or of cancelling: the run that asks drops the future when its time is over, and a panic ends only that
 //! run. What it must do itself: read no more than it can use, retry what is transient within
-//! [`Question::deadline`], write what happens into [`Question::log`], and keep secrets out of it.
+//! [`Question::deadline`], write what happens into [`Question::log`], and keep secrets out of it. Providers that speak
+//! HTTP share how: `transport` (where requests may go, what they carry), `failed` (whether asking again may help),
+//! `patience` (when to ask again).
 
+mod complaint;
 mod echo;
+mod failed;
+mod http;
+mod openai;
+mod patience;
+mod sse;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +24,7 @@ use chrono::{DateTime, Utc};
 use model::run::{Run, Usage};
 use service_kit::secrets::Secret;
 
+pub(crate) use self::transport::Transport;
 use crate::run_log::RunLog;
 
 /// A way in which a mentor is asked.
@@ -38,7 +48,7 @@ pub struct Question {
     pub prompt: String,
     /// How it is asked.
     pub settings: ModelSettings,
-    /// The provider's API key, opened; none: the mentor has none.
+    /// The provider's API key, in clear; none: there is none.
     pub api_key: Option<Secret<String>>,
     /// Shows to whoever is asked as whom this run acts. Its audience is the origin of [`ModelSettings::base_url`].
     pub session_token: Secret<String>,
@@ -65,6 +75,8 @@ pub struct Question {
 pub struct ModelSettings {
     /// Where it answers.
     pub base_url: String,
+    /// Who says that it answers there.
+    pub url_owner: UrlOwner,
     /// The model's name there.
     pub model: String,
     /// 0 to 2.
@@ -75,11 +87,24 @@ pub struct ModelSettings {
     pub headers: BTreeMap<String, String>,
 }
 
+/// Who chose where a mentor answers, which decides where that may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UrlOwner {
+    /// The mentor's owner: only public addresses, and those in `callbacks.allow_networks`.
+    #[default]
+    Tenant,
+    /// The operator, in `providers`: anywhere.
+    Operator,
+}
+
 /// What a mentor answered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
     /// The final answer.
     pub output: String,
+    /// It went on, but more is not kept than [`OUTPUT_AND_LOG_BYTES_MAX`](crate::OUTPUT_AND_LOG_BYTES_MAX) bytes, so
+    /// more was not read.
+    pub goes_on: bool,
     /// What the provider counted.
     pub usage: Usage,
 }
@@ -95,8 +120,13 @@ pub type Providers = BTreeMap<String, Arc<dyn Provider>>;
 /// The kind of the provider that needs nothing but itself.
 pub(crate) const ECHO: &str = "echo";
 
+/// The kinds of `built_in`.
+pub(crate) const BUILT_IN_KINDS: [&str; 3] = [ECHO, http::KIND, openai::KIND];
+
 /// The providers that every runner has.
-pub(crate) fn built_in() -> Providers {
+pub(crate) fn built_in(transport: &Arc<Transport>) -> Providers {
     let echo: Arc<dyn Provider> = Arc::new(echo::Echo);
-    Providers::from([(ECHO.to_owned(), echo)])
+    let http: Arc<dyn Provider> = Arc::new(http::Http::new(Arc::clone(transport)));
+    let openai: Arc<dyn Provider> = Arc::new(openai::OpenAi::new(Arc::clone(transport)));
+    Providers::from([(ECHO.to_owned(), echo), (http::KIND.to_owned(), http), (openai::KIND.to_owned(), openai)])
 }

@@ -74,7 +74,11 @@ async fn a_provider_that_the_runner_does_not_have_is_named_with_its_setting() {
     let world = World::new().await;
     let _runner = world.runner().await;
     for (kind, name, expected) in [
-        ("smoke-signals", "", "the mentor's `provider.kind` is `smoke-signals`, and this runner has only: echo, model"),
+        (
+            "smoke-signals",
+            "",
+            "the mentor's `provider.kind` is `smoke-signals`, and this runner has only: echo, http, model, openai",
+        ),
         ("", "hosted", "the mentor's provider is `hosted`, and `providers.hosted.kind` is not configured"),
         ("", "", "the mentor has no provider: set its `provider.kind`"),
     ] {

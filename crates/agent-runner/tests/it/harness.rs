@@ -15,6 +15,7 @@ use model::wire::{Wire, decode_event};
 use service_kit::admin::Readiness;
 use service_kit::clock::Clock;
 use service_kit::config::SecretsConfig;
+use service_kit::egress::Guard;
 use service_kit::secrets::{KeyRing, Secret};
 use service_kit::supervise::{SuperviseError, supervise};
 use tempfile::TempDir;
@@ -56,6 +57,8 @@ pub struct World {
     pub clock: Clock,
     pub model: Arc<Model>,
     pub session_key: SessionKeyPair,
+    /// Whom runners let mentors' owners call: this host, unless a test says otherwise.
+    pub egress: Guard,
     answers: Mutex<Consumer>,
     dir: TempDir,
 }
@@ -67,17 +70,18 @@ impl World {
         let bus = Arc::new(ShakyBus::open(&dir));
         let answers = Mutex::new(bus.consume(Queue::CronDispatcherAnswers, 1_000).await.unwrap());
         let clock = Clock::manual("2026-11-21T10:00:00Z".parse().unwrap());
-        Self { bus, clock, model: Arc::default(), session_key: generate_session_key().unwrap(), answers, dir }
+        let egress = Guard::new(vec!["127.0.0.0/8".parse().unwrap()]);
+        Self { bus, clock, model: Arc::default(), session_key: generate_session_key().unwrap(), egress, answers, dir }
     }
 
     /// Closes the bus and opens it again, as a new process would.
     pub async fn reopen(self) -> Self {
-        let Self { bus, clock, model, session_key, answers, dir } = self;
+        let Self { bus, clock, model, session_key, egress, answers, dir } = self;
         drop(answers);
         within("the bus is closed", bus.close()).await;
         let bus = Arc::new(ShakyBus::open(&dir));
         let answers = Mutex::new(bus.consume(Queue::CronDispatcherAnswers, 1_000).await.unwrap());
-        Self { bus, clock, model, session_key, answers, dir }
+        Self { bus, clock, model, session_key, egress, answers, dir }
     }
 
     pub async fn runner(&self) -> Runner {
@@ -94,6 +98,7 @@ impl World {
             clock: self.clock.clone(),
             readiness: readiness.clone(),
             keys,
+            egress: self.egress.clone(),
             providers: vec![("model".to_owned(), Arc::clone(&self.model) as Arc<dyn Provider>)],
         };
         let runner = AgentRunner::open(config, dependencies).await.unwrap();
@@ -134,6 +139,29 @@ impl World {
         match self.next().await {
             Said::Answered(answer) => answer,
             Said::Started(started) => panic!("run {} was announced as started", started.run_id),
+        }
+    }
+
+    /// The next answer, whether its run was announced as started or not.
+    pub async fn end(&self) -> RunAnswer {
+        loop {
+            if let Said::Answered(answer) = self.next().await {
+                return answer;
+            }
+        }
+    }
+
+    /// Awaits while time passes, `step_ms` every few milliseconds.
+    pub async fn while_time_passes<T>(&self, step_ms: i64, future: impl Future<Output = T>) -> T {
+        let passing = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                self.advance(step_ms);
+            }
+        };
+        tokio::select! {
+            done = future => done,
+            () = passing => unreachable!("time never ends"),
         }
     }
 

@@ -8,6 +8,8 @@ mod bounds;
 mod cancelling;
 mod crashes;
 mod harness;
+mod model_server;
 mod outages;
+mod providers;
 mod shutdown;
 mod stand_ins;

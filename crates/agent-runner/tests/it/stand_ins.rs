@@ -86,7 +86,8 @@ impl Provider for Model {
             Some("panic") => panic!("the model is a defect"),
             _ => {}
         }
-        Ok(Answer { output: format!("answer to {prompt}"), usage: Usage { prompt_tokens: 5, completion_tokens: 7 } })
+        let usage = Usage { prompt_tokens: 5, completion_tokens: 7 };
+        Ok(Answer { output: format!("answer to {prompt}"), goes_on: false, usage })
     }
 }
 

@@ -84,8 +84,26 @@ fn a_token_needs_an_organisation_unless_it_is_a_platform_administrators() {
 }
 
 #[test]
+fn each_microservice_gets_only_the_keys_that_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = |microservice: &str| {
+        let mut command = Command::new(BINARY);
+        let output = command.args(["keys", "env", microservice, "--data-dir"]).arg(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let lines = printed(&output);
+        let exports = lines.lines().filter_map(|line| line.strip_prefix("export CARILLON__"));
+        exports.filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(names("cron-dispatcher"), ["INTERNAL__KEY"]);
+    assert_eq!(names("agent-runner"), ["INTERNAL__KEY", "SECRETS__KEYS", "SESSIONS__KEY"]);
+    assert_eq!(names("callback-deliverer"), ["INTERNAL__KEY", "SECRETS__KEYS"]);
+    assert_eq!(names("service-registry"), ["AUTH__JWT_SECRET", "INTERNAL__KEY"]);
+    assert_eq!(names("agent-registry"), ["AUTH__JWT_SECRET", "INTERNAL__KEY", "SECRETS__KEYS", "SESSIONS__JWKS"]);
+}
+
+#[test]
 fn every_command_has_help_with_an_example() {
-    for command in [&["up"][..], &["token"], &["cron", "next"], &["verify-signature"], &["demo"]] {
+    for command in [&["up"][..], &["token"], &["cron", "next"], &["verify-signature"], &["keys", "env"], &["demo"]] {
         let output = carillon(&[command, &["--help"]].concat());
         assert!(output.status.success(), "{command:?}");
         assert!(printed(&output).contains("Example:"), "{command:?}");

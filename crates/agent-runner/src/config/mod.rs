@@ -1,4 +1,7 @@
-//! `[runner]` and `[sessions]`: how much is asked at once, and by which key sessions are signed.
+//! `[runner]`, `[sessions]` and `[providers]`: how much is asked at once, by which key sessions are signed, and the
+//! providers that mentors may name.
+
+mod providers;
 
 use std::time::Duration;
 
@@ -6,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::config::ConfigError;
 use service_kit::secrets::Secret;
 
+pub use self::providers::{ProviderConfig, ProvidersConfig};
 use crate::session::SessionMinter;
 
 /// The most runs in flight that a runner may be set to: what a bus hands out at most to one consumer.
@@ -22,6 +26,8 @@ pub struct Config {
     pub runner: RunnerConfig,
     /// `[sessions]`.
     pub sessions: SessionsConfig,
+    /// `[providers]`.
+    pub providers: ProvidersConfig,
 }
 
 impl Config {
@@ -32,7 +38,8 @@ impl Config {
     /// The first setting that cannot work, by key.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.runner.validate()?;
-        self.sessions.validate()
+        self.sessions.validate()?;
+        self.providers.validate()
     }
 }
 

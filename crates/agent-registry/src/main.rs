@@ -1,0 +1,90 @@
+//! agent-registry alone in its process.
+
+use std::process::ExitCode;
+
+use agent_registry::{AgentRegistry, Config, Dependencies};
+use serde::{Deserialize, Serialize};
+use service_kit::config::{
+    self, AuthConfig, BusConfig, ConfigError, DatabaseConfig, EgressConfig, HttpConfig, InternalConfig, PeersConfig,
+    SecretsConfig, TelemetryConfig,
+};
+use service_kit::egress::Guard;
+use service_kit::process::{self, Door, Process};
+use service_kit::secrets::KeyRing;
+
+/// The configuration of a process that is this microservice.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    http: HttpConfig,
+    database: DatabaseConfig,
+    bus: BusConfig,
+    peers: PeersConfig,
+    auth: AuthConfig,
+    internal: InternalConfig,
+    secrets: SecretsConfig,
+    sessions: SessionsConfig,
+    providers: ProviderNames,
+    callbacks: EgressConfig,
+    telemetry: TelemetryConfig,
+}
+
+/// `[sessions]`: what others check session tokens with.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SessionsConfig {
+    /// The public keys of the runners, as a JSON Web Key Set.
+    jwks: String,
+}
+
+/// `[providers]`: which providers the runners have; how they are asked is the runners' business alone.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ProviderNames {
+    /// Their names.
+    #[serde(with = "config::comma_list")]
+    names: Vec<String>,
+    /// The one of mentors that name none.
+    default: Option<String>,
+}
+
+impl config::Settings for Settings {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.http.validate()?;
+        self.database.validate()?;
+        self.bus.validate()?;
+        self.auth.validate()?;
+        self.internal.validate()?;
+        self.secrets.validate()?;
+        self.telemetry.validate()
+    }
+}
+
+fn main() -> ExitCode {
+    process::main("agent-registry", Door::Public, |settings| (&settings.http, &settings.telemetry), run)
+}
+
+async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
+    let bus = bus::open(settings.bus.url.expose()).await?;
+    let own = Config {
+        cron_dispatcher_url: settings.peers.cron_dispatcher_url,
+        session_jwks: settings.sessions.jwks,
+        provider_names: settings.providers.names.into_iter().collect(),
+        default_provider: settings.providers.default,
+    };
+    let dependencies = Dependencies {
+        database: settings.database,
+        bus: bus.clone(),
+        clock: process.clock.clone(),
+        readiness: process.readiness.clone(),
+        auth: settings.auth,
+        internal: settings.internal.clone(),
+        keys: KeyRing::parse(&settings.secrets)?,
+        egress: Guard::new(settings.callbacks.allow_networks),
+    };
+    let registry = AgentRegistry::open(own, dependencies).await?;
+    let microservice = registry.microservice(process.shutdown.clone());
+    let ended = process.run(vec![microservice], &settings.internal).await;
+    bus.close().await;
+    ended
+}

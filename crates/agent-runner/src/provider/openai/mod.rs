@@ -1,0 +1,250 @@
+//! `openai`: any OpenAI-compatible `POST {base_url}/chat/completions`, hosted or at home.
+//!
+//! The answer is asked for as a stream, so that a connection that has died is noticed while the model speaks; a server
+//! that answers whole is understood too. With neither system prompt nor prompt empty, one is the `system` message and
+//! the other the `user` message; a mentor that is asked with its system prompt alone is asked with it as the `user`
+//! message, since most chat templates answer nothing else.
+//!
+//! The limit of an answer is sent as `max_tokens`: that name is deprecated by OpenAI, but the only one that every
+//! compatible server knows, and a server that does not know a limit's name answers without limit. A server that
+//! refuses it in favour of `max_completion_tokens` is asked again with that one; one that refuses `stream_options`,
+//! without, and then tokens may not be counted.
+
+mod reply;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use reqwest::StatusCode;
+use reqwest::header::{ACCEPT, HeaderValue};
+use serde::Serialize;
+use url::Url;
+
+use self::reply::{Completion, Reply};
+use super::failed::Failed;
+use super::patience::Patience;
+use super::sse::{Decoder, TooLarge};
+use super::transport::{Body, Request, Transport, shown, url_of};
+use super::{Answer, AskError, Provider, Question};
+use crate::OUTPUT_AND_LOG_BYTES_MAX;
+
+pub(super) const KIND: &str = "openai";
+
+/// What a stream ends with.
+const DONE: &[u8] = b"[DONE]";
+
+/// The most bytes of a stream: each token comes in some hundred bytes of JSON.
+const STREAM_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Asks an OpenAI-compatible server.
+pub(super) struct OpenAi {
+    transport: Arc<Transport>,
+}
+
+impl OpenAi {
+    pub(super) fn new(transport: Arc<Transport>) -> Self {
+        Self { transport }
+    }
+
+    async fn post(&self, request: &Request, question: &Question) -> Result<Reply, Failed> {
+        question.log.line(format_args!("POST {}, model `{}`", shown(&request.url), question.settings.model));
+        let body = self.transport.send(request).await?;
+        let streams = body.content_type() == "text/event-stream";
+        question.log.line(if streams { "the answer begins, as a stream" } else { "the answer begins" });
+        if streams { read_stream(body, request).await } else { read_whole(body, request).await }
+    }
+}
+
+#[async_trait]
+impl Provider for OpenAi {
+    async fn ask(&self, question: Question) -> Result<Answer, AskError> {
+        let mut request = request(&question)?;
+        let mut spelling = Spelling::default();
+        let mut patience = Patience::new(&self.transport.clock, KIND, &question);
+        loop {
+            request.body = spelling.body(&question)?;
+            let failed = match self.post(&request, &question).await {
+                Ok(reply) => {
+                    patience.answered();
+                    question.log.line(reply.ending());
+                    return Ok(reply.into());
+                }
+                Err(failed) => failed,
+            };
+            match spelling.without_what_is_refused(&failed) {
+                Some(simpler) => {
+                    question.log.line(format_args!("{}; asking again without that parameter", failed.text));
+                    spelling = simpler;
+                }
+                None => patience.wait_after(failed).await?,
+            }
+        }
+    }
+}
+
+fn request(question: &Question) -> Result<Request, Failed> {
+    if question.settings.model.is_empty() {
+        return Err(Failed::permanent("the mentor names no model: set its `provider.model` or its `llm_name`"));
+    }
+    let mut request = Request::new(completions(url_of(&question.settings.base_url)?), question)?;
+    request.headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
+    match &question.api_key {
+        Some(api_key) => request.with_bearer(api_key.expose()),
+        None => Ok(request),
+    }
+}
+
+/// The base URL with `chat/completions` behind its path; its query stays, for those who put a version there.
+fn completions(mut url: Url) -> Url {
+    // An http URL always has a path.
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(["chat", "completions"]);
+    }
+    url
+}
+
+/// How a request says what not every server understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spelling {
+    /// Ask for the tokens to be counted, in the last event of the stream.
+    include_usage: bool,
+    /// Say `max_completion_tokens` instead of `max_tokens`.
+    new_limit: bool,
+}
+
+impl Default for Spelling {
+    fn default() -> Self {
+        Self { include_usage: true, new_limit: false }
+    }
+}
+
+impl Spelling {
+    /// Another spelling, if it is this one that the server refuses.
+    fn without_what_is_refused(self, failed: &Failed) -> Option<Self> {
+        let refuses = |name: &str| failed.text.contains(name);
+        match failed.status {
+            Some(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY) => {}
+            _ => return None,
+        }
+        if self.include_usage && refuses("stream_options") {
+            return Some(Self { include_usage: false, ..self });
+        }
+        if !self.new_limit && refuses("max_completion_tokens") {
+            return Some(Self { new_limit: true, ..self });
+        }
+        None
+    }
+
+    fn body(self, question: &Question) -> Result<Vec<u8>, Failed> {
+        let settings = &question.settings;
+        let limit = settings.max_output_tokens;
+        let body = Asked {
+            model: &settings.model,
+            messages: messages(&question.system_prompt, &question.prompt),
+            temperature: settings.temperature,
+            max_tokens: limit.filter(|_| !self.new_limit),
+            max_completion_tokens: limit.filter(|_| self.new_limit),
+            stream: true,
+            stream_options: self.include_usage.then_some(StreamOptions { include_usage: true }),
+        };
+        serde_json::to_vec(&body).map_err(|error| Failed::permanent(format!("the question cannot be written: {error}")))
+    }
+}
+
+fn messages<'a>(system_prompt: &'a str, prompt: &'a str) -> Vec<Message<'a>> {
+    let (system, user) = if prompt.trim().is_empty() { ("", system_prompt) } else { (system_prompt, prompt) };
+    let messages = [Message { role: "system", content: system }, Message { role: "user", content: user }];
+    messages.into_iter().filter(|message| !message.content.trim().is_empty()).collect()
+}
+
+async fn read_whole(mut body: Body<'_>, request: &Request) -> Result<Reply, Failed> {
+    let content_type = body.content_type();
+    let (bytes, goes_on) = body.read(OUTPUT_AND_LOG_BYTES_MAX).await?;
+    if goes_on {
+        let text =
+            format!("the answer is no stream, and larger than {OUTPUT_AND_LOG_BYTES_MAX} bytes: more is not read");
+        return Err(Failed::permanent(text));
+    }
+    let completion: Completion = serde_json::from_slice(&bytes).map_err(|error| {
+        let said = request.shorten(&String::from_utf8_lossy(&bytes));
+        Failed::permanent(format!("the answer (`{content_type}`) is no chat completion, {error}: {said}"))
+    })?;
+    let mut reply = Reply::default();
+    let has_choice = completion.choices.as_ref().is_some_and(|choices| !choices.is_empty());
+    reply.take(completion, request)?;
+    if !has_choice {
+        let said = request.shorten(&String::from_utf8_lossy(&bytes));
+        return Err(Failed::permanent(format!("the answer has no choice in it: {said}")));
+    }
+    Ok(reply)
+}
+
+async fn read_stream(mut body: Body<'_>, request: &Request) -> Result<Reply, Failed> {
+    let (mut decoder, mut events, mut read) = (Decoder::default(), Vec::new(), 0_usize);
+    let mut reply = Reply::default();
+    loop {
+        let chunk = match body.chunk().await {
+            Ok(chunk) => chunk,
+            // The model had finished: only the count of its tokens is lost.
+            Err(_) if reply.finish_reason.is_some() => return Ok(reply),
+            Err(failed) => return Err(failed),
+        };
+        let Some(chunk) = chunk else { break };
+        read += chunk.as_ref().len();
+        decoder.push(chunk.as_ref(), &mut events).map_err(|TooLarge| {
+            Failed::permanent(format!("an event of the answer is larger than {OUTPUT_AND_LOG_BYTES_MAX} bytes"))
+        })?;
+        for event in events.drain(..) {
+            if event == DONE {
+                return Ok(reply);
+            }
+            reply.take(parse(&event, request)?, request)?;
+        }
+        if reply.output.len() > OUTPUT_AND_LOG_BYTES_MAX || read > STREAM_BYTES_MAX {
+            reply.goes_on = true;
+            return Ok(reply);
+        }
+    }
+    let last = decoder.finish().unwrap_or_default();
+    if let Ok(completion) = serde_json::from_slice(&last) {
+        reply.take(completion, request)?;
+    }
+    if last == DONE || reply.finish_reason.is_some() {
+        return Ok(reply);
+    }
+    Err(Failed::transient("the answer broke off: its stream ended before the model had finished"))
+}
+
+fn parse(event: &[u8], request: &Request) -> Result<Completion, Failed> {
+    serde_json::from_slice(event).map_err(|error| {
+        let said = request.shorten(&String::from_utf8_lossy(event));
+        Failed::permanent(format!("an event of the answer is no chat completion, {error}: {said}"))
+    })
+}
+
+/// The body of a request.
+#[derive(Serialize)]
+struct Asked<'a> {
+    model: &'a str,
+    messages: Vec<Message<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<i64>,
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}

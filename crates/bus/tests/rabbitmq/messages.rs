@@ -1,0 +1,120 @@
+//! What is in the queues: foreign messages, delays, the broker's own limit.
+
+use std::time::{Duration, Instant};
+
+use bus::{Depth, Queue};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel};
+
+use crate::contract::{Installation, QUEUE, depth_becomes, messages, numbers, run_requested, runs_requested, take};
+use crate::installation::RabbitMqInstallation;
+
+/// Publishes what no microservice of ours would.
+async fn publish_foreign(channel: &Channel, queue: &str, headers: &[(&'static str, &str)], body: &[u8]) {
+    let mut table = FieldTable::default();
+    for (name, value) in headers {
+        table.insert((*name).into(), AMQPValue::LongString((*value).into()));
+    }
+    let properties = BasicProperties::default().with_headers(table).with_delivery_mode(2);
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let sent = channel.basic_publish("".into(), queue.into(), options, body, properties).await.unwrap();
+    assert!(sent.await.unwrap().take_message().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_is_a_dead_letter_with_its_reason_and_takes_no_neighbour_with_it() {
+    let installation = RabbitMqInstallation::new().await;
+    let bus = installation.open().await;
+    let channel = installation.connect().await.create_channel().await.unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let queue = &installation.queues(QUEUE)[0];
+    let unknown = [
+        ("cloudEvents:id", "01890a5d-ac96-774b-bcce-b302099a8057"),
+        ("cloudEvents:type", "run.dreamt"),
+        ("cloudEvents:source", "a runner in another language"),
+        ("cloudEvents:time", "2026-11-05T08:30:00Z"),
+    ];
+    bus.publish(vec![run_requested(0)]).await.unwrap();
+    publish_foreign(&channel, queue, &[], b"who am I?").await;
+    publish_foreign(&channel, queue, &unknown, b"something else").await;
+    bus.publish(vec![run_requested(1)]).await.unwrap();
+
+    let mut consumer = bus.consume(QUEUE, 10).await.unwrap();
+    let taken = take(&mut consumer, 2).await;
+    assert_eq!(numbers(&messages(&taken)), [0, 1]);
+    bus::Delivery::ack_all(taken).await.unwrap();
+    depth_becomes(&*bus, QUEUE, Depth::default()).await;
+
+    let mut dead = bus.dead_letters(QUEUE, 10).await.unwrap();
+    dead.sort_by_key(|dead| dead.message.body.len());
+    let reasons: Vec<_> = dead.iter().map(|dead| dead.reason.as_str()).collect();
+    assert_eq!(reasons, ["the header `cloudEvents:id` is missing", "`run.dreamt` is no type that this version knows"]);
+    assert_eq!(dead[1].message.source, "a runner in another language");
+
+    // A newer version might know it: sent back, it is as it came.
+    drop(consumer);
+    assert_eq!(bus.requeue_dead_letters(QUEUE).await.unwrap(), 2);
+    depth_becomes(&*bus, QUEUE, Depth { ready: 2, ..Depth::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_delay_does_not_block_a_short_one() {
+    let installation = RabbitMqInstallation::new().await;
+    let bus = installation.open().await;
+    bus.publish(runs_requested(5)).await.unwrap();
+    let mut consumer = bus.consume(QUEUE, 10).await.unwrap();
+    let started = Instant::now();
+    for (delivery, millis) in take(&mut consumer, 5).await.into_iter().zip([3_600_000, 60_000, 8_000, 1_200, 300]) {
+        delivery.retry_later(Duration::from_millis(millis), "a mentor was asleep").await.unwrap();
+    }
+    depth_becomes(&*bus, QUEUE, Depth { delayed: 5, ..Depth::default() }).await;
+    let first = take(&mut consumer, 1).await;
+    assert_eq!(numbers(&messages(&first)), [4]);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_at_dead_letters_never_uses_them_up() {
+    let installation = RabbitMqInstallation::new().await;
+    let bus = installation.open().await;
+    bus.publish(vec![run_requested(7)]).await.unwrap();
+    let mut consumer = bus.consume(QUEUE, 1).await.unwrap();
+    take(&mut consumer, 1).await.remove(0).dead_letter("the mentor is unknown").await.unwrap();
+    for _ in 0..250 {
+        assert_eq!(bus.dead_letters(QUEUE, 10).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_handed_out_for_ever_is_given_up_by_the_broker_at_last() {
+    let installation = RabbitMqInstallation::new().await;
+    let bus = installation.open().await;
+    bus.publish(vec![run_requested(7)]).await.unwrap();
+    let mut consumer = bus.consume(QUEUE, 1).await.unwrap();
+    for _ in 0..=200 {
+        take(&mut consumer, 1).await.remove(0).release().await.unwrap();
+    }
+    crate::contract::soon(async {
+        while bus.dead_letters(QUEUE, 10).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let dead = bus.dead_letters(QUEUE, 10).await.unwrap().remove(0);
+    assert_eq!((numbers([&dead.message]), dead.failures), (vec![7], 0));
+    assert_eq!(dead.reason, "given up by the broker: delivery_limit");
+    assert!(dead.time > chrono::DateTime::UNIX_EPOCH);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_buses_in_one_virtual_host_share_only_what_has_the_same_prefix() {
+    let installation = RabbitMqInstallation::new().await;
+    let other = RabbitMqInstallation::new().await;
+    let (bus, other) = (installation.open().await, other.open().await);
+    bus.publish(vec![run_requested(1)]).await.unwrap();
+    depth_becomes(&*bus, QUEUE, Depth { ready: 1, ..Depth::default() }).await;
+    for queue in Queue::ALL {
+        assert!(other.depth(queue).await.unwrap().is_empty());
+    }
+}

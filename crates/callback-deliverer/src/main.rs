@@ -1,0 +1,56 @@
+//! callback-deliverer alone in its process.
+
+use std::process::ExitCode;
+
+use callback_deliverer::{CallbackDeliverer, Config, Dependencies};
+use serde::{Deserialize, Serialize};
+use service_kit::config::{
+    self, BusConfig, ConfigError, DatabaseConfig, HttpConfig, InternalConfig, SecretsConfig, TelemetryConfig,
+};
+use service_kit::process::{self, Door, Process};
+use service_kit::secrets::KeyRing;
+
+/// The configuration of a process that is this microservice.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    http: HttpConfig,
+    database: DatabaseConfig,
+    bus: BusConfig,
+    internal: InternalConfig,
+    secrets: SecretsConfig,
+    callbacks: Config,
+    telemetry: TelemetryConfig,
+}
+
+impl config::Settings for Settings {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.http.validate()?;
+        self.database.validate()?;
+        self.bus.validate()?;
+        self.internal.validate()?;
+        self.secrets.validate()?;
+        self.callbacks.validate()?;
+        self.telemetry.validate()
+    }
+}
+
+fn main() -> ExitCode {
+    process::main("callback-deliverer", Door::Internal, |settings| (&settings.http, &settings.telemetry), run)
+}
+
+async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
+    let bus = bus::open(settings.bus.url.expose()).await?;
+    let dependencies = Dependencies {
+        database: settings.database,
+        bus: bus.clone(),
+        clock: process.clock.clone(),
+        readiness: process.readiness.clone(),
+        keys: KeyRing::parse(&settings.secrets)?,
+    };
+    let deliverer = CallbackDeliverer::open(settings.callbacks, dependencies).await?;
+    let microservice = deliverer.microservice(process.shutdown.clone());
+    let ended = process.run(vec![microservice], &settings.internal).await;
+    bus.close().await;
+    ended
+}
