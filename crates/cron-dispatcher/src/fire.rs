@@ -22,9 +22,9 @@ use crate::error::DispatchError;
 use crate::plan::{Settled, Span, Timing};
 use crate::prompt::{bounded, with_output};
 use crate::store::documents::{AgentView, Directory};
-use crate::store::runs::NewRun;
+use crate::store::queue::NewRun;
 use crate::store::schedules::Schedule;
-use crate::store::{arrivals, runs, schedules, ticks, turns};
+use crate::store::{arrivals, queue, runs, schedules, ticks, turns};
 
 /// The longest that the dispatcher sleeps, so that a frozen or misled replica notices soon.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -159,7 +159,7 @@ pub(crate) fn fire(
     let Planned { mut runs, spans, arrived, .. } = planned;
     ticks::skip(conn, &spans)?;
     schedules::advance(conn, &due)?;
-    queue(conn, &mut runs, now)?;
+    enqueue(conn, &mut runs, now)?;
     let taken: Vec<i64> = arrived.values().map(|(previous, _)| previous.0).collect();
     runs::forget_held(conn, &taken)?;
     Ok(Fired {
@@ -169,7 +169,7 @@ pub(crate) fn fire(
 }
 
 /// Puts new runs into the queue: each gets its turn and its id, and whoever follows a requested run is made ready.
-pub(crate) fn queue(conn: &mut DbConnection, new: &mut [NewRun], now: DateTime<Utc>) -> Result<(), DispatchError> {
+pub(crate) fn enqueue(conn: &mut DbConnection, new: &mut [NewRun], now: DateTime<Utc>) -> Result<(), DispatchError> {
     if new.is_empty() {
         return Ok(());
     }
@@ -179,7 +179,7 @@ pub(crate) fn queue(conn: &mut DbConnection, new: &mut [NewRun], now: DateTime<U
         run.turn = given.take(run.request.run.organisation.as_str());
     }
     turns::put(conn, given)?;
-    runs::insert(conn, new, now)?;
+    queue::insert(conn, new, now)?;
     let reached: Vec<Reached> = new
         .iter()
         .map(|NewRun { request: RunRequest { run, .. }, .. }| Reached {

@@ -82,7 +82,7 @@ impl CronDispatcher {
         let Dependencies { database, bus, clock, readiness } = dependencies;
         let db = Db::open(&database, store::migrations()).await?;
         let floor = clock.now().timestamp().saturating_mul(IDS_PER_SECOND);
-        db.write_exclusively(move |conn| store::runs::raise_ids(conn, floor).map_err(DispatchError::from)).await?;
+        db.write_exclusively(move |conn| store::queue::raise_ids(conn, floor).map_err(DispatchError::from)).await?;
         // Where there is another clock to agree with, nothing is claimed before it was asked.
         let has_other_clock = db.backend() == Backend::Postgres && clock.is_host();
         let context = Context {

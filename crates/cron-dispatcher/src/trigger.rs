@@ -8,10 +8,10 @@ use service_kit::database::DbConnection;
 use crate::announce::announcements;
 use crate::apply::{Applied, apply};
 use crate::error::DispatchError;
-use crate::fire::{queue, request};
+use crate::fire::{enqueue, request};
 use crate::prompt::with_output;
 use crate::store::documents::Directory;
-use crate::store::runs::NewRun;
+use crate::store::queue::NewRun;
 use crate::store::schedules;
 
 /// Makes the run, queued; what the registry knows of the agent is applied first.
@@ -35,7 +35,7 @@ pub(crate) fn trigger(
     request.prompt = with_output(asked.prompt.as_ref().unwrap_or(&view.agent.prompt), "");
     let mut new = [NewRun { turn: 0, finished_timing_version: None, request }];
     schedules::advance(conn, &[schedule])?;
-    queue(conn, &mut new, now)?;
+    enqueue(conn, &mut new, now)?;
 
     let [NewRun { request, .. }] = new;
     let made = announcements(conn, &[request.run.id.0])?.pop().ok_or_else(unknown)?;

@@ -19,7 +19,9 @@ use crate::announce::{announce, announcements};
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
 use crate::judge;
-use crate::store::runs::{self, RunRow, Stage};
+use crate::store::runs::RunRow;
+use crate::store::stage::Stage;
+use crate::store::{overdue, queue};
 use crate::window;
 
 /// How often the watch looks.
@@ -65,11 +67,11 @@ async fn round(context: &Context, queues: &mut SeenEmpty) -> Result<(), Dispatch
 
 fn overdue_by_stage(conn: &mut DbConnection, now: DateTime<Utc>) -> Result<Vec<(Stage, Vec<RunRow>)>, DispatchError> {
     let mut late = Vec::new();
-    if !runs::any_overdue(conn, now)? {
+    if !overdue::any(conn, now)? {
         return Ok(late);
     }
     for stage in [Stage::Requested, Stage::Running, Stage::Success, Stage::Error] {
-        let rows = runs::overdue(conn, stage, now, OVERDUE_MAX)?;
+        let rows = overdue::of_stage(conn, stage, now, OVERDUE_MAX)?;
         if !rows.is_empty() {
             late.push((stage, rows));
         }
@@ -97,10 +99,10 @@ async fn request_again(context: &Context, late: Vec<RunRow>) -> Result<(), Dispa
         tracing::warn!(runs = again.len(), "requests were lost, sending them again");
         metrics::counter!("carillon_requests_lost_total").increment(again.len() as u64);
         let sent = again.clone();
-        let requests = context.db.read(move |conn| runs::requests(conn, &again).map_err(DispatchError::from)).await?;
+        let requests = context.db.read(move |conn| queue::requests(conn, &again).map_err(DispatchError::from)).await?;
         if let Err(error) = window::request(context, requests).await {
             // Not sent is not lost: it does not count.
-            context.db.write(move |conn| runs::unsend(conn, &sent).map_err(DispatchError::from)).await?;
+            context.db.write(move |conn| overdue::unsend(conn, &sent).map_err(DispatchError::from)).await?;
             return Err(error);
         }
     }
@@ -130,7 +132,7 @@ async fn mark_sent_again(context: &Context, late: Vec<RunRow>) -> Result<Vec<i64
         .write(move |conn| {
             let mut again = Vec::with_capacity(late.len());
             for row in &late {
-                if runs::send_again(conn, row, now + config.overdue(row.sends + 1))? {
+                if overdue::send_again(conn, row, now + config.overdue(row.sends + 1))? {
                     again.push(row.run.id.0);
                 }
             }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
-use crate::store::runs;
+use crate::store::queue;
 
 /// The longest sleep, should a notification be lost with the replica that was to give it.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
 }
 
 async fn fill(context: &Context) -> Result<(), DispatchError> {
-    let queued = context.db.read(|conn| runs::any_queued(conn).map_err(DispatchError::from)).await?;
+    let queued = context.db.read(|conn| queue::any_queued(conn).map_err(DispatchError::from)).await?;
     if !queued {
         return Ok(());
     }
@@ -44,8 +44,8 @@ async fn fill(context: &Context) -> Result<(), DispatchError> {
     let requests = context
         .db
         .write(move |conn| {
-            let ids = runs::enter_window(conn, window, check_at)?;
-            Ok::<_, DispatchError>(runs::requests(conn, &ids)?)
+            let ids = queue::enter_window(conn, window, check_at)?;
+            Ok::<_, DispatchError>(queue::requests(conn, &ids)?)
         })
         .await?;
     request(context, requests).await

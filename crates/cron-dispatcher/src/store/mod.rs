@@ -4,8 +4,11 @@
 
 pub(crate) mod arrivals;
 pub(crate) mod documents;
+pub(crate) mod overdue;
+pub(crate) mod queue;
 pub(crate) mod runs;
 pub(crate) mod schedules;
+pub(crate) mod stage;
 pub(crate) mod ticks;
 pub(crate) mod turns;
 

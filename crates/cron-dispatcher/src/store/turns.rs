@@ -8,7 +8,7 @@ use service_kit::per_backend;
 
 use crate::fairness::Turns;
 use crate::schema::{runs, turns};
-use crate::store::runs::Stage;
+use crate::store::stage::Stage;
 
 /// Locks the turns of these organisations, in key order so that two dispatchers never wait for each other.
 pub(crate) fn lock(conn: &mut DbConnection, organisations: &BTreeSet<&str>) -> QueryResult<Turns> {

@@ -1,0 +1,63 @@
+//! How far a run has come, as the dispatcher tells it apart.
+
+use diesel::QueryResult;
+use model::run::RunState;
+
+use super::read_word;
+
+/// How far a run has come, as the dispatcher tells it apart. The last two are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Waits in the table for a place in the window.
+    Queued,
+    /// In the window: sent to the runners.
+    Requested,
+    /// Its mentor is being asked.
+    Running,
+    /// It ended with an answer.
+    Success,
+    /// It ended without one.
+    Error,
+}
+
+impl Stage {
+    /// Runs that have not ended.
+    pub(super) const UNFINISHED: [&'static str; 3] = ["queued", "requested", "running"];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Requested => "requested",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Error => "error",
+        }
+    }
+
+    /// The state that everyone else sees.
+    pub(crate) fn state(self) -> RunState {
+        match self {
+            Self::Queued | Self::Requested => RunState::Pending,
+            Self::Running => RunState::Running,
+            Self::Success => RunState::Success,
+            Self::Error => RunState::Error,
+        }
+    }
+
+    pub(super) fn read(word: &str) -> QueryResult<Self> {
+        match word {
+            "queued" => Ok(Self::Queued),
+            "requested" => Ok(Self::Requested),
+            other => Ok(Self::of(read_word(other)?)),
+        }
+    }
+
+    pub(super) fn of(state: RunState) -> Self {
+        match state {
+            RunState::Pending => Self::Queued,
+            RunState::Running => Self::Running,
+            RunState::Success => Self::Success,
+            RunState::Error => Self::Error,
+        }
+    }
+}
