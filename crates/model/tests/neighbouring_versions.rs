@@ -1,0 +1,175 @@
+//! Messages of an older and of a newer version are understood: in a rolling upgrade both are on the bus.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use model::crontab::CrontabFields;
+use model::document::{
+    Agent, DEFAULT_TIMEOUT, Document, DocumentKind, Endpoint, HeldDocument, Mentor, Previous, Provider, Receiver,
+    Schedule, Subject,
+};
+use model::event::{DocumentChanged, DocumentsHeld, RunCancel, RunStarted, RunsFinished, RunsHeld, RunsRecorded};
+use model::id::{AgentId, MentorId, OrganisationKey, RunId};
+use model::run::{Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, Trigger, Usage};
+use model::wire::Wire;
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().expect("RFC 3339")
+}
+
+fn run() -> Run {
+    Run {
+        id: RunId(42),
+        organisation: OrganisationKey("acme".into()),
+        agent_id: AgentId(7),
+        trigger: Trigger::Chain,
+        fire_time: at("2026-01-01T10:00:00Z"),
+        nominal_time: at("2026-01-01T09:59:00.000001Z"),
+        sequence: 3,
+        run_attempt: 2,
+    }
+}
+
+fn mentor() -> Mentor {
+    Mentor {
+        id: MentorId(1),
+        unique_id: "u".into(),
+        name: "Echo".into(),
+        system_prompt: "be kind".into(),
+        provider: Provider {
+            kind: "openai".into(),
+            name: "ours".into(),
+            base_url: "https://models.example/v1".into(),
+            model: "m".into(),
+            temperature: Some(0.5),
+            max_output_tokens: Some(100),
+            sealed_api_key: vec![1, 2],
+            headers: [("a".to_owned(), "b".to_owned())].into(),
+        },
+    }
+}
+
+fn agent() -> Agent {
+    Agent {
+        id: AgentId(7),
+        mentor_id: MentorId(1),
+        title: "T".into(),
+        prompt: "P".into(),
+        username: "u".into(),
+        last_editor: "e".into(),
+        schedule: Schedule {
+            timing_version: 9,
+            crontab: CrontabFields::default(),
+            timezone: Some(chrono_tz::Europe::Berlin),
+            enabled: true,
+            one_off: true,
+            start_time: Some(at("2026-01-01T00:00:00Z")),
+            timeout: Duration::from_secs(30),
+        },
+        endpoint: Some(Endpoint { url: "https://r.example/".into(), sealed_secret: vec![3] }),
+        pathway: "p".into(),
+        parent_session_id: "s".into(),
+        parent_mentor_id: Some(-1),
+        previous: Some(Previous { agent_id: AgentId(6), status: RunState::Error }),
+    }
+}
+
+fn record() -> RunRecord {
+    RunRecord {
+        run: run(),
+        state: RunState::Error,
+        prompt: "P".into(),
+        requested_at: at("2026-01-01T10:00:00Z"),
+        started_at: Some(at("2026-01-01T10:00:01Z")),
+        ended_at: Some(at("2026-01-01T10:00:02Z")),
+        result: Some(RunResult {
+            reason: Some(RunReason::ProviderFailed),
+            output: String::new(),
+            log: "l".into(),
+            usage: Usage { prompt_tokens: 1, completion_tokens: 2 },
+            session_id: "s".into(),
+        }),
+        next_fire_time: Some(at("2026-01-01T11:00:00Z")),
+        finished_timing_version: Some(9),
+    }
+}
+
+/// A field that no version of ours has yet: number 1000, a text.
+const UNKNOWN_FIELD: [u8; 6] = [0xC2, 0x3E, 3, b'n', b'e', b'w'];
+
+fn assert_newer_is_understood<T: Wire + PartialEq + std::fmt::Debug>(value: &T) {
+    let mut bytes = value.encode().to_vec();
+    assert_eq!(&T::decode(&bytes).expect("our own"), value);
+    bytes.extend(UNKNOWN_FIELD);
+    assert_eq!(&T::decode(&bytes).expect("a newer one"), value);
+}
+
+#[test]
+fn every_message_is_read_back_and_a_field_of_a_newer_version_is_passed_over() {
+    let document = |subject| Document { organisation: OrganisationKey("acme".into()), version: 5, subject };
+    let documents = vec![
+        document(Subject::Mentor(mentor())),
+        document(Subject::Agent(Box::new(agent()))),
+        document(Subject::AgentDeleted(AgentId(7))),
+        document(Subject::MentorDeleted(MentorId(1))),
+    ];
+    assert_newer_is_understood(&DocumentChanged { documents });
+    let held =
+        HeldDocument { kind: DocumentKind::Agent, key: "7".into(), version: 5, next_fire_time: Some(run().fire_time) };
+    assert_newer_is_understood(&DocumentsHeld { receiver: Receiver::CronDispatcher, documents: vec![held] });
+    assert_newer_is_understood(&RunRequest {
+        run: run(),
+        mentor: mentor(),
+        prompt: "P".into(),
+        username: "u".into(),
+        last_editor: "e".into(),
+        pathway: "p".into(),
+        parent_session_id: "s".into(),
+        parent_mentor_id: Some(1),
+        timeout: Duration::from_secs(30),
+        announce_start: true,
+    });
+    assert_newer_is_understood(&RunStarted { run_id: RunId(42), run_attempt: 1, started_at: run().fire_time });
+    let result = record().result.expect("a result");
+    let (started_at, ended_at) = (run().fire_time, run().fire_time);
+    assert_newer_is_understood(&RunAnswer { run_id: RunId(42), run_attempt: 1, started_at, ended_at, result });
+    assert_newer_is_understood(&RunCancel { run_ids: vec![RunId(42)] });
+    assert_newer_is_understood(&RunsRecorded { runs: vec![record()] });
+    assert_newer_is_understood(&RunsFinished { runs: vec![record()] });
+    assert_newer_is_understood(&RunsHeld { receiver: Receiver::CallbackDeliverer, run_ids: vec![RunId(42)] });
+}
+
+/// `run.answered` as a first version might have sent it: run id, start, end, status and output, nothing else.
+#[test]
+fn an_answer_of_an_older_version_has_defaults_for_what_it_does_not_say() {
+    let stamp = [0x08, 0x80, 0xF4, 0xD7, 0xCA, 0x06]; // seconds: 1767242240
+    let mut bytes = vec![0x08, 42, 0x10, 1];
+    for field in [0x1A, 0x22] {
+        bytes.extend([field, 6]);
+        bytes.extend(stamp);
+    }
+    let status_and_output = [&[0x0A, 7][..], b"success", &[0x1A, 2], b"hi"].concat();
+    bytes.extend([0x2A, u8::try_from(status_and_output.len()).expect("short")]);
+    bytes.extend(status_and_output);
+
+    let answer = RunAnswer::decode(&bytes).expect("an older one");
+    assert_eq!((answer.run_id, answer.run_attempt), (RunId(42), 1));
+    assert_eq!(answer.result, RunResult { output: "hi".into(), ..RunResult::default() });
+}
+
+#[test]
+fn an_agent_of_an_older_version_has_no_endpoint_no_previous_and_the_default_time_out() {
+    let schedule = [0x08, 9, 0x12, 0, 0x20, 1]; // timing version, an empty crontab, enabled
+    let mut bytes = vec![0x08, 7, 0x10, 1, 0x3A, u8::try_from(schedule.len()).expect("short")];
+    bytes.extend(schedule);
+    let agent = Agent::decode(&bytes).expect("an older one");
+    assert_eq!((agent.endpoint, agent.previous, agent.schedule.timeout), (None, None, DEFAULT_TIMEOUT));
+    assert!(agent.schedule.enabled && agent.schedule.timezone.is_none());
+}
+
+#[test]
+fn what_a_message_cannot_do_without_is_missed_by_name() {
+    let error = RunAnswer::decode(&[0x08, 42]).expect_err("no start");
+    assert_eq!(error.to_string(), "field `started_at` is missing");
+    assert!(Document::decode(b"\xff\xff\xff").expect_err("no protobuf").to_string().contains("Document"));
+}
