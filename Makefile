@@ -1,9 +1,12 @@
 # Carillon's tasks. Each does all its own set-up; `make` lists them.
 
 CARGO ?= cargo
-RUN = ./target/debug/carillon
+TARGET = $(or $(CARGO_TARGET_DIR),./target)
+RUN = $(TARGET)/debug/carillon
+SERVICES = deploy/local/services.sh
+FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
-.PHONY: help demo test test-clients test-providers verify fmt clippy doc run clean
+.PHONY: help demo test test-clients test-providers verify fmt clippy doc run clean services-up services-down
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,14 +21,38 @@ run: build ## Run everything in one process: carillon up
 build: toolchain ## Build the development binary
 	$(CARGO) build --locked --package carillon
 
-test: toolchain ## Run every test
+# The servers are private ones; those that were not running before are stopped at the end.
+test: toolchain ## Run every test, with a PostgreSQL and a RabbitMQ of its own
+	$(SERVICES) run $(MAKE) test-with-services
+
+test-with-services:
 	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --package bus --test rabbitmq
+
+services-up: ## Start a private PostgreSQL and RabbitMQ (deploy/local/services.sh env: where they are)
+	$(SERVICES) up
+
+services-down: ## Stop them
+	$(SERVICES) down
 
 test-clients: build ## Drive Carillon with clients that others wrote (needs Python and PyPI)
-	tests/clients/run ./target/debug/carillon
+	tests/clients/run $(RUN)
 
 test-providers: build ## Ask an OpenAI-compatible server that others wrote (needs Python and PyPI)
-	CARGO=$(CARGO) crates/agent-runner/tests/litellm/run ./target/debug/carillon
+	CARGO=$(CARGO) crates/agent-runner/tests/litellm/run $(RUN)
+
+# Every microservice its own process, over servers that no other test uses, since they are broken; one test at a time.
+test-distributed: toolchain ## Many of each microservice: 10,000 ticks while one of each freezes
+	$(FAULT_SERVICES) run $(MAKE) run-distributed TESTS=many::
+
+test-faults: toolchain ## Kill, stop, wipe and restore while agents fire; prints the table of docs/reliability.md
+	rm -f target/tmp/faults.md
+	$(FAULT_SERVICES) run $(MAKE) run-distributed TESTS=faults::
+	cat target/tmp/faults.md
+
+run-distributed:
+	$(CARGO) build --locked --workspace --features service-kit/test-clock
+	$(CARGO) test --locked --package carillon --test distributed -- --test-threads=1 --nocapture $(TESTS)
 
 verify: fmt clippy test ## What CI runs
 
@@ -35,15 +62,19 @@ fmt: toolchain ## Check the formatting
 clippy: toolchain ## Check the lints
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --package agent-runner --test litellm -- -D warnings
+	$(CARGO) clippy --locked --package bus --test rabbitmq -- -D warnings
+	$(CARGO) clippy --locked --package carillon --test distributed -- -D warnings
 
 doc: toolchain ## Build the API documentation of the crates
 	$(CARGO) doc --locked --workspace --no-deps
 
-clean: ## Remove what was built
+clean: ## Remove what was built, and what the private servers stored
+	$(SERVICES) wipe
+	$(FAULT_SERVICES) wipe
 	$(CARGO) clean
 
 # A clear word before a wall of errors.
-.PHONY: build toolchain
+.PHONY: build toolchain test-with-services test-distributed test-faults run-distributed
 toolchain:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs"; exit 1; }
 	@command -v cc >/dev/null || { echo "A C compiler is missing: on Debian or Ubuntu, apt-get install build-essential"; exit 1; }

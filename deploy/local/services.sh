@@ -6,6 +6,7 @@
 #   services.sh wipe    stop both and remove what they stored
 #   services.sh status  where they are; exits with 3 if one of them is not running
 #   services.sh env     print exports for a shell:  eval "$(deploy/local/services.sh env)"
+#   services.sh rabbitmqctl ...  ask the broker, as `rabbitmqctl list_queues name messages`
 #   services.sh run CMD run a command with that environment; what was not running before is stopped afterwards
 #
 # For tests of what happens when they fail:
@@ -174,7 +175,9 @@ read_state() {
 is_ours() {
     local pid=$1 mark=$2 arguments
     [ -n "$pid" ] && [ -n "$DATA" ] || return 1
-    arguments=$(ps -ww -o args= -p "$pid" 2>/dev/null) || return 1
+    # Without procfs there is ps.
+    if [ -d /proc/self ]; then arguments=$( (tr '\0' ' ' <"/proc/$pid/cmdline") 2>/dev/null) || return 1
+    else arguments=$(ps -ww -o args= -p "$pid" 2>/dev/null) || return 1; fi
     case $arguments in *"$mark"*) return 0 ;; *) return 1 ;; esac
 }
 
@@ -397,6 +400,7 @@ case ${1:-} in
     wipe) locked wipe ;;
     status) status ;;
     env) environment ;;
+    rabbitmqctl) shift && find_programs && exec_rabbitmq "$RABBITMQ_BIN/rabbitmqctl" "$@" ;;
     run) shift && run "$@" ;;
     break) locked break_service "${2:-}" ;;
     ctl) shift && broker_ctl "$@" ;;

@@ -10,7 +10,7 @@
 //! a bus loses nothing, since announcing goes on until a receiver says that it holds the version.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -20,10 +20,8 @@ use model::document::{Document, Receiver, version_time};
 use model::event::{DocumentChanged, Event};
 use model::wire::Wire;
 use service_kit::database::DatabaseError;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::documents::Written;
 use crate::state::{NAME, State};
 use crate::store::documents::{self, DocumentName, Unheld};
 
@@ -39,34 +37,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often a queue must be seen empty before something is announced again.
 const EMPTY_LOOKS: u8 = 2;
 
-/// Where writers leave the names of documents that they wrote. Clones share it.
-#[derive(Clone, Default)]
-pub(crate) struct Outbox(Arc<Inner>);
-
-#[derive(Default)]
-struct Inner {
-    fresh: Mutex<Vec<DocumentName>>,
-    wake: Notify,
-}
-
-impl Outbox {
-    /// Hands over what a committed transaction wrote.
-    pub(crate) fn announce(&self, written: Written) {
-        if !written.is_empty() {
-            self.lock().extend(written);
-            self.0.wake.notify_one();
-        }
-    }
-
-    fn take(&self) -> Vec<DocumentName> {
-        std::mem::take(&mut *self.lock())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<DocumentName>> {
-        self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Runs until shutdown.
 pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut announcer = Announcer::new(state);
@@ -77,7 +47,7 @@ pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyho
         });
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = announcer.state.outbox.0.wake.notified() => {}
+            () = announcer.state.outbox.written() => {}
             () = announcer.state.clock.sleep(wait) => {}
         }
     }

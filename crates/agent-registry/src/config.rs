@@ -12,6 +12,8 @@ use url::Url;
 pub struct Config {
     /// Where the dispatcher's internal routes are: `peers.cron_dispatcher_url`.
     pub cron_dispatcher_url: String,
+    /// How clients reach the API, for links in answers: `http.public_url`.
+    pub public_url: Option<Url>,
     /// The JWKS served at `/.well-known/jwks.json`, as JSON text: `sessions.jwks`. Empty: no keys.
     pub session_jwks: String,
     /// The names in `providers`: what a mentor's `llm_provider` may be. `echo` is always one.
@@ -24,6 +26,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             cron_dispatcher_url: "http://127.0.0.1:9090".to_owned(),
+            public_url: None,
             session_jwks: String::new(),
             provider_names: BTreeSet::new(),
             default_provider: None,
@@ -48,16 +51,17 @@ impl Config {
         match &self.default_provider {
             Some(name) if !self.has_provider(name) => {
                 let problem = format_args!("must be `echo` or a name in `providers`, got `{name}`");
-                Err(ConfigError::setting("registry.default_provider", problem))
+                Err(ConfigError::setting("providers.default", problem))
             }
             _ => Ok(()),
         }
     }
 
-    /// Whether a provider of this name is configured.
+    /// Whether a provider of this name is configured, however it is spelled: settings know no case.
     #[must_use]
     pub fn has_provider(&self, name: &str) -> bool {
-        name == ECHO || self.provider_names.contains(name)
+        let name = name.to_lowercase();
+        name == ECHO || self.provider_names.contains(&name)
     }
 
     /// Where the dispatcher is.
@@ -100,9 +104,11 @@ mod tests {
 
     #[test]
     fn a_setting_that_cannot_work_is_named() {
+        let ours = Config { provider_names: ["ours".to_owned()].into(), ..Config::default() };
+        assert!(ours.has_provider("Ours") && ours.has_provider("ECHO") && !ours.has_provider("theirs"));
         let refused = |config: Config| config.validate().unwrap_err().to_string();
         let unknown = Config { default_provider: Some("acme".into()), ..Config::default() };
-        assert!(refused(unknown).contains("`registry.default_provider`"));
+        assert!(refused(unknown).contains("`providers.default`"));
         let no_keys = Config { session_jwks: "[]".into(), ..Config::default() };
         assert!(refused(no_keys).contains("`sessions.jwks`"));
         let no_http = Config { cron_dispatcher_url: "ftp://x".into(), ..Config::default() };

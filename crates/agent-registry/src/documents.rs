@@ -154,7 +154,7 @@ pub(crate) fn check_can_be_asked(row: &MentorRow, config: &Config) -> Result<(),
         None if config.has_provider(&row.llm_provider) || config.default_provider.is_some() => return Ok(()),
         None => row.llm_provider.clone(),
     };
-    let choices = "give the mentor a `provider`, or set a default one in `registry.default_provider`";
+    let choices = "give the mentor a `provider`, or set a default one in `providers.default`";
     Err(if name.is_empty() {
         format!("Nothing says how this mentor is asked: {choices}.")
     } else {

@@ -11,12 +11,14 @@
 
 mod access;
 mod announcer;
+mod broom;
 mod config;
 mod consumers;
 mod dispatcher;
 mod documents;
 mod edit;
 mod http;
+mod outbox;
 mod runs;
 mod state;
 mod store;
@@ -42,10 +44,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 
-use crate::announcer::Outbox;
+use crate::broom::Broom;
 use crate::dispatcher::Dispatcher;
+use crate::outbox::Outbox;
 use crate::state::State;
-use crate::sweeper::Broom;
 
 /// What the registry stands on.
 pub struct Dependencies {
@@ -71,6 +73,7 @@ pub struct Dependencies {
 #[derive(Clone)]
 pub struct AgentRegistry {
     state: Arc<State>,
+    database_condition: Condition,
     runs_condition: Condition,
     held_condition: Condition,
 }
@@ -102,6 +105,7 @@ impl AgentRegistry {
         };
         Ok(Self {
             state: Arc::new(state),
+            database_condition: readiness.condition("agent-registry.database"),
             runs_condition: readiness.condition("agent-registry.runs"),
             held_condition: readiness.condition("agent-registry.documents-held"),
         })
@@ -125,7 +129,7 @@ impl AgentRegistry {
         }
     }
 
-    /// What runs until `shutdown`: the announcer, the two consumers, the sweeper.
+    /// What runs until `shutdown`: the announcer, the two consumers, the sweeper, a look at the database.
     pub fn roles(&self, shutdown: CancellationToken) -> Vec<Role> {
         let state = || Arc::clone(&self.state);
         let stop = || shutdown.clone();
@@ -143,7 +147,14 @@ impl AgentRegistry {
             self.held_condition.clone(),
             stop(),
         );
+        let (watched, clock) = (self.state.db.clone(), self.state.clock.clone());
+        let (condition, stopped) = (self.database_condition.clone(), stop());
+        let database = async move {
+            watched.watch(condition, clock, stopped).await;
+            Ok(())
+        };
         vec![
+            Role::new("agent-registry.database", database),
             Role::new("agent-registry.announcer", announcer::run(state(), stop())),
             Role::new("agent-registry.runs", runs),
             Role::new("agent-registry.documents-held", held),

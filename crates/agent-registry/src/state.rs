@@ -9,10 +9,10 @@ use service_kit::database::Db;
 use service_kit::egress::Guard;
 use service_kit::secrets::KeyRing;
 
-use crate::announcer::Outbox;
+use crate::broom::Broom;
 use crate::config::Config;
 use crate::dispatcher::Dispatcher;
-use crate::sweeper::Broom;
+use crate::outbox::Outbox;
 
 /// The name in tokens, events and metrics.
 pub(crate) const NAME: &str = "agent-registry";

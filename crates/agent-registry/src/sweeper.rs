@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use service_kit::database::DatabaseError;
 use service_kit::error::chain;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::state::State;
@@ -17,16 +16,6 @@ const BATCH: usize = 500;
 const INTERVAL: Duration = Duration::from_secs(3600);
 /// After the database failed.
 const RETRY: Duration = Duration::from_secs(60);
-
-/// Wakes the sweeper when there is something to sweep. Clones share it.
-#[derive(Clone, Default)]
-pub(crate) struct Broom(Arc<Notify>);
-
-impl Broom {
-    pub(crate) fn sweep_now(&self) {
-        self.0.notify_one();
-    }
-}
 
 /// Runs until shutdown.
 pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -40,7 +29,7 @@ pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyho
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = state.broom.0.notified() => {}
+            () = state.broom.taken_up() => {}
             () = state.clock.sleep(wait) => {}
         }
     }

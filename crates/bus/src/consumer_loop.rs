@@ -52,6 +52,7 @@ pub async fn run_consumer(
     let batch_max = options.batch_max.min(BATCH_MAX);
     loop {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             // Fails for a bus that is always connected.
             Ok(()) = connected.changed() => work.tell(),

@@ -40,12 +40,12 @@ pub enum BusError {
     Unavailable(#[source] Cause),
     /// The URL names no bus.
     #[error(
-        "not the URL of a bus: `sqlite:<file>` for one process, \
+        "`bus.url` is not the URL of a bus: `sqlite:<file>` for one process, \
          `amqp://<user>:<password>@<host>:<port>/<virtual host>` (or `amqps://`) for RabbitMQ"
     )]
     Url,
     /// The broker answered, and wants none of it.
-    #[error("the broker {broker} refuses: {reason}")]
+    #[error("the broker {broker} of `bus.url` refuses: {reason}")]
     Refused {
         /// Where it is, without credentials.
         broker: String,

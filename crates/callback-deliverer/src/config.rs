@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use service_kit::config::{ConfigError, comma_list};
+use service_kit::config::{ConfigError, comma_list, in_range};
 
 /// `[callbacks]`: where callbacks may go, and how much each delivery attempt may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,11 +20,13 @@ pub struct Config {
     pub deadline_ms: u64,
     /// The most delivery attempts at a time.
     pub in_flight_max: usize,
+    /// Days that settled deliveries (delivered, discarded, exhausted) are kept.
+    pub deliveries_days: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { allow_networks: Vec::new(), deadline_ms: 15_000, in_flight_max: 256 }
+        Self { allow_networks: Vec::new(), deadline_ms: 15_000, in_flight_max: 256, deliveries_days: 30 }
     }
 }
 
@@ -35,7 +38,13 @@ impl Config {
     /// The first setting that cannot work, by key and value.
     pub fn validate(&self) -> Result<(), ConfigError> {
         in_range("callbacks.deadline_ms", self.deadline_ms, 100, 60_000)?;
-        in_range("callbacks.in_flight_max", self.in_flight_max as u64, 1, 10_000)
+        in_range("callbacks.in_flight_max", self.in_flight_max, 1, 10_000)?;
+        in_range("callbacks.deliveries_days", self.deliveries_days, 1, 3_650)
+    }
+
+    /// How long settled deliveries are kept.
+    pub(crate) fn deliveries_kept(&self) -> TimeDelta {
+        TimeDelta::days(self.deliveries_days.into())
     }
 
     /// The longest a delivery attempt may take.
@@ -43,13 +52,6 @@ impl Config {
     pub fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms)
     }
-}
-
-fn in_range(key: &str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
-    if (min..=max).contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::setting(key, format_args!("must be {min} to {max}, got {value}")))
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) transport: Transport,
     /// The longest a delivery attempt takes.
     pub(crate) deadline: Duration,
+    /// How long settled deliveries are kept.
+    pub(crate) deliveries_kept: TimeDelta,
 }
 
 /// A delivery that this process has leased and may try.

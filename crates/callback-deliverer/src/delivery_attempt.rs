@@ -102,7 +102,7 @@ fn report(delivery: &Leased, entry: &Entry) {
         verdict => tracing::warn!(
             delivery.id, run.id = delivery.log_id, agent.id = delivery.agent_id, organisation = %delivery.organisation,
             delivery.attempt = made.number, duration_ms = made.duration_ms, outcome = %made.outcome,
-            http.status = made.http_status, error = made.error, ?verdict, "callback not delivered"
+            http.status = made.http_status, error = made.error, %verdict, "callback not delivered"
         ),
     }
     histogram!("carillon_delivery_attempt_seconds").record(duration);

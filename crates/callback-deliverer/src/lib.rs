@@ -11,6 +11,7 @@
 //! - Delivery is at least once, and every repeat carries the same webhook id and the same bytes ([`payload`]).
 //! - Each delivery attempt goes to the endpoint as it is held when it is leased (`store::claim`).
 //! - What came of a delivery attempt is written only while its lease holds; final states absorb (`store::record`).
+//! - What is settled is kept for `callbacks.deliveries_days`, then forgotten ([`sweep`]).
 //! - An outage of the database, the bus or a missing key counts against nobody: not ready, then on where it stopped.
 
 mod config;
@@ -26,6 +27,7 @@ mod secrets;
 mod sender;
 pub mod signature;
 mod store;
+mod sweep;
 mod transport;
 pub mod words;
 
@@ -86,7 +88,7 @@ impl CallbackDeliverer {
         let Dependencies { database, bus, clock, readiness, keys } = dependencies;
         let db = Db::open(&database, store::migrations()).await.context("cannot open callback-deliverer's database")?;
         let installation = prepare(&db, Timestamp::from(clock.now())).await?;
-        let deadline = config.deadline();
+        let (deadline, deliveries_kept) = (config.deadline(), config.deliveries_kept());
         let transport = Transport::new(&Guard::new(config.allow_networks), deadline)?;
         let core = Core {
             db,
@@ -99,6 +101,7 @@ impl CallbackDeliverer {
             secrets: Secrets::new(keys, readiness.condition("callback-deliverer.keys")),
             transport,
             deadline,
+            deliveries_kept,
         };
         Ok(Self { core: Arc::new(core), readiness })
     }
@@ -135,12 +138,23 @@ impl CallbackDeliverer {
         );
         vec![
             self.consumer("documents", Queue::CallbackDelivererDocuments, documents, shutdown.clone()),
-            self.consumer("runs", Queue::CallbackDelivererRuns, runs, shutdown),
+            self.consumer("runs", Queue::CallbackDelivererRuns, runs, shutdown.clone()),
+            Role::new("callback-deliverer.sweep", sweep::run(Arc::clone(&self.core), shutdown.clone())),
+            self.database(shutdown),
             Role::new("callback-deliverer.sender", async move {
                 sender.await;
                 Ok(())
             }),
         ]
+    }
+
+    fn database(&self, shutdown: CancellationToken) -> Role {
+        let name = "callback-deliverer.database";
+        let (core, condition) = (Arc::clone(&self.core), self.readiness.condition(name));
+        Role::new(name, async move {
+            core.db.watch(condition, core.clock.clone(), shutdown).await;
+            Ok(())
+        })
     }
 
     fn consumer(

@@ -4,6 +4,7 @@
 //! set and has to be somewhere is in the data directory: databases, bus, keys.
 
 use agent_runner::{ProvidersConfig, RunnerConfig, SessionsConfig};
+use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cron_dispatcher::DispatcherConfig;
@@ -13,6 +14,7 @@ use service_kit::config::{
     self, AuthConfig, BusConfig, ConfigError, ConnectionUrl, DatabaseConfig, HttpConfig, InternalConfig, SecretsConfig,
     Settings, TelemetryConfig,
 };
+use service_kit::database::check_url;
 use service_kit::secrets::Secret;
 
 use crate::cli::Place;
@@ -63,6 +65,19 @@ impl Default for DatabasesConfig {
 }
 
 impl DatabasesConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        for (key, url) in [
+            ("database.agent_registry_url", &self.agent_registry_url),
+            ("database.cron_dispatcher_url", &self.cron_dispatcher_url),
+            ("database.callback_deliverer_url", &self.callback_deliverer_url),
+            ("database.service_registry_url", &self.service_registry_url),
+        ] {
+            check_url(url).map_err(|problem| ConfigError::setting(key, problem))?;
+            self.of(url).validate()?;
+        }
+        Ok(())
+    }
+
     /// The configuration of one of them.
     pub(crate) fn of(&self, url: &ConnectionUrl) -> DatabaseConfig {
         DatabaseConfig { url: url.clone(), pool_size: self.pool_size }
@@ -88,7 +103,44 @@ impl Config {
     }
 
     /// Fills in what the data directory has, making keys on the first start, and checks the whole.
-    pub(crate) fn complete(mut self, data: &DataDir) -> anyhow::Result<Self> {
+    pub(crate) fn complete(self, data: &DataDir) -> anyhow::Result<Self> {
+        self.with_files_of(data)?.with_keys_of(data)
+    }
+
+    /// As [`complete`](Self::complete), but makes nothing. Returns also which keys a first start would make: in their
+    /// place are others, made for the checks alone.
+    pub(crate) fn preview(self, data: &DataDir) -> anyhow::Result<(Self, Vec<&'static str>)> {
+        let mut missing = Vec::new();
+        let config = self.with_files_of(data)?.with_keys(|key| {
+            Ok(match data.find_key(key.file)? {
+                Some(found) => found,
+                None => {
+                    missing.push(key.setting);
+                    (key.make)()?
+                }
+            })
+        })?;
+        Ok((config, missing))
+    }
+
+    /// Who signs tokens: as configured, else with the key that the data directory has already. A key made for a token
+    /// would be that of no running Carillon.
+    pub(crate) fn auth_of(mut self, data: &DataDir) -> anyhow::Result<AuthConfig> {
+        if self.auth.jwt_secret.is_empty() {
+            let found = data.find_key(JWT_SECRET.file)?;
+            let missing = || {
+                let path = data.keys().join(JWT_SECRET.file);
+                let help = "start `carillon up` there first, or name its data directory with --data-dir";
+                format!("there is no {}, which signs tokens: {help}", path.display())
+            };
+            self.auth.jwt_secret = Secret::new(found.with_context(missing)?);
+        }
+        self.auth.validate()?;
+        Ok(self.auth)
+    }
+
+    /// Fills in databases and bus.
+    fn with_files_of(mut self, data: &DataDir) -> anyhow::Result<Self> {
         let file = |name: &str| ConnectionUrl::new(format!("sqlite:{}", data.join(name).display()));
         let databases = [
             (&mut self.database.agent_registry_url, "agent-registry.db"),
@@ -102,17 +154,28 @@ impl Config {
                 *url = file(name);
             }
         }
-        self.with_keys_of(data)
+        self.database.validate()?;
+        self.bus.validate()?;
+        Ok(self)
     }
 
     /// Fills in the keys that are not configured, making them on the first start.
-    pub(crate) fn with_keys_of(mut self, data: &DataDir) -> anyhow::Result<Self> {
-        fill(&mut self.auth.jwt_secret, data, "jwt-secret", || Ok(random_key()))?;
-        fill(&mut self.secrets.keys, data, "secrets-keys", || Ok(format!("k1:{}", random_key())))?;
-        fill(&mut self.internal.key, data, "internal-key", || Ok(random_key()))?;
-        fill(&mut self.sessions.key, data, "session-key.pem", || {
-            Ok(agent_runner::generate_session_key()?.private_pem.into_inner())
-        })?;
+    pub(crate) fn with_keys_of(self, data: &DataDir) -> anyhow::Result<Self> {
+        self.with_keys(|key| data.key(key.file, key.make))
+    }
+
+    fn with_keys(mut self, mut find: impl FnMut(&Key) -> anyhow::Result<String>) -> anyhow::Result<Self> {
+        let secrets = [
+            (&mut self.auth.jwt_secret, JWT_SECRET),
+            (&mut self.secrets.keys, SECRETS_KEYS),
+            (&mut self.internal.key, INTERNAL_KEY),
+            (&mut self.sessions.key, SESSION_KEY),
+        ];
+        for (secret, key) in secrets {
+            if secret.is_empty() {
+                *secret = Secret::new(find(&key)?);
+            }
+        }
         self.auth.validate()?;
         self.secrets.validate()?;
         self.internal.validate()?;
@@ -121,18 +184,22 @@ impl Config {
     }
 }
 
-/// A key that is not configured is the data directory's.
-fn fill(
-    key: &mut Secret<String>,
-    data: &DataDir,
-    name: &str,
-    make: impl FnOnce() -> anyhow::Result<String>,
-) -> anyhow::Result<()> {
-    if key.is_empty() {
-        *key = Secret::new(data.key(name, make)?);
-    }
-    Ok(())
+/// A key that is the data directory's unless it is configured.
+struct Key {
+    setting: &'static str,
+    file: &'static str,
+    make: fn() -> anyhow::Result<String>,
 }
+
+const JWT_SECRET: Key = Key { setting: "auth.jwt_secret", file: "jwt-secret", make: || Ok(random_key()) };
+const SECRETS_KEYS: Key =
+    Key { setting: "secrets.keys", file: "secrets-keys", make: || Ok(format!("k1:{}", random_key())) };
+const INTERNAL_KEY: Key = Key { setting: "internal.key", file: "internal-key", make: || Ok(random_key()) };
+const SESSION_KEY: Key = Key {
+    setting: "sessions.key",
+    file: "session-key.pem",
+    make: || Ok(agent_runner::generate_session_key()?.private_pem.into_inner()),
+};
 
 /// 32 random bytes, as text.
 fn random_key() -> String {

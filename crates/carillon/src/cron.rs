@@ -8,6 +8,7 @@ use model::crontab::{Crontab, CrontabFields};
 use service_kit::clock::Clock;
 
 use crate::cli::{CronNextArguments, Output};
+use crate::output::print;
 
 /// Prints the next ticks.
 pub(crate) fn next(arguments: &CronNextArguments) -> anyhow::Result<ExitCode> {
@@ -15,15 +16,14 @@ pub(crate) fn next(arguments: &CronNextArguments) -> anyhow::Result<ExitCode> {
     let after = arguments.after.unwrap_or_else(|| Clock::host().now());
     let ticks: Vec<_> = crontab.ticks(arguments.timezone, after).take(arguments.count.into()).collect();
     let utc = |tick: &chrono::DateTime<chrono::Utc>| tick.to_rfc3339_opts(SecondsFormat::Secs, true);
-    match arguments.output {
-        Output::Json => println!("{}", serde_json::to_string(&ticks.iter().map(utc).collect::<Vec<_>>())?),
-        Output::Text => {
-            for tick in &ticks {
-                let local = tick.with_timezone(&arguments.timezone).format("%a %Y-%m-%d %H:%M %Z");
-                println!("{}  {local}", utc(tick));
-            }
-        }
-    }
+    let line = |tick: &chrono::DateTime<chrono::Utc>| {
+        let local = tick.with_timezone(&arguments.timezone).format("%a %Y-%m-%d %H:%M %Z");
+        format!("{}  {local}\n", utc(tick))
+    };
+    print(match arguments.output {
+        Output::Json => format!("{}\n", serde_json::to_string(&ticks.iter().map(utc).collect::<Vec<_>>())?),
+        Output::Text => ticks.iter().map(line).collect(),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

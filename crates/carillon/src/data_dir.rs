@@ -4,11 +4,16 @@
 //! another name and then renamed, so that a crash never leaves half a key.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+
+/// How often it is tried whether another process has ended.
+const LOCK_LOOK: Duration = Duration::from_millis(50);
 
 /// Where an installation keeps what it has.
 #[derive(Debug, Clone)]
@@ -17,17 +22,23 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Makes it if it is not there; only its owner may look inside.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let keys = path.join("keys");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys).with_context(|| {
-            format!("cannot make the data directory {}: choose one that you may write, with --data-dir", path.display())
-        })?;
-        Ok(Self { path: path.to_owned() })
+    /// As it is, there or not.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
     }
 
-    /// Takes it for this process; held for as long as the file that is returned.
-    pub(crate) fn lock(&self) -> anyhow::Result<File> {
+    /// Makes it if it is not there; only its owner may look inside.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let data = Self::at(path);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(data.keys()).with_context(|| {
+            format!("cannot make the data directory {}: choose one that you may write, with --data-dir", path.display())
+        })?;
+        Ok(data)
+    }
+
+    /// Takes it for this process; held for as long as the file that is returned. A process that has it may just be
+    /// ending.
+    pub(crate) fn lock(&self, patience: Duration) -> anyhow::Result<File> {
         let path = self.path.join("carillon.lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).with_context(|| {
             format!(
@@ -35,13 +46,20 @@ impl DataDir {
                 self.path.display()
             )
         })?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => bail!(
-                "the data directory {} is used by another carillon: stop it, or choose another with --data-dir",
-                self.path.display()
-            ),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        let start = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                // The system tells nobody when a lock is free, and to wait for it would be to wait for ever.
+                Err(TryLockError::WouldBlock) if start.elapsed() < patience => thread::sleep(LOCK_LOOK),
+                Err(TryLockError::WouldBlock) => bail!(
+                    "the data directory {} is used by another carillon: stop it, or choose another with --data-dir",
+                    self.path.display()
+                ),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                }
+            }
         }
     }
 
@@ -50,15 +68,30 @@ impl DataDir {
         self.path.join(name)
     }
 
+    /// Where its keys are.
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.path.join("keys")
+    }
+
+    /// A key, if it is there.
+    pub(crate) fn find_key(&self, name: &str) -> anyhow::Result<Option<String>> {
+        let path = self.keys().join(name);
+        match fs::read_to_string(&path) {
+            Ok(key) if key.trim().is_empty() => {
+                bail!("the key file {} is empty: restore it from a backup", path.display())
+            }
+            Ok(key) => Ok(Some(key.trim().to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read the key {}", path.display())),
+        }
+    }
+
     /// A key: read, or on the first start made by `make`.
     pub(crate) fn key(&self, name: &str, make: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
-        let path = self.path.join("keys").join(name);
-        match fs::read_to_string(&path) {
-            Ok(key) => return Ok(key.trim().to_owned()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot read the key {}", path.display())),
+        if let Some(key) = self.find_key(name)? {
+            return Ok(key);
         }
-        let key = make()?;
+        let (key, path) = (make()?, self.keys().join(name));
         self.write_key(&path, &key).with_context(|| format!("cannot write the key {}", path.display()))?;
         Ok(key)
     }
@@ -69,7 +102,7 @@ impl DataDir {
         writeln!(file, "{key}")?;
         file.sync_all()?;
         fs::rename(&new, path)?;
-        File::open(self.path.join("keys"))?.sync_all()
+        File::open(self.keys())?.sync_all()
     }
 }
 
@@ -93,8 +126,8 @@ mod tests {
     fn a_data_directory_belongs_to_one_process() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(folder.path()).unwrap();
-        let _held = data.lock().unwrap();
-        let refused = data.lock().unwrap_err().to_string();
+        let _held = data.lock(Duration::ZERO).unwrap();
+        let refused = data.lock(Duration::ZERO).unwrap_err().to_string();
         assert!(refused.contains("used by another carillon"), "{refused}");
     }
 }

@@ -15,6 +15,7 @@ use service_kit::clock::Clock;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::cli::DemoArguments;
+use crate::output::print;
 
 const ORGANISATION: &str = "demo";
 const USER: &str = "admin";
@@ -42,11 +43,11 @@ async fn show(arguments: &DemoArguments, folder: &Path) -> anyhow::Result<()> {
         check_endpoint(base_url).await?;
     }
     let (receiver_url, mut callbacks) = start_receiver()?;
-    steps.done(&format!("a receiver listens on {receiver_url} and checks every signature"));
+    steps.done(&format!("a receiver listens on {receiver_url} and checks every signature"))?;
 
     let carillon = Carillon::start(&folder.join("data"), arguments)?;
     let token = carillon.token(&folder.join("data"))?;
-    steps.done(&format!("carillon up listens on {} (everything in one process, on SQLite)", carillon.url));
+    steps.done(&format!("carillon up listens on {} (everything in one process, on SQLite)", carillon.url))?;
 
     let api = Api { base: format!("{}/api/ai-mentor/orgs/{ORGANISATION}/users/{USER}", carillon.url), token };
     let mentor = api.post("mentor-with-settings/", &mentor(model)).await?;
@@ -55,26 +56,26 @@ async fn show(arguments: &DemoArguments, folder: &Path) -> anyhow::Result<()> {
         Some((base_url, model)) => format!("`{model}` at {base_url}"),
         None => "which repeats what it is asked".to_owned(),
     };
-    steps.done(&format!("POST mentor-with-settings/  → mentor {unique_id}, {what}"));
+    steps.done(&format!("POST mentor-with-settings/  → mentor {unique_id}, {what}"))?;
 
     let prompt = if model.is_some() { MODEL_PROMPT } else { "What happened since yesterday?" };
     let agent = api.post("periodic-agents/", &agent(unique_id, prompt, &receiver_url)).await?;
-    steps.done(&format!("POST periodic-agents/       → agent {}, crontab `* * * * *`", agent["id"]));
+    steps.done(&format!("POST periodic-agents/       → agent {}, crontab `* * * * *`", agent["id"]))?;
 
     let log = api.post(&format!("periodic-agents/{}/run/", agent["id"]), &json!({})).await?;
-    steps.done(&format!("POST periodic-agents/{}/run/ → log {}, {}", agent["id"], log["id"], log["state"]));
+    steps.done(&format!("POST periodic-agents/{}/run/ → log {}, {}", agent["id"], log["id"], log["state"]))?;
 
     let first = first_callback(&mut callbacks, if model.is_some() { PATIENCE_WITH_MODELS } else { PATIENCE }).await?;
-    steps.done("a callback arrived and its X-Hub-Signature-256 is that of its body:");
-    println!("\n{first}\n");
+    steps.done("a callback arrived and its X-Hub-Signature-256 is that of its body:")?;
+    print(format_args!("\n{first}\n\n"))?;
     ensure!(first.body["status"] == "success", "the run ended as error: its log above says why");
 
     if arguments.keep {
-        println!("Every minute a tick from here on; Ctrl-C ends it.\n");
+        print("Every minute a tick from here on; Ctrl-C ends it.\n\n")?;
         keep(&mut callbacks).await?;
     }
-    println!("Verified, {:.1} s after the start. Next: README.md, \"Five minutes with curl\".", steps.total());
-    Ok(())
+    let total = steps.total();
+    print(format_args!("Verified, {total:.1} s after the start. Next: README.md, \"Five minutes with curl\".\n"))
 }
 
 async fn first_callback(callbacks: &mut UnboundedReceiver<Callback>, patience: Duration) -> anyhow::Result<Callback> {
@@ -91,7 +92,7 @@ async fn keep(callbacks: &mut UnboundedReceiver<Callback>) -> anyhow::Result<()>
             interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
             callback = callbacks.recv() => {
                 let callback = callback.context("the receiver stopped")?;
-                println!("{callback}\n");
+                print(format_args!("{callback}\n\n"))?;
             }
         }
     }
@@ -150,9 +151,10 @@ impl Steps {
         Self { start: now, last: now }
     }
 
-    fn done(&mut self, what: &str) {
-        println!("{:>6} ms  {what}", self.last.elapsed().as_millis());
+    fn done(&mut self, what: &str) -> anyhow::Result<()> {
+        print(format_args!("{:>6} ms  {what}\n", self.last.elapsed().as_millis()))?;
         self.last = Instant::now();
+        Ok(())
     }
 
     fn total(&self) -> f64 {

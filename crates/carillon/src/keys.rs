@@ -2,12 +2,12 @@
 //!
 //! Each gets only the keys that it needs, so that no microservice can do what is another's.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use crate::cli::{KeysEnvArguments, MicroserviceName};
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::output::print;
 
 /// Prints the keys as exports for a shell, making them first if there are none.
 pub(crate) fn env(arguments: &KeysEnvArguments) -> anyhow::Result<ExitCode> {
@@ -28,10 +28,9 @@ pub(crate) fn env(arguments: &KeysEnvArguments) -> anyhow::Result<ExitCode> {
         }
         MicroserviceName::CallbackDeliverer => vec![internal, secrets],
     };
-    let mut out = std::io::stdout().lock();
     for (name, value) in variables {
         // No key contains a single quote: they are base64, PEM or JSON of these.
-        writeln!(out, "export CARILLON__{name}='{value}'")?;
+        print(format_args!("export CARILLON__{name}='{value}'\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

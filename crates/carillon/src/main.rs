@@ -1,11 +1,13 @@
 //! `carillon`: Carillon whole in one process, and its command line.
 
+mod bus_commands;
 mod cli;
 mod config;
 mod cron;
 mod data_dir;
 mod demo;
 mod keys;
+mod output;
 mod token;
 mod up;
 mod verify_signature;
@@ -15,6 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command, CronCommand, KeysCommand};
+use crate::output::ReaderGone;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -23,10 +26,12 @@ fn main() -> ExitCode {
         Command::Cron { command: CronCommand::Next(arguments) } => cron::next(&arguments),
         Command::Keys { command: KeysCommand::Env(arguments) } => keys::env(&arguments),
         Command::VerifySignature(arguments) => verify_signature::verify(&arguments),
+        Command::Bus { command } => bus_commands::run(&command),
         Command::Demo(arguments) => demo::demo(&arguments),
     };
     match outcome {
         Ok(code) => code,
+        Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
             // One line: what is wrong and what to do, with its causes.
             eprintln!("carillon: {error:#}");

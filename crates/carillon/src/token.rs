@@ -9,6 +9,7 @@ use service_kit::clock::Clock;
 use crate::cli::{RoleName, TokenArguments};
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::output::print;
 
 /// Prints a token.
 pub(crate) fn token(arguments: &TokenArguments) -> anyhow::Result<ExitCode> {
@@ -20,10 +21,10 @@ pub(crate) fn token(arguments: &TokenArguments) -> anyhow::Result<ExitCode> {
     if arguments.org.is_none() && role != Role::PlatformAdmin {
         bail!("--org is missing: only a platform administrator's token has no organisation");
     }
-    let data_dir = DataDir::open(&arguments.place.data_dir)?;
-    let config = Config::load(&arguments.place, Vec::new())?.with_keys_of(&data_dir)?;
+    let data = DataDir::at(&arguments.place.data_dir);
+    let auth = Config::load(&arguments.place, Vec::new())?.auth_of(&data)?;
     let caller = Caller { username: arguments.user.clone(), organisation: arguments.org.clone(), role };
-    let token = issue_token(&config.auth, &caller, arguments.ttl, Clock::host().now())?;
-    println!("{token}");
+    let token = issue_token(&auth, &caller, arguments.ttl, Clock::host().now())?;
+    print(format_args!("{token}\n"))?;
     Ok(ExitCode::SUCCESS)
 }

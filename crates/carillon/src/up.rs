@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_registry::AgentRegistry;
 use agent_runner::AgentRunner;
@@ -23,21 +24,34 @@ use service_registry::ServiceRegistry;
 use crate::cli::UpArguments;
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::output::print;
+
+/// How long a process that has the data directory may take to end.
+const ENDING_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<ExitCode> {
     let config = Config::load(&arguments.place, overrides(arguments))?;
     if arguments.check_config {
-        print!("{}", effective(&config)?);
+        check(config, &DataDir::at(&arguments.place.data_dir))?;
         return Ok(ExitCode::SUCCESS);
     }
     let data = DataDir::open(&arguments.place.data_dir)?;
-    let _held_until_the_end = data.lock()?;
+    let _held_until_the_end = data.lock(ENDING_WITHIN)?;
     let config = config.complete(&data)?;
     telemetry::init(&config.telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(&config, &arguments.place.data_dir))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what would be in force, or says what could not be.
+fn check(config: Config, data: &DataDir) -> anyhow::Result<()> {
+    let (config, missing) = config.preview(data)?;
+    if !missing.is_empty() {
+        print(format_args!("# Made on the first start, in {}: {}\n", data.keys().display(), missing.join(", ")))?;
+    }
+    print(effective(&config)?)
 }
 
 fn overrides(arguments: &UpArguments) -> Vec<(String, String)> {
@@ -147,6 +161,7 @@ async fn open_registry(
 ) -> anyhow::Result<AgentRegistry> {
     let own = agent_registry::Config {
         cron_dispatcher_url: format!("http://{}", process.admin_address()),
+        public_url: config.http.public_url.clone(),
         session_jwks: agent_runner::public_jwks(&config.sessions)?,
         provider_names: config.providers.names(),
         default_provider: config.providers.default.clone(),

@@ -5,21 +5,32 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use callback_deliverer::signature::HEADER;
 
 use crate::cli::VerifySignatureArguments;
+use crate::output::print;
 
 /// Exits 0 if it is, 1 if not.
 pub(crate) fn verify(arguments: &VerifySignatureArguments) -> anyhow::Result<ExitCode> {
     let body = read(&arguments.body)?;
-    if callback_deliverer::verify_signature(arguments.secret.as_bytes(), &body, &arguments.signature) {
-        println!("the signature is that of this body");
-        return Ok(ExitCode::SUCCESS);
+    let signature = value_of(&arguments.signature);
+    let (code, verdict) = if callback_deliverer::verify_signature(arguments.secret.as_bytes(), &body, signature) {
+        (ExitCode::SUCCESS, "the signature is that of this body".to_owned())
+    } else {
+        let (length, check) = (body.len(), "check that the body is raw as received, and the secret");
+        (ExitCode::FAILURE, format!("the signature is NOT that of this body ({length} bytes): {check}"))
+    };
+    // The exit code tells, whether or not somebody reads the words.
+    let _ = print(format_args!("{verdict}\n"));
+    Ok(code)
+}
+
+/// The value of the header, also where its whole line is given.
+fn value_of(header: &str) -> &str {
+    match header.split_once(':') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case(HEADER) => value,
+        _ => header,
     }
-    println!(
-        "the signature is NOT that of this body ({} bytes): check that the body is raw as received, and the secret",
-        body.len()
-    );
-    Ok(ExitCode::FAILURE)
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

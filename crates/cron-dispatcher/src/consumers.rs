@@ -115,6 +115,9 @@ impl Held {
         self.0
             .db
             .write(move |conn| {
+                // All at once: message by message, two dispatchers might wait for each other.
+                let all: Vec<i64> = held.iter().flat_map(|one| &one.run_ids).map(|id| id.0).collect();
+                runs::lock(conn, &all)?;
                 for one in &held {
                     let ids: Vec<i64> = one.run_ids.iter().map(|id| id.0).collect();
                     runs::hold(conn, one.receiver, &ids)?;

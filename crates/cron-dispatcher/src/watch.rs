@@ -121,10 +121,12 @@ async fn announce_again(context: &Context, late: Vec<RunRow>) -> Result<(), Disp
 }
 
 /// Puts off when these are overdue next. Returns those that have not moved on meanwhile.
-async fn mark_sent_again(context: &Context, late: Vec<RunRow>) -> Result<Vec<i64>, DispatchError> {
+async fn mark_sent_again(context: &Context, mut late: Vec<RunRow>) -> Result<Vec<i64>, DispatchError> {
     if late.is_empty() {
         return Ok(Vec::new());
     }
+    // In key order, so that two dispatchers never wait for each other.
+    late.sort_by_key(|row| row.run.id);
     let now = context.clock.now();
     let config = context.config.clone();
     context

@@ -3,6 +3,7 @@
 //! `carillon up` puts all microservices into one process; each microservice's own binary puts itself into one by
 //! [`main`]. Both are this code.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -158,8 +159,8 @@ fn begin<S: Settings>(
     let file: Option<&PathBuf> = matches.get_one("config");
     let settings: S = config::load(file.map(PathBuf::as_path), process_environment(), [])?;
     if matches.get_flag("check-config") {
-        print!("{}", config::effective(&settings)?);
-        return Ok(());
+        // Not `print!`, which panics where nobody reads it.
+        return Ok(std::io::stdout().write_all(config::effective(&settings)?.as_bytes())?);
     }
     let (http, telemetry) = common(&settings);
     let http = http.clone();

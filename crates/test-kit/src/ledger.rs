@@ -44,6 +44,8 @@ pub struct Report {
     pub skipped_spans: usize,
     /// Runs that ended with an error.
     pub failed: usize,
+    /// Runs of a tick that had run before: only where the dispatcher has forgotten that.
+    pub run_again: usize,
     /// Callbacks that arrived more than once.
     pub repeated: usize,
     /// Everything that is not as promised; empty if Carillon keeps its word.
@@ -175,6 +177,11 @@ fn check_logs(agent: &Agent<'_>, received: &BTreeMap<i64, Value>, report: &mut R
     }
     for id in of_logs.keys().filter(|id| !of_runs.contains_key(id) && !forgotten.runs.contains(id)) {
         faults.push(format!("log {id} is of no tick"));
+    }
+    let ticks_run: BTreeSet<_> = of_logs.values().collect();
+    report.run_again += of_logs.len() - ticks_run.len();
+    if of_logs.len() != ticks_run.len() && forgotten.runs.is_empty() {
+        faults.push("a tick ran twice".to_owned());
     }
     let known = logs.iter().filter(|log| log["id"].as_i64().is_some_and(|id| !forgotten.runs.contains(&id)));
     let mut sequences: Vec<i64> = known.filter_map(|log| log["sequence"].as_i64()).collect();

@@ -94,7 +94,8 @@ impl Replica {
                 if let Some(process) = &mut self.process
                     && let Some(status) = process.try_wait()?
                 {
-                    bail!("{} ended with {status}", self.name);
+                    let log = self.log();
+                    bail!("{} ended with {status}: {}", self.name, log.lines().last().unwrap_or_default());
                 }
                 match ask(&format!("http://{}/readyz", self.admin_address)).await {
                     Ok((true, _)) => return Ok(()),

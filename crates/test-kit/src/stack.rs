@@ -1,7 +1,7 @@
 //! The distributed stack: every microservice a process of its own, any number of each, over PostgreSQL and RabbitMQ.
 //!
 //! Each stack has databases, a virtual host, keys and ports of its own, and a clock that may run fast. When a test
-//! fails, the end of every process's log is shown and all logs are kept.
+//! fails, the last warnings of every process are shown, and all logs and databases are kept.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ use crate::backends::Backends;
 use crate::replica::Replica;
 use crate::services::{Services, output};
 
-/// How many lines of each log a failed test shows.
-const LINES_SHOWN: usize = 25;
+/// How many warnings of each process a failed test shows.
+const LINES_SHOWN: usize = 12;
 
 /// Microservices with a database.
 const WITH_DATABASE: [&str; 4] = ["agent-registry", "cron-dispatcher", "callback-deliverer", "service-registry"];
@@ -48,7 +48,7 @@ pub struct Stack {
     clock_rate: u32,
     folder: TempDir,
     // Last, so that the processes are gone before their databases go.
-    _backends: Backends,
+    backends: Option<Backends>,
 }
 
 impl Stack {
@@ -74,7 +74,7 @@ impl Stack {
             anchor: host_now(),
             clock_rate: plan.clock_rate,
             folder: tempfile::tempdir()?,
-            _backends: backends,
+            backends: Some(backends),
         };
         for (name, count) in plan.replicas {
             stack.add(name, count).await?;
@@ -245,13 +245,16 @@ impl Drop for Stack {
             return;
         }
         self.folder.disable_cleanup(true);
+        std::mem::forget(self.backends.take());
         for replica in self.replicas.values().flatten() {
             let log = replica.log();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!("---- {}", replica.name());
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains("\"INFO\"")).collect();
+            eprintln!("---- {}: {} warnings and errors, at last", replica.name(), lines.len());
             lines[lines.len().saturating_sub(LINES_SHOWN)..].iter().for_each(|line| eprintln!("{line}"));
         }
-        eprintln!("---- all logs: {}", self.folder.path().display());
+        let databases = self.databases.values().map(|url| url.rsplit('/').next().unwrap_or_default());
+        let databases: Vec<&str> = databases.collect();
+        eprintln!("---- kept: logs {}, databases {}", self.folder.path().display(), databases.join(", "));
     }
 }
 

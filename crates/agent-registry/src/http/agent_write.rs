@@ -53,7 +53,7 @@ async fn save(
 ) -> Result<HttpResponse, ApiError> {
     let acting = request::admit(&state, &request)?;
     let id = path.map(|path| path.id("PeriodicAgent")).transpose()?;
-    let body = request::read_json(&request, payload).await?;
+    let body = request::read_json(&state, &request, payload).await?;
     let faults = Faults::default();
     let input = AgentInput::read(&body, write, &faults);
     let (mentor_reference, secret) = (input.mentor, input.callback_secret.clone());

@@ -32,7 +32,7 @@ pub(super) async fn list_agents(state: web::Data<State>, request: HttpRequest) -
         Ok::<_, ApiError>((page, views(conn, rows)?))
     });
     let (page, views) = found.await?;
-    Ok(page.answer(&request, &query, views))
+    Ok(page.answer(&state, &request, &query, views))
 }
 
 /// `GET P/periodic-agents/{id}/`

@@ -100,7 +100,7 @@ pub(super) async fn list_logs(state: web::Data<State>, request: HttpRequest) -> 
         Ok::<_, ApiError>((page, views))
     });
     let (page, views) = found.await?;
-    Ok(page.answer(&request, &query, views))
+    Ok(page.answer(&state, &request, &query, views))
 }
 
 /// `GET P/periodic-agent-logs/{id}/`

@@ -35,7 +35,7 @@ pub(super) async fn list_mentors(state: web::Data<State>, request: HttpRequest) 
         Ok::<_, ApiError>((page, mentors::page(conn, &organisation, by_name, page.window())?))
     });
     let (page, rows) = found.await?;
-    Ok(page.answer(&request, &query, rows.into_iter().map(MentorView::from).collect()))
+    Ok(page.answer(&state, &request, &query, rows.into_iter().map(MentorView::from).collect()))
 }
 
 /// A mentor by name, slug or public id.
@@ -64,7 +64,7 @@ pub(super) async fn create_mentor(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let acting = request::admit(&state, &request)?;
-    let body = request::read_json(&request, payload).await?;
+    let body = request::read_json(&state, &request, payload).await?;
     let faults = Faults::default();
     let input = MentorInput::read(&body, &faults);
     let row = create(state.into_inner(), acting, input, faults).await?;
@@ -78,7 +78,7 @@ pub(super) async fn create_mentor_with_settings(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let acting = request::admit(&state, &request)?;
-    let body = request::read_json(&request, payload).await?;
+    let body = request::read_json(&state, &request, payload).await?;
     let faults = Faults::default();
     let mut input = MentorInput::read_with_settings(&body, &faults);
     match templates::find(&input.template_name) {

@@ -1,10 +1,14 @@
 //! Pages of lists: which one is asked for, and the links to its neighbours.
 
-use actix_web::http::StatusCode;
+use std::num::IntErrorKind;
+
+use actix_web::http::uri::Authority;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use service_kit::error::ApiError;
 
+use crate::state::State;
 use crate::store::Window;
 use crate::validation::query::Query;
 
@@ -37,7 +41,7 @@ impl PageRequest {
                 _ => return Err(invalid_page()),
             },
         };
-        let size = query.text("page_size").and_then(|text| text.trim().parse().ok()).filter(|size| *size > 0);
+        let size = query.text("page_size").and_then(page_size).filter(|size| *size > 0);
         Ok(Self { number, size: size.unwrap_or(PAGE_SIZE).min(PAGE_SIZE_MAX) })
     }
 
@@ -57,6 +61,14 @@ impl PageRequest {
             return Err(invalid_page());
         }
         Ok(Page { count, number, pages, size: self.size })
+    }
+}
+
+/// A number of any length, as far as it counts.
+fn page_size(text: &str) -> Option<i64> {
+    match text.trim().parse::<i64>() {
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(PAGE_SIZE_MAX),
+        read => read.ok(),
     }
 }
 
@@ -88,20 +100,38 @@ impl Page {
     }
 
     /// The answer: its entries, and links that keep the rest of the query.
-    pub(super) fn answer<T: Serialize>(self, request: &HttpRequest, query: &Query, results: Vec<T>) -> HttpResponse {
-        let next = (self.number < self.pages).then(|| link(request, query, self.number + 1));
-        let previous = (self.number > 1).then(|| link(request, query, self.number - 1));
+    pub(super) fn answer<T: Serialize>(
+        self,
+        state: &State,
+        request: &HttpRequest,
+        query: &Query,
+        results: Vec<T>,
+    ) -> HttpResponse {
+        let list = format!("{}{}", base(state, request), request.uri().path());
+        let next = (self.number < self.pages).then(|| link(&list, query, self.number + 1));
+        let previous = (self.number > 1).then(|| link(&list, query, self.number - 1));
         HttpResponse::Ok().json(PageBody { count: self.count, next, previous, results })
     }
 }
 
-/// The address of another page, as the client would write it; the first has no `page`.
-fn link(request: &HttpRequest, query: &Query, page: i64) -> String {
-    let connection = request.connection_info();
-    let base = format!("{}://{}{}", connection.scheme(), connection.host(), request.uri().path());
+/// Where clients reach the API: as configured, else the host that this one named. Headers for proxies
+/// (`X-Forwarded-Host`, `Forwarded`) could be anybody's: nobody has said that there is a proxy.
+fn base(state: &State, request: &HttpRequest) -> String {
+    if let Some(url) = &state.config.public_url {
+        return url.as_str().trim_end_matches('/').to_owned();
+    }
+    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = named.or(request.uri().authority().map(Authority::as_str));
+    let config = request.app_config();
+    let scheme = if config.secure() { "https" } else { "http" };
+    format!("{scheme}://{}", host.unwrap_or(config.host()))
+}
+
+/// The address of another page of a list; that of the first has no `page`.
+fn link(list: &str, query: &Query, page: i64) -> String {
     match query.with_page((page > 1).then_some(page)) {
-        query if query.is_empty() => base,
-        query => format!("{base}?{query}"),
+        query if query.is_empty() => list.to_owned(),
+        query => format!("{list}?{query}"),
     }
 }
 
@@ -117,9 +147,15 @@ mod tests {
     fn a_bad_page_is_not_there_and_a_bad_size_is_the_default() {
         assert!(["page=0", "page=-1", "page=x", "page=1.5"].into_iter().all(|query| read(query).is_none()));
         assert_eq!(read("page=").map(|page| page.nth()), Some(Some(1)));
-        for (query, size) in
-            [("", 25), ("page_size=5", 5), ("page_size=0", 25), ("page_size=x", 25), ("page_size=1000", 100)]
-        {
+        for (query, size) in [
+            ("", 25),
+            ("page_size=5", 5),
+            ("page_size=0", 25),
+            ("page_size=x", 25),
+            ("page_size=1000", 100),
+            ("page_size=99999999999999999999", 100),
+            ("page_size=-99999999999999999999", 25),
+        ] {
             assert_eq!(read(query).map(|page| page.size), Some(size), "{query}");
         }
     }

@@ -1,5 +1,8 @@
 //! What comes before an endpoint's own work: does the client take JSON, may it act here, what does it say.
 
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, web};
 use serde::Deserialize;
@@ -10,6 +13,9 @@ use crate::access::{self, Acting};
 use crate::state::State;
 use crate::validation::json;
 use crate::validation::query::Query;
+
+/// How long a client may take to send its body.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The organisation and user that every path of the API begins with.
 #[derive(Debug, Clone, Deserialize)]
@@ -54,13 +60,8 @@ pub(super) fn query(request: &HttpRequest) -> Query {
 }
 
 /// The request's JSON body; an empty one counts as `{}`.
-pub(super) async fn read_json(request: &HttpRequest, payload: web::Payload) -> Result<Value, ApiError> {
-    let body = web::Bytes::from_request(request, &mut payload.into_inner()).await.map_err(|error| {
-        if error.as_response_error().status_code() == actix_web::http::StatusCode::PAYLOAD_TOO_LARGE {
-            return ApiError::body_too_large();
-        }
-        ApiError::detail(actix_web::http::StatusCode::BAD_REQUEST, "The request body could not be read.")
-    })?;
+pub(super) async fn read_json(state: &State, request: &HttpRequest, payload: web::Payload) -> Result<Value, ApiError> {
+    let body = read_body(state, request, payload).await?;
     if body.is_empty() {
         return Ok(json!({}));
     }
@@ -69,8 +70,22 @@ pub(super) async fn read_json(request: &HttpRequest, payload: web::Payload) -> R
     if !is_json(content_type) {
         return Err(ApiError::unsupported_media_type(content_type));
     }
-    json::parse(&body).map_err(|message| {
-        ApiError::detail(actix_web::http::StatusCode::BAD_REQUEST, format!("JSON parse error - {message}"))
+    json::parse(&body)
+        .map_err(|message| ApiError::detail(StatusCode::BAD_REQUEST, format!("JSON parse error - {message}")))
+}
+
+/// The whole body, or 408: who sends slowly must not hold a part of the memory for as long as he likes.
+async fn read_body(state: &State, request: &HttpRequest, payload: web::Payload) -> Result<web::Bytes, ApiError> {
+    let mut payload = payload.into_inner();
+    let read = tokio::select! {
+        read = web::Bytes::from_request(request, &mut payload) => read,
+        () = state.clock.sleep(BODY_WITHIN) => {
+            return Err(ApiError::detail(StatusCode::REQUEST_TIMEOUT, "Request body took too long."));
+        }
+    };
+    read.map_err(|error| match error.as_response_error().status_code() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(),
+        _ => ApiError::detail(StatusCode::BAD_REQUEST, "The request body could not be read."),
     })
 }
 

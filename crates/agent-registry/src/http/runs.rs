@@ -21,6 +21,7 @@ use crate::store::agents;
 use crate::store::documents::{self, DocumentName};
 use crate::store::logs::Log;
 use crate::validation::fields::{Faults, Fields, Presence, Text};
+use crate::validation::limits::PROMPT_CHARS_MAX;
 use crate::validation::time::render;
 
 /// `POST P/periodic-agents/{id}/run/`: the log of a run made now.
@@ -35,7 +36,7 @@ pub(super) async fn trigger_run(
 ) -> Result<HttpResponse, ApiError> {
     let organisation = request::admit(&state, &request)?.organisation;
     let id = path.id("PeriodicAgent")?;
-    let body = request::read_json(&request, payload).await?;
+    let body = request::read_json(&state, &request, payload).await?;
     let documents = state.db.read(move |conn| {
         let agent = agents::find(conn, &organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
         let name = |kind, key| DocumentName { kind, key };
@@ -64,7 +65,10 @@ pub(super) async fn trigger_run(
 fn read_trigger(body: &Value, agent_id: AgentId, documents: Vec<Document>) -> Result<TriggerRequest, ApiError> {
     let faults = Faults::default();
     let fields = Fields::of(body, Presence::Partial, &faults);
-    let prompt = fields.as_ref().and_then(|fields| fields.nullable_text("prompt", Text::OPTIONAL)).flatten();
+    let prompt = fields
+        .as_ref()
+        .and_then(|fields| fields.nullable_text("prompt", Text::OPTIONAL.max(PROMPT_CHARS_MAX)))
+        .flatten();
     let nominal_time = fields.as_ref().and_then(|fields| fields.datetime("nominal_time")).flatten();
     faults.into_errors().into_result()?;
     Ok(TriggerRequest { documents, agent_id, prompt: prompt.filter(|prompt| !prompt.is_empty()), nominal_time })
@@ -116,5 +120,5 @@ pub(super) async fn list_ticks(
         let last = state.dispatcher.ticks(AgentId(id), page_of.number, page.size).await?;
         ticks = last.map(|found| found.ticks).unwrap_or_default();
     }
-    Ok(page_of.answer(&request, &query, ticks.into_iter().map(TickView::from).collect()))
+    Ok(page_of.answer(&state, &request, &query, ticks.into_iter().map(TickView::from).collect()))
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use service_kit::secrets::Secret;
 
 use super::fields::{Faults, Fields, Presence, Text};
+use super::limits::{DESCRIPTION_CHARS_MAX, PROMPT_CHARS_MAX};
 use super::{reference, url};
 use crate::validation::reference::MentorReference;
 
@@ -77,8 +78,8 @@ impl AgentInput {
         Self {
             mentor: MentorReference::read(&fields, "mentor"),
             title: fields.text("title", Text::REQUIRED.max(255)),
-            description: fields.text("description", Text::OPTIONAL),
-            prompt: fields.text("prompt", Text::OPTIONAL),
+            description: fields.text("description", Text::OPTIONAL.max(DESCRIPTION_CHARS_MAX)),
+            prompt: fields.text("prompt", Text::OPTIONAL.max(PROMPT_CHARS_MAX)),
             task: fields.object("task").map(|task| TaskInput::read(&task, write)).unwrap_or_default(),
             pathway: fields.text("pathway", Text::OPTIONAL.max(255)),
             callback_url: read_callback_url(&fields),

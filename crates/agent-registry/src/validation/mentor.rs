@@ -9,6 +9,7 @@ use service_kit::secrets::Secret;
 use uuid::Uuid;
 
 use super::fields::{Faults, Fields, Presence, Text};
+use super::limits::{DESCRIPTION_CHARS_MAX, PROMPT_CHARS_MAX};
 use super::url;
 
 /// The ways to ask a mentor.
@@ -83,8 +84,8 @@ impl MentorInput {
             unique_id: read_uuid(fields),
             slug: read_slug(fields),
             display_name: text("display_name", Text::OPTIONAL.max(255)),
-            description: text("description", Text::OPTIONAL),
-            system_prompt: text("system_prompt", Text::OPTIONAL),
+            description: text("description", Text::OPTIONAL.max(DESCRIPTION_CHARS_MAX)),
+            system_prompt: text("system_prompt", Text::OPTIONAL.max(PROMPT_CHARS_MAX)),
             llm_provider: text("llm_provider", Text::OPTIONAL.max(255)),
             llm_name: text("llm_name", Text::OPTIONAL.max(255)),
             llm_temperature: fields.decimal("llm_temperature", 0.0, 1.0).flatten(),

@@ -5,6 +5,7 @@
 pub(crate) mod agent;
 pub(crate) mod fields;
 pub(crate) mod json;
+pub(crate) mod limits;
 pub(crate) mod mentor;
 pub(crate) mod number;
 pub(crate) mod query;

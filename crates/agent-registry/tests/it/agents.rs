@@ -253,7 +253,7 @@ async fn the_registry_is_ready_once_it_consumes() {
     let world = World::new().await;
     let idle = world.open_with(false).await;
     let unmet: Vec<String> = idle.readiness.unmet().into_keys().collect();
-    assert_eq!(unmet, ["agent-registry.documents-held", "agent-registry.runs"]);
+    assert_eq!(unmet, ["agent-registry.database", "agent-registry.documents-held", "agent-registry.runs"]);
     idle.stop().await;
     let app = world.open().await;
     app.mentor().await;

@@ -1,7 +1,11 @@
 //! Bad requests: the right status and body, and nothing stored.
 
-use crate::harness::{App, BODY_BYTES_MAX, World, path};
+use std::time::Duration;
+
+use crate::harness::{App, BODY_BYTES_MAX, PATIENCE, World, path};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// How many agents there are, so that tests can say that nothing was stored.
 async fn agents(app: &App<'_>) -> Value {
@@ -152,6 +156,55 @@ async fn a_body_beyond_the_limit_is_refused() {
     let body = json!({ "mentor": mentor["unique_id"], "title": "T", "task": { "crontab": {} }, "prompt": prompt });
     assert_eq!(app.post("periodic-agents/", body).await.ok(413), json!({ "detail": "Request body is too large." }));
     assert_eq!(agents(&app).await, 0);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let world = World::new().await;
+    let app = world.open_with(false).await;
+    let mut stream = TcpStream::connect(app.base.strip_prefix("http://").unwrap()).await.unwrap();
+    let request = format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 100\r\n\r\n{{",
+        path(""),
+        world.admin_token()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+
+    let mut answer = String::new();
+    let answered = tokio::time::timeout(PATIENCE, async {
+        let mut reading = std::pin::pin!(stream.read_to_string(&mut answer));
+        while tokio::time::timeout(Duration::from_millis(5), &mut reading).await.is_err() {
+            app.advance(1).await;
+        }
+    });
+    assert!(answered.await.is_ok(), "the body is waited for still");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.ends_with(r#"{"detail":"Request body took too long."}"#), "{answer}");
+}
+
+#[tokio::test]
+async fn a_text_too_long_for_a_message_of_the_bus_is_refused_and_counted_in_characters() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let (prompt, description) = ("é".repeat(131_072), "é".repeat(65_536));
+    let longer = |text: &str| format!("{text}é");
+    let no_more_than = |max: usize| json!([format!("Ensure this field has no more than {max} characters.")]);
+
+    let mentor = |system_prompt: &str, description: &str| {
+        let provider = json!({ "kind": "echo" });
+        json!({ "name": "Ada", "provider": provider, "system_prompt": system_prompt, "description": description })
+    };
+    let errors = app.post("", mentor(&longer(&prompt), &longer(&description))).await.ok(400);
+    assert_eq!(errors, json!({ "system_prompt": no_more_than(131_072), "description": no_more_than(65_536) }));
+    let mentor = app.post("", mentor(&prompt, &description)).await.ok(201);
+
+    let agent = app.agent(&mentor, json!({ "prompt": prompt, "description": description })).await;
+    let place = format!("periodic-agents/{}/", agent["id"]);
+    let body = json!({ "prompt": longer(&prompt), "description": longer(&description) });
+    let errors = app.patch(&place, body).await.ok(400);
+    assert_eq!(errors, json!({ "prompt": no_more_than(131_072), "description": no_more_than(65_536) }));
+    let errors = app.post(&format!("{place}run/"), json!({ "prompt": longer(&prompt) })).await.ok(400);
+    assert_eq!(errors, json!({ "prompt": no_more_than(131_072) }));
 }
 
 #[tokio::test]

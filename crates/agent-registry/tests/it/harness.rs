@@ -30,9 +30,10 @@ use crate::dispatcher_peer::DispatcherPeer;
 
 pub(crate) const ORG: &str = "acme";
 pub(crate) const USER: &str = "admin@acme.example";
-pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
+/// As by default.
+pub(crate) const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a condition is awaited before a test fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A Saturday's noon.
 pub(crate) fn start() -> DateTime<Utc> {
@@ -63,6 +64,7 @@ impl World {
             database: ConnectionUrl::new(backends.database("registry")),
             config: Config {
                 cron_dispatcher_url: dispatcher.url(),
+                public_url: None,
                 session_jwks: r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"s1","x":"abc"}]}"#.into(),
                 provider_names: ["openai".to_owned()].into(),
                 default_provider: None,

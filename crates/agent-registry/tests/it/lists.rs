@@ -49,6 +49,37 @@ async fn pages_link_to_their_neighbours_and_keep_the_rest_of_the_query() {
 }
 
 #[tokio::test]
+async fn links_name_the_host_that_was_asked_whatever_headers_for_proxies_say() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    agents_called(&app, &mentor, &["a", "b"]).await;
+    let authorization = format!("Bearer {}", world.admin_token());
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("host", "carillon.example"),
+        ("forwarded", "host=evil.example;proto=https"),
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-proto", "https"),
+    ];
+    let answer = app.send("GET", &path("periodic-agents/?page_size=1"), &headers, Vec::new()).await;
+    let link = format!("http://carillon.example{}?page=2&page_size=1", path("periodic-agents/"));
+    assert_eq!(answer.ok(200)["next"], link);
+}
+
+#[tokio::test]
+async fn links_begin_with_the_public_url_where_there_is_one() {
+    let mut world = World::new().await;
+    world.config.public_url = Some("https://api.example.com/carillon/".parse().unwrap());
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    agents_called(&app, &mentor, &["a", "b"]).await;
+    let next = app.get("periodic-agents/?page_size=1").await.ok(200)["next"].clone();
+    let list = path("periodic-agents/");
+    assert_eq!(next, format!("https://api.example.com/carillon{list}?page=2&page_size=1"));
+}
+
+#[tokio::test]
 async fn the_newest_come_first_unless_another_order_is_asked_for() {
     let world = World::new().await;
     let app = world.open().await;

@@ -70,7 +70,7 @@ async fn a_mentor_that_nobody_can_ask_is_kept_and_refused_by_its_first_agent() {
     let app = world.open().await;
     let agent_of = |mentor: &Value| json!({ "mentor": mentor["unique_id"], "title": "T", "task": { "crontab": {} } });
     for (mentor, setting) in [
-        (json!({ "name": "A" }), "`registry.default_provider`"),
+        (json!({ "name": "A" }), "`providers.default`"),
         (json!({ "name": "B", "llm_provider": "azure" }), "`providers.azure`"),
     ] {
         let mentor = app.post("", mentor).await.ok(201);

@@ -1,6 +1,6 @@
 //! Opens the file of the embedded bus: one process at a time, durable writes, and a clear word when it is damaged.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection;
@@ -33,6 +33,7 @@ pub(super) struct Lock {
 /// Locks the file, opens it, and makes its tables if it is new.
 pub(super) fn open(path: &Path) -> Result<(SqliteConnection, Lock), BusError> {
     let lock = lock(path)?;
+    owners_only().create(true).append(true).open(path).map_err(|error| cannot_open(path, error))?;
     let url = path.to_str().ok_or_else(|| cannot_open(path, "the path is not valid UTF-8"))?;
     let mut conn = SqliteConnection::establish(url).map_err(|error| cannot_open(path, error))?;
     conn.batch_execute(SETTINGS).map_err(|error| explain(path, error))?;
@@ -55,11 +56,20 @@ fn cannot_open(path: &Path, source: impl Into<crate::error::Cause>) -> BusError 
     BusError::Open { path: path.to_owned(), source: source.into() }
 }
 
+/// Makes files that nobody else on this host may read: there are prompts and outputs in them. SQLite gives its `-wal` and
+/// `-shm` the mode of the file itself.
+fn owners_only() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
 /// A file of its own, since SQLite's locks come and go with every transaction.
 fn lock(path: &Path) -> Result<Lock, BusError> {
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
-    let file = File::options().create(true).append(true).open(PathBuf::from(lock_path));
+    let file = owners_only().create(true).append(true).open(PathBuf::from(lock_path));
     let file = file.map_err(|error| cannot_open(path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(Lock { _file: file }),

@@ -16,8 +16,13 @@ pub(super) struct Address(AMQPUri);
 impl Address {
     /// Reads an `amqp://` or `amqps://` URL.
     pub(super) fn parse(url: &str) -> Result<Self, BusError> {
-        // What the library says of a URL that it does not understand could repeat its password.
-        let mut uri: AMQPUri = url.parse().map_err(|_| BusError::Url)?;
+        // The library takes less for a URL, and what it says of what it does not understand could repeat a password.
+        let whole = url.starts_with("amqp://") || url.starts_with("amqps://");
+        let mut uri: AMQPUri = url.parse().ok().filter(|_| whole).ok_or(BusError::Url)?;
+        // The rest of a password with an unescaped slash.
+        if uri.vhost.contains('@') {
+            return Err(BusError::Url);
+        }
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         Ok(Self(uri))
     }

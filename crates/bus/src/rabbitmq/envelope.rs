@@ -226,23 +226,23 @@ mod tests {
 
     #[test]
     fn a_retry_counts_and_is_never_early() {
-        let envelope = Envelope::retry("queue".into(), &message(), 7, Duration::from_micros(1500));
+        let message = message();
+        let envelope = Envelope::retry("queue".into(), &message, 7, Duration::from_micros(1500));
         assert_eq!(envelope.properties.expiration().as_ref().map(ShortString::as_str), Some("2"));
-        assert_eq!(open(&arrived(envelope).properties), Ok((message(), 7)));
+        assert_eq!(open(&arrived(envelope).properties), Ok((message, 7)));
     }
 
     #[test]
     fn a_dead_letter_keeps_its_reason_until_it_is_revived() {
-        let queue = Queue::AgentRunnerRuns;
-        let long = "no ".repeat(100_000);
-        let dead = || arrived(Envelope::dead("dead".into(), queue, &message(), 20, &long));
+        let (queue, message, long) = (Queue::AgentRunnerRuns, message(), "no ".repeat(100_000));
+        let dead = || arrived(Envelope::dead("dead".into(), queue, &message, 20, &long));
         let letter = open_dead(queue, dead());
-        assert_eq!((letter.message, letter.failures), (message(), 20));
+        assert_eq!((&letter.message, letter.failures), (&message, 20));
         assert_eq!(letter.reason.chars().count(), REASON_CHARACTERS_MAX);
         assert!(letter.time > DateTime::UNIX_EPOCH);
 
         let revived = arrived(Envelope::revived("queue".into(), dead()));
-        assert_eq!(open(&revived.properties), Ok((message(), 0)));
+        assert_eq!(open(&revived.properties), Ok((message, 0)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::error::BusError;
 use crate::handler::RetryDelays;
 
 /// How long to wait between tries to connect.
-const DELAYS: RetryDelays = RetryDelays { first: Duration::from_millis(100), max: Duration::from_secs(5) };
+const DELAYS: RetryDelays = RetryDelays { first: Duration::from_millis(100), max: Duration::from_secs(2) };
 
 /// What there is at present.
 #[derive(Clone)]

@@ -198,6 +198,10 @@ impl Tap {
 
     /// Publishes elsewhere, then acknowledges: a crash in between leaves a message twice, never not at all.
     async fn move_away(&self, envelopes: Vec<Envelope>, tags: Vec<u64>) -> Result<(), BusError> {
+        if !self.channel.status().connected() {
+            // The broker has them again already; to publish them elsewhere would only double them.
+            return Err(BusError::Unavailable("the connection that brought the message was lost".into()));
+        }
         match publish(&self.shared.publishing, envelopes).await {
             Ok(()) => self.acknowledge(tags).await,
             Err(error) => {

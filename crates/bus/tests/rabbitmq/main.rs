@@ -14,6 +14,8 @@ mod installation;
 mod messages;
 #[cfg(test)]
 mod proxy;
+#[cfg(test)]
+mod rates;
 
 #[cfg(test)]
 mod suite {

@@ -10,6 +10,7 @@ pub(crate) mod installation;
 pub(crate) mod intake;
 pub(crate) mod listing;
 pub(crate) mod record;
+pub(crate) mod retention;
 #[cfg(test)]
 mod tests;
 

@@ -4,7 +4,9 @@
 //! process and for this delivery attempt. What comes too late changes nothing, and final states absorb.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
+use chrono::SecondsFormat;
 use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp, Uid};
 use service_kit::per_backend;
@@ -37,6 +39,19 @@ pub(crate) enum Verdict {
     Exhausted,
     /// It could not even be tried, which is nobody's fault: it is looked at again then, and nothing is counted.
     Postponed(Timestamp),
+}
+
+/// As people read it in the log.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |at: &Timestamp| at.to_rfc3339_opts(SecondsFormat::Millis, true);
+        match self {
+            Self::Delivered => f.write_str("delivered"),
+            Self::RetryAt(at) => write!(f, "is tried again at {}", time(at)),
+            Self::Exhausted => f.write_str("exhausted, is not tried again"),
+            Self::Postponed(at) => write!(f, "could not be tried, is looked at again at {}", time(at)),
+        }
+    }
 }
 
 /// What to record of one lease.

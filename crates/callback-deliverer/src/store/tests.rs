@@ -1,6 +1,7 @@
-//! Leases: who may record what came of a delivery attempt.
+//! Leases: who may record what came of a delivery attempt; and what nobody sees any more.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use diesel::prelude::*;
 use model::id::{AgentId, OrganisationKey, RunId};
 use model::run::{Run, RunRecord, RunResult, RunState, Trigger};
 use service_kit::config::{ConnectionUrl, DatabaseConfig};
@@ -9,7 +10,8 @@ use uuid::Uuid;
 
 use super::endpoints::Endpoint;
 use super::record::{DeliveryAttempt, Entry, Verdict};
-use super::{Leased, Lessee, claim, endpoints, intake, listing, record};
+use super::{Leased, Lessee, claim, endpoints, intake, listing, record, retention};
+use crate::schema;
 use crate::words::{OutcomeClass, Status};
 
 fn noon() -> DateTime<Utc> {
@@ -145,6 +147,61 @@ async fn a_postponed_delivery_counts_nothing_and_an_exhausted_one_is_never_due()
         assert_eq!(claim::next_due(connection).unwrap(), None);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_delivery_is_forgotten_with_its_body_and_its_delivery_attempts() {
+    in_a_database(|connection| {
+        let (delivery, owner) = (leased(connection), lessee(1, noon()).owner);
+        assert_eq!(retention::forget_settled(connection, noon().into(), 10).unwrap(), 0);
+        let entries = [entry(&delivery, OutcomeClass::Timeout, Verdict::Exhausted)];
+        record::record(connection, owner, noon().into(), &entries).unwrap();
+        let before = noon() - TimeDelta::microseconds(1);
+        assert_eq!(retention::forget_settled(connection, before.into(), 10).unwrap(), 0);
+        assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
+        assert_eq!(retention::forget_settled(connection, noon().into(), 0).unwrap(), 0);
+        assert_eq!(retention::forget_settled(connection, noon().into(), 10).unwrap(), 1);
+
+        let deliveries: i64 = schema::deliveries::table.count().get_result(connection).unwrap();
+        let bodies: i64 = schema::delivery_bodies::table.count().get_result(connection).unwrap();
+        let made: i64 = schema::delivery_attempts::table.count().get_result(connection).unwrap();
+        assert_eq!((deliveries, bodies, made), (0, 0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_tombstones_are_forgotten_and_only_old_ones() {
+    in_a_database(|connection| {
+        let endpoint = |agent_id: i64, deleted: bool, updated_at: DateTime<Utc>| Endpoint {
+            agent_id,
+            organisation: "acme".into(),
+            version: 1,
+            url: None,
+            sealed_secret: Vec::new(),
+            deleted,
+            updated_at: updated_at.into(),
+        };
+        let later = noon() + TimeDelta::seconds(1);
+        let held = [endpoint(1, true, noon()), endpoint(2, true, later), endpoint(3, false, noon())];
+        endpoints::apply(connection, &held, noon().into()).unwrap();
+        assert_eq!(retention::forget_tombstones(connection, noon().into(), 10).unwrap(), 1);
+        let mut left: Vec<i64> = endpoints::of_agents(connection, &[1, 2, 3]).unwrap().into_keys().collect();
+        left.sort_unstable();
+        assert_eq!(left, [2, 3]);
+    })
+    .await;
+}
+
+#[test]
+fn a_verdict_is_told_in_words() {
+    let told = |verdict: Verdict| verdict.to_string();
+    assert_eq!(told(Verdict::RetryAt(noon().into())), "is tried again at 2026-03-01T12:00:00.000Z");
+    assert_eq!(told(Verdict::Exhausted), "exhausted, is not tried again");
+    assert_eq!(
+        told(Verdict::Postponed(noon().into())),
+        "could not be tried, is looked at again at 2026-03-01T12:00:00.000Z"
+    );
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod delivery;
 mod endpoints;
 mod receiver;
 mod recovery;
+mod retention;
 mod retries;
 mod stage;
 mod transport;

@@ -43,7 +43,7 @@ async fn after_the_eleventh_failure_a_delivery_is_exhausted_and_stays() {
     let exhausted = running.settled(41, "exhausted").await;
     assert_eq!(exhausted["delivery_attempts"].as_array().unwrap().len(), 11);
     assert!(exhausted["next_delivery_attempt_at"].is_null());
-    stage.clock.advance(TimeDelta::days(30));
+    stage.clock.advance(TimeDelta::days(20));
 
     // The next result tells of it.
     receiver.answer(Answer::Status(200));

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_carillon");
+const JWT_SECRET: &str = "a very secret secret of forty characters";
 
 fn carillon(arguments: &[&str]) -> Output {
     Command::new(BINARY).args(arguments).output().unwrap()
@@ -51,8 +52,8 @@ fn a_crontab_that_is_none_is_refused_with_the_reason() {
 
 #[test]
 fn a_signature_is_verified_against_the_raw_body() {
-    let verify = |secret: &str| {
-        let signature = "sha256=0dff37efe6107634dfc855ef6435c0bdc358c3c68a43ed45107fb89cf826f3ee";
+    let signature = "sha256=0dff37efe6107634dfc855ef6435c0bdc358c3c68a43ed45107fb89cf826f3ee";
+    let verify = |secret: &str, signature: &str| {
         let mut process = Command::new(BINARY)
             .args(["verify-signature", "--secret", secret, "--signature", signature])
             .stdin(Stdio::piped())
@@ -63,8 +64,12 @@ fn a_signature_is_verified_against_the_raw_body() {
         process.stdin.take().unwrap().write_all(body).unwrap();
         process.wait().unwrap().code()
     };
-    assert_eq!(verify("s3crét"), Some(0));
-    assert_eq!(verify("another"), Some(1));
+    assert_eq!(verify("s3crét", signature), Some(0));
+    assert_eq!(verify("another", signature), Some(1));
+    // The whole line of the header will do, but of no other.
+    assert_eq!(verify("s3crét", &format!("X-Hub-Signature-256: {signature}")), Some(0));
+    assert_eq!(verify("s3crét", &format!("x-hub-signature-256:{signature}\r\n")), Some(0));
+    assert_eq!(verify("s3crét", &format!("X-Hub-Signature: {signature}")), Some(1));
 }
 
 #[test]
@@ -72,7 +77,9 @@ fn a_token_needs_an_organisation_unless_it_is_a_platform_administrators() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let token = |arguments: &[&str]| {
-        Command::new(BINARY).arg("token").args(arguments).arg("--data-dir").arg(&data).output().unwrap()
+        let mut command = Command::new(BINARY);
+        command.arg("token").args(arguments).arg("--data-dir").arg(&data);
+        command.env("CARILLON__AUTH__JWT_SECRET", JWT_SECRET).output().unwrap()
     };
     let refused = token(&["--user", "admin"]);
     assert_eq!(refused.status.code(), Some(1));
@@ -81,6 +88,50 @@ fn a_token_needs_an_organisation_unless_it_is_a_platform_administrators() {
     assert_eq!(printed(&platform).trim().split('.').count(), 3);
     let tenant = token(&["--user", "admin", "--org", "acme"]);
     assert_ne!(printed(&tenant), printed(&platform));
+    assert!(!data.exists(), "a configured secret needs no data directory");
+}
+
+#[test]
+fn a_token_is_never_signed_with_a_key_that_was_made_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let refusal = || {
+        let token = ["token", "--user", "admin", "--org", "acme", "--data-dir", data.to_str().unwrap()];
+        let output = carillon(&token);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said
+    };
+    let key = data.join("keys/jwt-secret");
+    let said = refusal();
+    let parts = [key.to_str().unwrap(), "carillon up", "--data-dir"];
+    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    assert!(!data.exists());
+
+    std::fs::create_dir_all(data.join("keys")).unwrap();
+    std::fs::write(&key, "\n").unwrap();
+    let said = refusal();
+    assert!(said.contains(key.to_str().unwrap()) && said.contains("is empty"), "{said}");
+}
+
+#[test]
+fn a_reader_that_has_gone_away_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["cron", "next", "* * * * *", "--count", "10000"][..],
+        &["cron", "next", "* * * * *", "--output", "json"],
+        &["token", "--user", "admin", "--org", "acme"],
+        &["keys", "env", "agent-runner", "--data-dir", folder.path().to_str().unwrap()],
+        &["up", "--check-config"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(BINARY);
+        command.args(arguments).env("CARILLON__AUTH__JWT_SECRET", JWT_SECRET);
+        let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()), "{arguments:?}");
+    }
 }
 
 #[test]

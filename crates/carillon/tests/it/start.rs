@@ -1,8 +1,10 @@
 //! What cannot start says in one line what to do, and exits non-zero.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use test_kit::Setup;
 
@@ -102,6 +104,74 @@ fn the_effective_configuration_is_printed_without_secrets() {
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.contains("127.0.0.1:7777"), "{printed}");
     assert!(!printed.contains("very secret"), "{printed}");
+
+    // What the data directory would have is filled in, and nothing is made.
+    let data = folder.path().join("data");
+    for name in ["agent-registry.db", "cron-dispatcher.db", "callback-deliverer.db", "service-registry.db", "bus.db"] {
+        assert!(printed.contains(&format!("\"sqlite:{}\"", data.join(name).display())), "{name}: {printed}");
+    }
+    let made = format!(
+        "# Made on the first start, in {}: secrets.keys, internal.key, sessions.key\n",
+        data.join("keys").display()
+    );
+    assert!(printed.starts_with(&made), "{printed}");
+    assert_eq!(printed.matches("\"********\"").count(), 4, "{printed}");
+    assert!(!data.exists());
+}
+
+#[test]
+fn what_up_would_refuse_is_refused_when_the_configuration_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, value, setting) in [
+        ("CARILLON__AUTH__JWT_SECRET", "short", "`auth.jwt_secret`"),
+        ("CARILLON__INTERNAL__KEY", "short", "`internal.key`"),
+        ("CARILLON__SECRETS__KEYS", "k1:short", "`secrets.keys`"),
+        ("CARILLON__BUS__URL", "http://127.0.0.1:5672", "`bus.url`"),
+        ("CARILLON__DATABASE__AGENT_REGISTRY_URL", "mysql://db/x", "`database.agent_registry_url`"),
+        ("CARILLON__DATABASE__POOL_SIZE", "0", "`database.pool_size`"),
+    ] {
+        for check in [&["--check-config"][..], &[]] {
+            let output = Command::new(BINARY)
+                .args(["up", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+                .arg(folder.path().join("data"))
+                .args(check)
+                .env(name, value)
+                .output()
+                .unwrap();
+            let said = refusal(&output);
+            assert!(said.contains(setting) && !said.contains("short"), "{check:?} {said}");
+        }
+    }
+}
+
+/// The lock of a process that is still closing its files.
+#[tokio::test]
+async fn a_process_that_is_just_ending_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let lock = std::fs::File::create(data.join("carillon.lock")).unwrap();
+    lock.lock().unwrap();
+    let setup = Setup::new(BINARY, &data);
+    let (started, ()) = tokio::join!(setup.start(), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        drop(lock);
+    });
+    started.unwrap().stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_log_has_no_line_of_the_web_framework_whatever_clients_send() {
+    let folder = tempfile::tempdir().unwrap();
+    // Empty is not set: the default.
+    let setup = Setup::new(BINARY, folder.path().join("data")).with("CARILLON__TELEMETRY__LOG", "");
+    let carillon = setup.start().await.unwrap();
+    let mut client = TcpStream::connect(carillon.url().strip_prefix("http://").unwrap()).unwrap();
+    client.write_all(b"\x16\x03\x01 no HTTP at all\r\n\r\n").unwrap();
+    client.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(carillon.stop().await.unwrap(), Some(0));
+    let log = setup.log();
+    assert!(log.contains("listening") && !log.contains("actix"), "{log}");
 }
 
 #[tokio::test]

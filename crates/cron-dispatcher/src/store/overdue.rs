@@ -31,10 +31,12 @@ pub(crate) fn of_stage(
     rows.into_iter().map(RunRow::try_from).collect()
 }
 
-/// Notes that what its stage sends is sent once more. False: the run has moved on meanwhile.
+/// Notes that what its stage sends is sent once more. False: the run has moved on meanwhile, or nobody waits for it any
+/// more.
 pub(crate) fn send_again(conn: &mut DbConnection, row: &RunRow, check_at: DateTime<Utc>) -> QueryResult<bool> {
     let changed = diesel::update(runs::table.find(row.run.id.0))
         .filter(runs::stage.eq(row.stage.as_str()).and(runs::sends.eq(row.sends)))
+        .filter(runs::check_at.is_not_null())
         .set((runs::sends.eq(row.sends + 1), runs::check_at.eq(stamp(Some(check_at)))))
         .execute(conn)?;
     Ok(changed == 1)
@@ -47,4 +49,41 @@ pub(crate) fn unsend(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
         .set(runs::sends.eq(runs::sends - 1))
         .execute(conn)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use model::document::Receiver;
+    use service_kit::config::{ConnectionUrl, DatabaseConfig};
+    use service_kit::database::{DatabaseError, Db};
+    use service_kit::per_backend;
+    use test_kit::Backends;
+
+    use super::*;
+    use crate::store::{migrations, runs::hold};
+
+    #[tokio::test]
+    async fn a_result_that_all_came_to_hold_since_it_was_found_overdue_is_not_sent_again() {
+        let backends = Backends::of_environment();
+        let url = ConnectionUrl::new(backends.database("dispatcher"));
+        let db = Db::open(&DatabaseConfig { url, ..DatabaseConfig::default() }, migrations()).await.unwrap();
+        let now: DateTime<Utc> = "2026-01-01T10:00:00Z".parse().unwrap();
+        let sent = db.write(move |conn| {
+            let ended = (
+                (runs::agent_id.eq(7), runs::organisation.eq("acme"), runs::made_by.eq("schedule")),
+                (runs::fire_time.eq(Timestamp::from(now)), runs::nominal_time.eq(Timestamp::from(now))),
+                (runs::sequence.eq(1), runs::run_attempt.eq(1), runs::turn.eq(1), runs::sends.eq(1)),
+                (runs::requested_at.eq(Timestamp::from(now)), runs::ended_at.eq(stamp(Some(now)))),
+                (runs::stage.eq(Stage::Success.as_str()), runs::check_at.eq(stamp(Some(now)))),
+                (runs::registry_held.eq(false), runs::deliverer_held.eq(false)),
+            );
+            per_backend!(conn, c => diesel::insert_into(runs::table).values(ended).execute(c))?;
+            let late = of_stage(conn, Stage::Success, now, 10)?;
+            for receiver in [Receiver::AgentRegistry, Receiver::CallbackDeliverer] {
+                hold(conn, receiver, &[late[0].run.id.0])?;
+            }
+            Ok::<_, DatabaseError>((send_again(conn, &late[0], now)?, any(conn, now)?))
+        });
+        assert_eq!(sent.await.unwrap(), (false, false));
+    }
 }

@@ -139,7 +139,7 @@ pub(crate) fn need_no_delivery(conn: &mut DbConnection, ids: &[i64]) -> QueryRes
 ///
 /// What is decided from several tables about a run is decided under this lock, by statements that come after it: else
 /// two that each take away the other's last reason to keep its bytes would both keep them.
-fn lock(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
+pub(crate) fn lock(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
     if let DbConnection::Postgres(c) = conn {
         let rows = runs::table.filter(runs::id.eq_any(ids)).order(runs::id).select(runs::id);
         rows.for_update().load::<i64>(c)?;

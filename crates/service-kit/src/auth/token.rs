@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, TokenData, Validation};
 use serde_json::{Map, Value, json};
 
 use super::{AuthError, Caller, Role};
@@ -58,7 +58,11 @@ impl TokenVerifier {
     /// [`AuthError::SessionToken`] for the token of a run, [`AuthError::Invalid`] for any other that is not believed.
     pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Caller, AuthError> {
         let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
-        let claims = decoded.map_err(|error| AuthError::Invalid(error.to_string()))?.claims;
+        let TokenData { header, claims } = decoded.map_err(|error| AuthError::Invalid(error.to_string()))?;
+        // What is critical must be understood or refused (RFC 7515, 4.1.11), and here no extension is understood.
+        if header.crit.is_some() {
+            return Err(AuthError::Invalid("its `crit` is not understood".to_owned()));
+        }
         check_times(&claims, self.leeway, now)?;
         if claims.contains_key("act") {
             return Err(AuthError::SessionToken);
@@ -136,17 +140,18 @@ fn text(claim: Option<&Value>) -> Option<String> {
     claim.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-/// The highest role in a list of names or in one string of them; names of others' roles mean nothing here.
+/// The highest role in a list of names, or in one string of them with spaces between; names of others' roles mean
+/// nothing here.
 fn role(claim: Option<&Value>) -> Role {
-    let parse = |text: &str| {
-        let names = text.split([' ', ',']).filter_map(|name| name.parse::<Role>().ok());
-        names.max().unwrap_or(Role::None)
-    };
     match claim {
-        Some(Value::String(names)) => parse(names),
-        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).map(parse).max().unwrap_or(Role::None),
+        Some(Value::String(names)) => highest(names.split(' ')),
+        Some(Value::Array(names)) => highest(names.iter().filter_map(Value::as_str)),
         _ => Role::None,
     }
+}
+
+fn highest<'a>(names: impl Iterator<Item = &'a str>) -> Role {
+    names.filter_map(|name| name.parse().ok()).max().unwrap_or(Role::None)
 }
 
 #[cfg(test)]
@@ -242,6 +247,16 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_must_be_understood_further_is_refused() {
+        let claims = json!({ "sub": "u", "exp": now().timestamp() + 60 });
+        let header = Header { crit: Some(vec!["b64".to_owned()]), ..Header::new(Algorithm::HS256) };
+        let key = EncodingKey::from_secret(config().jwt_secret.expose().as_bytes());
+        let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+        let refused = AuthError::Invalid("its `crit` is not understood".to_owned());
+        assert_eq!(TokenVerifier::new(&config()).verify(&token, now()), Err(refused));
+    }
+
+    #[test]
     fn the_session_token_of_a_run_is_refused() {
         let claims = json!({ "sub": "u", "exp": now().timestamp() + 60, "act": { "sub": "carillon" } });
         assert_eq!(believe(&config(), &claims), Err(AuthError::SessionToken));
@@ -256,6 +271,7 @@ mod tests {
         for (roles, role) in [
             (json!(["viewer", "tenant_admin"]), Role::TenantAdmin),
             (json!("viewer platform_admin"), Role::PlatformAdmin),
+            (json!(["x platform_admin"]), Role::None),
             (json!([]), Role::None),
             (json!(7), Role::None),
         ] {

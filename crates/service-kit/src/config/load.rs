@@ -173,7 +173,7 @@ mod tests {
     fn without_any_layer_everything_has_its_default() {
         let settings: Example = load(None, [], []).unwrap();
         assert_eq!(settings, Example::default());
-        assert_eq!(settings.http.body_bytes_max, 12 * 1024 * 1024);
+        assert_eq!(settings.http.body_bytes_max, 4 * 1024 * 1024);
     }
 
     #[test]

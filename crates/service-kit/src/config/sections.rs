@@ -21,9 +21,10 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Health, metrics and internal routes: never reachable from outside.
     pub admin_listen: SocketAddr,
-    /// How clients reach `listen`, for links in answers; by default `listen` itself.
+    /// How clients reach `listen`, for links in answers; by default the `Host` that they name. Needed behind a proxy:
+    /// what headers such as `X-Forwarded-Host` say is not believed.
     pub public_url: Option<Url>,
-    /// The largest request body.
+    /// The largest request body: by default room for the longest texts that the API takes, however they are escaped.
     pub body_bytes_max: usize,
 }
 
@@ -33,7 +34,7 @@ impl Default for HttpConfig {
             listen: (Ipv4Addr::LOCALHOST, 8080).into(),
             admin_listen: (Ipv4Addr::LOCALHOST, 9090).into(),
             public_url: None,
-            body_bytes_max: 12 * 1024 * 1024,
+            body_bytes_max: 4 * 1024 * 1024,
         }
     }
 }
@@ -99,12 +100,15 @@ impl BusConfig {
     ///
     /// # Errors
     ///
-    /// A URL that is missing.
+    /// A URL that is missing, or names no bus.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.url.is_empty() {
-            return Err(ConfigError::setting("bus.url", "must be set: amqp://… or sqlite:<file>"));
+        let url = self.url.expose();
+        let is_amqp = Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "amqp" | "amqps"));
+        if is_amqp || url.starts_with("sqlite:") {
+            return Ok(());
         }
-        Ok(())
+        let got = if url.is_empty() { "nothing".to_owned() } else { self.url.redacted() };
+        Err(ConfigError::setting("bus.url", format_args!("must be amqp://…, amqps://… or sqlite:<file>, got {got}")))
     }
 }
 
@@ -246,7 +250,8 @@ impl EgressConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
-    /// A level, or directives such as `info,cron_dispatcher=debug`.
+    /// A level, or directives such as `info,cron_dispatcher=debug`. By default `info`, of the web framework only
+    /// warnings (`actix_server=warn`), and nothing of what clients send that is no HTTP (`actix_http=off`).
     pub log: String,
     /// The form of each line.
     pub format: LogFormat,
@@ -254,7 +259,7 @@ pub struct TelemetryConfig {
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log: "info".to_owned(), format: LogFormat::Auto }
+        Self { log: "info,actix_server=warn,actix_http=off".to_owned(), format: LogFormat::Auto }
     }
 }
 

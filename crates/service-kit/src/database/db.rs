@@ -12,6 +12,7 @@ use diesel::sql_types::BigInt;
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::health::Losses;
 use super::manager::{Manager, Pooled};
 use super::migrate::{self, Migrations};
 use super::{Backend, DatabaseError, DbConnection, SqlTimestamp, Timestamp};
@@ -30,6 +31,7 @@ struct Inner {
     pool: Pool<Manager>,
     backend: Backend,
     database: String,
+    losses: Arc<Losses>,
     /// As many as connections: who waits for one, waits here and holds no thread.
     permits: Arc<Semaphore>,
     /// SQLite has one writer at a time. Here writers queue in order; in SQLite they would poll, and the unlucky starve.
@@ -54,7 +56,7 @@ impl Db {
         blocking(move || {
             manager.prepare()?;
             migrate::migrate(&manager, &migrations)?;
-            let (backend, database) = (manager.backend(), manager.database());
+            let (backend, database, losses) = (manager.backend(), manager.database(), manager.losses());
             let pool = Pool::builder()
                 .max_size(pool_size)
                 .min_idle(Some(1))
@@ -65,7 +67,7 @@ impl Db {
                 .build_unchecked(manager);
             let permits = Arc::new(Semaphore::new(pool_size as usize));
             let writer = (backend == Backend::Sqlite).then(Arc::default);
-            Ok(Self(Arc::new(Inner { pool, backend, database, permits, writer })))
+            Ok(Self(Arc::new(Inner { pool, backend, database, losses, permits, writer })))
         })
         .await?
     }
@@ -161,6 +163,11 @@ impl Db {
             Ok(*now - (before + (host() - before) / 2))
         })
         .await
+    }
+
+    /// The losses of its connections.
+    pub(super) fn losses(&self) -> &Losses {
+        &self.0.losses
     }
 
     async fn turn(&self, writer: Option<OwnedMutexGuard<()>>) -> Result<Turn, DatabaseError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
+use tokio::sync::Notify;
 
 use super::error::is_outage;
 
@@ -20,12 +21,37 @@ struct State {
     /// The outermost of them in which a statement failed; 0 if none did.
     failed_at: AtomicU32,
     lost: AtomicBool,
-    /// Counts losses of connections to this database, on any connection.
-    losses: Arc<AtomicU64>,
+    losses: Arc<Losses>,
+}
+
+/// The losses of connections to one database.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    count: AtomicU64,
+    another: Notify,
+}
+
+impl Losses {
+    /// How many there were.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there are more than `seen`. For one to wait at a time.
+    pub(super) async fn more_than(&self, seen: u64) {
+        while self.count() <= seen {
+            self.another.notified().await;
+        }
+    }
+
+    fn add(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.another.notify_one();
+    }
 }
 
 impl Health {
-    pub(super) fn new(losses: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(losses: Arc<Losses>) -> Self {
         Self(Arc::new(State { losses, ..State::default() }))
     }
 
@@ -53,7 +79,7 @@ impl Health {
             self.0.failed_at.store(depth, Ordering::Relaxed);
         }
         if is_outage(error) && !self.0.lost.swap(true, Ordering::Relaxed) {
-            self.0.losses.fetch_add(1, Ordering::Relaxed);
+            self.0.losses.add();
         }
     }
 

@@ -1,14 +1,13 @@
 //! Opening connections by URL, and telling the pool which of them still work.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::connection::{Connection as _, SimpleConnection};
 use diesel::r2d2::{ManageConnection, R2D2Connection};
 use diesel::{ConnectionError, PgConnection};
 
-use super::health::Health;
+use super::health::{Health, Losses};
 use super::sqlite_file;
 use super::{Backend, DatabaseError, DbConnection};
 use crate::config::ConnectionUrl;
@@ -34,13 +33,26 @@ const NETWORK: [(&str, &str); 6] = [
 pub(super) struct Manager {
     url: ConnectionUrl,
     address: Address,
-    losses: Arc<AtomicU64>,
+    losses: Arc<Losses>,
 }
 
 #[derive(Debug, Clone)]
 enum Address {
     Postgres,
     Sqlite(std::path::PathBuf),
+}
+
+/// Whether a URL names a database, as far as the URL itself tells.
+///
+/// # Errors
+///
+/// What is wrong with it, to stand after the name of its setting.
+pub fn check_url(url: &ConnectionUrl) -> Result<(), String> {
+    match Manager::new(url) {
+        Err(DatabaseError::Url(problem)) => Err(problem),
+        Err(other) => Err(other.to_string()),
+        Ok(_) => Ok(()),
+    }
 }
 
 /// A connection in the pool.
@@ -77,6 +89,11 @@ impl Manager {
         }
     }
 
+    /// Hears of every connection that is lost.
+    pub(super) fn losses(&self) -> Arc<Losses> {
+        Arc::clone(&self.losses)
+    }
+
     /// The URL without its password.
     pub(super) fn database(&self) -> String {
         self.url.redacted()
@@ -98,7 +115,7 @@ impl Manager {
     }
 
     fn used_now(&self) -> (Instant, u64) {
-        (Instant::now(), self.losses.load(Ordering::Relaxed))
+        (Instant::now(), self.losses.count())
     }
 
     fn open_postgres(&self) -> Result<PgConnection, DatabaseError> {

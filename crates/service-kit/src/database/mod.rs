@@ -13,10 +13,12 @@ mod manager;
 mod migrate;
 mod sqlite_file;
 mod types;
+mod watch;
 
 pub use connection::{DbConnection, MultiBackend};
 pub use db::Db;
 pub use error::DatabaseError;
+pub use manager::check_url;
 pub use migrate::Migrations;
 pub use types::{Json, SqlJson, SqlTimestamp, SqlUuid, Timestamp, Uid};
 

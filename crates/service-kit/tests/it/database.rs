@@ -2,13 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta};
 use diesel::dsl::max;
 use diesel::prelude::*;
+use service_kit::admin::Readiness;
+use service_kit::clock::Clock;
 use service_kit::config::{ConnectionUrl, DatabaseConfig};
 use service_kit::database::{Backend, DatabaseError, Db, DbConnection, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::notes::{self, MIGRATIONS, NO_MIGRATIONS, Note, all, bodies, insert, note};
 
@@ -250,6 +255,47 @@ async fn a_server_that_is_not_there_is_an_outage_and_its_password_stays_hidden()
     assert!(error.is_unavailable());
     let text = format!("{error} {error:?}");
     assert!(text.contains("carillon:****@127.0.0.1:1") && !text.contains("s3cret"), "{text}");
+}
+
+async fn soon(holds: impl Fn() -> bool) {
+    let held = tokio::time::timeout(Duration::from_secs(10), async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(held.await.is_ok(), "it never came to hold");
+}
+
+/// What SQLite says of a full disk, said by a trigger.
+const FULL_DISK: &str = "CREATE TRIGGER full BEFORE INSERT ON notes BEGIN \
+                         SELECT RAISE(ABORT, 'database or disk is full'); END";
+
+#[tokio::test]
+async fn a_disk_that_is_full_is_a_condition_not_met_until_something_can_be_written() {
+    let (db, _folder) = opened().await;
+    let (clock, readiness, stop) = (Clock::manual(DateTime::UNIX_EPOCH), Readiness::new(), CancellationToken::new());
+    let condition = readiness.condition("notes.database");
+    let watching = tokio::spawn({
+        let (db, clock, stop) = (db.clone(), clock.clone(), stop.clone());
+        async move { db.watch(condition, clock, stop).await }
+    });
+    soon(|| readiness.is_ready()).await;
+
+    let write = |statement: &'static str| {
+        db.write(move |connection| Ok::<_, DatabaseError>(diesel::sql_query(statement).execute(connection)?))
+    };
+    write(FULL_DISK).await.unwrap();
+    for _ in 0..2 {
+        let refused = db.write(|connection| Ok::<_, DatabaseError>(insert(connection, &[note("a")])?)).await;
+        assert!(refused.unwrap_err().is_unavailable());
+    }
+    soon(|| !readiness.is_ready()).await;
+    assert_eq!(readiness.unmet()["notes.database"], "it cannot be written: is its disk full?");
+
+    clock.advance(TimeDelta::seconds(1));
+    soon(|| readiness.is_ready()).await;
+    stop.cancel();
+    watching.await.unwrap();
 }
 
 #[cfg(unix)]

@@ -34,6 +34,24 @@ async fn a_file_belongs_to_one_bus_at_a_time() {
     EmbeddedBus::open(&path).unwrap();
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn only_its_owner_may_read_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let bus = EmbeddedBus::open(&directory.path().join("bus.sqlite")).unwrap();
+    bus.publish(runs_requested(1)).await.unwrap();
+    let files = std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap());
+    let mut found: Vec<(String, u32)> = files
+        .map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap().permissions().mode() & 0o777))
+        .collect();
+    found.sort();
+    let owner_only = |name: &str| (name.to_owned(), 0o600);
+    let names = ["bus.sqlite", "bus.sqlite-shm", "bus.sqlite-wal", "bus.sqlite.lock"];
+    assert_eq!(found, names.map(owner_only));
+}
+
 #[tokio::test]
 async fn a_bus_that_nobody_has_any_more_lets_go_of_its_file() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,0 +1,2 @@
+DROP INDEX endpoints_tombstones;
+DROP INDEX deliveries_settled;

@@ -1,0 +1,56 @@
+//! The sweep: forgets what is older than its retention, a little at a time.
+//!
+//! Each batch is a transaction of its own, so that a crash leaves only more to do. A result that was forgotten does not
+//! come again, since the dispatcher announces it only until it is held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use service_kit::database::DatabaseError;
+use service_kit::error::chain;
+use tokio_util::sync::CancellationToken;
+
+use crate::core::Core;
+use crate::store::retention;
+
+/// How often the sweep looks.
+const ROUND: Duration = Duration::from_secs(60);
+/// Between two batches, so that others write in between.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Most rows of a table forgotten in one transaction.
+const ROWS_MAX: u16 = 500;
+/// How long a tombstone is kept, so that a straggler cannot bring a deleted endpoint back.
+const TOMBSTONES_KEPT: TimeDelta = TimeDelta::days(30);
+
+/// Sweeps every minute until `shutdown`.
+pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        let pause = match sweep(&core).await {
+            Ok(swept) if swept >= usize::from(ROWS_MAX) => PAUSE,
+            Ok(_) => ROUND,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the sweep failed, trying again");
+                ROUND
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = core.clock.sleep(pause) => {}
+        }
+    }
+}
+
+/// Returns the most rows that were forgotten of one table.
+async fn sweep(core: &Core) -> Result<usize, DatabaseError> {
+    let now = core.clock.now();
+    let settled_before = (now - core.deliveries_kept).into();
+    let deleted_before = (now - TOMBSTONES_KEPT).into();
+    core.db
+        .write(move |connection| {
+            let deliveries = retention::forget_settled(connection, settled_before, ROWS_MAX.into())?;
+            let tombstones = retention::forget_tombstones(connection, deleted_before, ROWS_MAX.into())?;
+            Ok(deliveries.max(tombstones))
+        })
+        .await
+}
