@@ -6,7 +6,7 @@ RUN = $(TARGET)/debug/carillon
 SERVICES = deploy/local/services.sh
 FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
-.PHONY: help demo test test-clients test-providers verify fmt clippy doc run clean services-up services-down
+.PHONY: help demo test test-clients test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,13 +21,23 @@ run: build ## Run everything in one process: carillon up
 build: toolchain ## Build the development binary
 	$(CARGO) build --locked --package carillon
 
-# The servers are private ones; those that were not running before are stopped at the end.
-test: toolchain ## Run every test, with a PostgreSQL and a RabbitMQ of its own
+# Everything on SQLite and the embedded bus; then every microservice on PostgreSQL, and the bus on RabbitMQ. The servers
+# are private ones; those that were not running before are stopped at the end.
+test: toolchain ## Run every test, on SQLite and on a PostgreSQL and a RabbitMQ of its own
+	env -u CARILLON_TEST_POSTGRES_URL -u CARILLON_TEST_AMQP_URL $(CARGO) test --locked --workspace
 	$(SERVICES) run $(MAKE) test-with-services
 
 test-with-services:
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --test it \
+	    --package agent-registry --package callback-deliverer --package cron-dispatcher --package service-registry
 	$(CARGO) test --locked --package bus --test rabbitmq
+
+up: toolchain ## Start the distributed stack: every microservice its own process, over PostgreSQL and RabbitMQ
+	$(CARGO) build --locked --workspace
+	deploy/local/stack.sh up
+
+down: ## Stop it
+	deploy/local/stack.sh down
 
 services-up: ## Start a private PostgreSQL and RabbitMQ (deploy/local/services.sh env: where they are)
 	$(SERVICES) up
@@ -74,7 +84,7 @@ clean: ## Remove what was built, and what the private servers stored
 	$(CARGO) clean
 
 # A clear word before a wall of errors.
-.PHONY: build toolchain test-with-services test-distributed test-faults run-distributed
+.PHONY: build toolchain test-with-services run-distributed test-distributed test-faults run-distributed
 toolchain:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs"; exit 1; }
 	@command -v cc >/dev/null || { echo "A C compiler is missing: on Debian or Ubuntu, apt-get install build-essential"; exit 1; }
