@@ -23,7 +23,10 @@ const BYTES_MAX: usize = 256 * 1024;
 pub(crate) struct Announcement {
     pub(crate) record: RunRecord,
     pub(crate) to_registry: bool,
+    /// Decided when the run ended: an agent that lost its endpoint since then is the deliverer's to judge.
     pub(crate) to_deliverer: bool,
+    /// Whether the agent has an endpoint now.
+    pub(crate) calls_back: bool,
 }
 
 /// What is to be announced of these runs.
@@ -37,10 +40,10 @@ pub(crate) fn announcements(conn: &mut DbConnection, ids: &[i64]) -> Result<Vec<
         schedules::load(conn, &agent_ids)?.into_iter().map(|schedule| (schedule.agent_id, schedule)).collect();
     let announce = |(row, request, answer): runs::WithBodies| {
         let schedule = schedules.get(&row.run.agent_id.0);
-        let calls_back = schedule.is_some_and(|schedule| schedule.calls_back);
         Announcement {
             to_registry: !row.registry_held,
-            to_deliverer: row.stage.state().is_final() && !row.deliverer_held && calls_back,
+            to_deliverer: row.stage.state().is_final() && !row.deliverer_held,
+            calls_back: schedule.is_some_and(|schedule| schedule.calls_back),
             record: record(row, request, answer, schedule.and_then(|schedule| schedule.next_fire_at)),
         }
     };

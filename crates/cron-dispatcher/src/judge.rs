@@ -37,14 +37,17 @@ pub(crate) fn take_answers(
             ended.push(answer.run_id.0);
         }
     }
-    let announcements = announcements(conn, &ended)?;
+    let mut announcements = announcements(conn, &ended)?;
     // An answer implies the start.
     let unstarted = announcements.iter().filter(|one| !started.contains(&one.record.run.id.0));
     let mut reached: Vec<Reached> = unstarted.map(|one| reached(one, RunState::Running)).collect();
     reached.extend(announcements.iter().map(|one| self::reached(one, one.record.state)));
     arrive(conn, &reached, now)?;
-    let uncalled: Vec<i64> =
-        announcements.iter().filter(|one| !one.to_deliverer).map(|one| one.record.run.id.0).collect();
+    let mut uncalled = Vec::new();
+    for one in announcements.iter_mut().filter(|one| !one.calls_back) {
+        one.to_deliverer = false;
+        uncalled.push(one.record.run.id.0);
+    }
     if !uncalled.is_empty() {
         runs::need_no_delivery(conn, &uncalled)?;
     }

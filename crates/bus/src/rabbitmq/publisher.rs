@@ -12,7 +12,7 @@ use lapin::options::BasicPublishOptions;
 
 use super::envelope::Envelope;
 use super::link::Link;
-use super::session::Session;
+use super::session::{PublishingChannel, Session};
 use crate::error::{BusError, Cause};
 
 /// How long a publish waits for a connection and for its confirms, over as many connections as it takes. Longer than
@@ -76,11 +76,11 @@ pub(super) async fn publish(link: &Link, mut envelopes: Vec<Envelope>) -> Result
 async fn send(session: &Session, envelopes: &[Envelope]) -> Vec<lapin::Result<Confirmation>> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let sent: Vec<_> = {
-        // Starting numbers a message and queues its frames; another task's must not come in between.
-        let _one_at_a_time = session.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let PublishingChannel { channel, starting } = session.publishing();
+        let _one_at_a_time = starting.lock().unwrap_or_else(PoisonError::into_inner);
         let send = |envelope: &Envelope| {
             let Envelope { exchange, routing_key, properties, body } = envelope.clone();
-            let channel = session.confirms.clone();
+            let channel = channel.clone();
             started(async move { channel.basic_publish(exchange, routing_key, options, &body, properties).await })
         };
         envelopes.iter().map(send).collect()

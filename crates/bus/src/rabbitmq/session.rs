@@ -4,11 +4,13 @@
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_rs::TokioRuntime;
 use futures::StreamExt;
+use futures::future::try_join_all;
 use lapin::options::ConfirmSelectOptions;
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, TLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
@@ -28,16 +30,25 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a good end may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The broker works on each channel with one process, so that several use more of its cores.
+const PUBLISHING_CHANNELS: usize = 4;
+
+/// A channel that confirms what is published.
+pub(super) struct PublishingChannel {
+    pub(super) channel: Channel,
+    /// Held while frames are handed over: the library numbers a message before it queues it, and another task could
+    /// come in between.
+    pub(super) starting: Mutex<()>,
+}
+
 /// An open connection with the channels that everybody shares.
 pub(super) struct Session {
     pub(super) connection: Connection,
     /// For declaring, asking and broadcasting.
     pub(super) control: Channel,
     /// For publishing with confirms.
-    pub(super) confirms: Channel,
-    /// Held while frames are handed to `confirms`: the library numbers a message before it queues it, and two tasks
-    /// could come in between.
-    pub(super) publishing: Mutex<()>,
+    publishing: Vec<PublishingChannel>,
+    turn: AtomicUsize,
     /// Whether the broker takes nothing at present (an alarm of its disk or memory).
     pub(super) blocked: watch::Receiver<bool>,
     /// One purge or move of dead letters at a time.
@@ -55,15 +66,23 @@ impl Session {
         let declaring = async {
             let control = connection.create_channel().await?;
             names.declare(&control).await?;
-            let confirms = connection.create_channel().await?;
-            confirms.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok((control, confirms))
+            let publishing = (0..PUBLISHING_CHANNELS).map(async |_| {
+                let channel = connection.create_channel().await?;
+                channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                lapin::Result::Ok(PublishingChannel { channel, starting: Mutex::default() })
+            });
+            Ok((control, try_join_all(publishing).await?))
         };
-        let (control, confirms) = in_time(DECLARE_TIMEOUT, declaring, &cutter).await?;
+        let (control, publishing) = in_time(DECLARE_TIMEOUT, declaring, &cutter).await?;
         let broken = CancellationToken::new();
         let blocked = watch_events(&connection, broken.clone());
-        let (publishing, moving) = (Mutex::default(), AsyncMutex::default());
-        Ok(Arc::new(Self { connection, control, confirms, publishing, blocked, moving, cutter, broken }))
+        let (turn, moving) = (AtomicUsize::default(), AsyncMutex::default());
+        Ok(Arc::new(Self { connection, control, publishing, turn, blocked, moving, cutter, broken }))
+    }
+
+    /// The channel whose turn it is.
+    pub(super) fn publishing(&self) -> &PublishingChannel {
+        &self.publishing[self.turn.fetch_add(1, Ordering::Relaxed) % PUBLISHING_CHANNELS]
     }
 
     /// Says that something about this connection is wrong, so that the next one takes its place.
@@ -78,7 +97,8 @@ impl Session {
     pub(super) async fn ended(&self) {
         loop {
             let looked = tokio::time::timeout(LOOK_INTERVAL, self.broken.cancelled()).await;
-            let channels = [&self.control, &self.confirms].into_iter().all(|channel| channel.status().connected());
+            let channels = self.publishing.iter().map(|publishing| &publishing.channel).chain([&self.control]);
+            let channels = channels.into_iter().all(|channel| channel.status().connected());
             if looked.is_ok() || !self.connection.status().connected() || !channels {
                 self.broken.cancel();
                 return;

@@ -29,13 +29,13 @@ pub(crate) struct Scenario {
 impl Scenario {
     /// Starts so many of each, and makes so many agents, through all registries in turn.
     pub(crate) async fn begin(replicas: &[(&'static str, usize)], agents: usize) -> Self {
-        let binaries = Path::new(env!("CARGO_BIN_EXE_carillon")).parent().unwrap().to_owned();
+        let binaries = Path::new(env!("CARGO_BIN_EXE_carillon")).parent().expect("a folder").to_owned();
         let plan = Plan { binaries, replicas: replicas.to_vec(), clock_rate: CLOCK_RATE };
-        let mut stack = Stack::start(plan).await.unwrap();
-        let receiver = Receiver::start().unwrap();
+        let mut stack = Stack::start(plan).await.expect("a stack");
+        let receiver = Receiver::start().expect("a receiver");
         let mut apis = Vec::new();
         for number in 1..=stack.replicas("agent-registry").len() {
-            apis.push(stack.api("acme", "admin", number).await.unwrap());
+            apis.push(stack.api("acme", "admin", number).await.expect("a token"));
         }
         let agent_ids = make_agents(&apis, receiver.url(), agents).await;
         Self { stack, receiver, agent_ids }
@@ -52,16 +52,17 @@ impl Scenario {
         self.called_back(self.receiver.count() + self.agent_ids.len() / 10).await;
     }
 
-    /// How long it takes from now until everything that was due by now has run and has been called back.
+    /// How long it takes from now until everything that was due by now has run, is in the log and has been called back.
     pub(crate) async fn recovered(&self) -> Duration {
         let (since, now) = (Instant::now(), self.stack.now().to_rfc3339());
         let unsettled = format!(
             "SELECT (SELECT count(*) FROM schedules WHERE next_fire_at <= '{now}')
-                  + (SELECT count(*) FROM runs WHERE fire_time <= '{now}' AND NOT deliverer_held) AS value"
+                  + (SELECT count(*) FROM runs WHERE fire_time <= '{now}' AND NOT (registry_held AND deliverer_held))
+                    AS value"
         );
         self.none("cron-dispatcher", &unsettled).await;
         let newest = format!("SELECT coalesce(max(id), 0) AS value FROM runs WHERE fire_time <= '{now}'");
-        let newest = self.stack.query("cron-dispatcher", &newest).await.unwrap()[0];
+        let newest = self.stack.query("cron-dispatcher", &newest).await.expect("a number")[0];
         let undelivered =
             format!("SELECT count(*) AS value FROM deliveries WHERE status = 'pending' AND log_id <= {newest}");
         self.none("callback-deliverer", &undelivered).await;
@@ -77,19 +78,19 @@ impl Scenario {
     /// All run ids of a table.
     pub(crate) async fn ids(&self, microservice: &str, table: &str) -> BTreeSet<i64> {
         let found = self.stack.query(microservice, &format!("SELECT id AS value FROM {table}")).await;
-        found.unwrap().into_iter().collect()
+        found.expect("ids").into_iter().collect()
     }
 
     /// Sees that later edits take effect, stops the ticks, lets everything come to rest, and compares.
     pub(crate) async fn verify(&mut self, forgotten: &Forgotten) -> Report {
-        self.stack.all_ready().await.unwrap();
+        self.stack.all_ready().await.expect("all are ready");
         let registries = self.stack.replicas("agent-registry").len();
-        let api = self.stack.api("acme", "admin", registries).await.unwrap();
+        let api = self.stack.api("acme", "admin", registries).await.expect("a token");
         self.edit(&api).await;
         self.rest().await;
         let ledger = Ledger { api: &api, agent_ids: &self.agent_ids, secret: SECRET };
         let began = Instant::now();
-        let report = ledger.verify_restored(&self.receiver.callbacks(), forgotten).await.unwrap();
+        let report = ledger.verify_restored(&self.receiver.callbacks(), forgotten).await.expect("the API answers");
         println!("compared {} runs in {:.1} s", report.runs, began.elapsed().as_secs_f64());
         let some = &report.faults[..report.faults.len().min(20)];
         assert!(report.faults.is_empty(), "{} faults, among them {some:#?}", report.faults.len());
@@ -100,7 +101,7 @@ impl Scenario {
     async fn edit(&self, api: &Api) {
         let first = format!("periodic-agents/{}/", self.agent_ids[0]);
         let later = json!({"prompt": LATER_PROMPT, "callback_url": format!("{}/later", self.receiver.url())});
-        api.patch(&first, &later).await.unwrap();
+        api.patch(&first, &later).await.expect("edited");
         let arrived = async || {
             let callbacks = self.receiver.callbacks();
             let mut later = callbacks.iter().rev().filter(|callback| callback.path == "/later");
@@ -111,7 +112,9 @@ impl Scenario {
             let path = format!("periodic-agents/{id}/");
             async move { api.patch(&path, &json!({"task": {"enabled": false}})).await }
         };
-        stream::iter(&self.agent_ids).map(disable).buffered(AT_ONCE).try_collect::<Vec<_>>().await.unwrap();
+        let disabled: Result<Vec<_>, _> =
+            stream::iter(&self.agent_ids).map(disable).buffered(AT_ONCE).try_collect().await;
+        disabled.expect("disabled");
         self.none("cron-dispatcher", "SELECT count(*) AS value FROM schedules WHERE next_fire_at IS NOT NULL").await;
     }
 
@@ -138,7 +141,7 @@ impl Scenario {
 
 async fn make_agents(apis: &[Api], receiver_url: &str, count: usize) -> Vec<i64> {
     let mentor = json!({"template_name": "ai-mentor", "new_mentor_name": "Echo", "provider": {"kind": "echo"}});
-    let mentor = apis[0].post("mentor-with-settings/", &mentor).await.unwrap();
+    let mentor = apis[0].post("mentor-with-settings/", &mentor).await.expect("a mentor");
     let make = |number: usize| {
         let agent = json!({
             "mentor": mentor["unique_id"], "title": format!("Agent {number}"), "prompt": format!("question {number}"),
@@ -146,6 +149,6 @@ async fn make_agents(apis: &[Api], receiver_url: &str, count: usize) -> Vec<i64>
         });
         async move { apis[number % apis.len()].post("periodic-agents/", &agent).await }
     };
-    let made: Vec<Value> = stream::iter(0..count).map(make).buffered(AT_ONCE).try_collect().await.unwrap();
-    made.iter().map(|agent| agent["id"].as_i64().unwrap()).collect()
+    let made: Result<Vec<Value>, _> = stream::iter(0..count).map(make).buffered(AT_ONCE).try_collect().await;
+    made.expect("agents").iter().map(|agent| agent["id"].as_i64().expect("an id")).collect()
 }

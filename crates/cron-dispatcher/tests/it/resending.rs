@@ -1,10 +1,10 @@
 //! What was lost is sent again; what is only late is not.
 
 use cron_dispatcher::DispatcherConfig;
-use model::document::Receiver;
+use model::document::{Agent, Receiver};
 use model::run::RunReason;
 
-use crate::harness::{House, agent};
+use crate::harness::{House, agent, versioned};
 
 #[tokio::test]
 async fn a_request_that_vanished_is_sent_again_with_the_same_run() {
@@ -58,6 +58,25 @@ async fn a_result_that_nobody_holds_is_announced_again_even_after_a_crash() {
     house.hold(Receiver::AgentRegistry, vec![request.run.id]).await;
     house.crash_and_restart().await;
     assert_eq!(house.until_finished().await, first);
+    house.hold(Receiver::CallbackDeliverer, vec![request.run.id]).await;
+    house.forgotten(request.run.id).await;
+}
+
+#[tokio::test]
+async fn a_result_whose_agent_lost_its_endpoint_before_the_deliverer_heard_of_it_still_comes_to_rest() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "1", "10", version)]).await;
+    house.advance(60);
+    let request = house.requested().await;
+    house.answer(&request, "nothing new").await;
+    let first = house.finished().await;
+    house.recorded().await;
+    house.hold(Receiver::AgentRegistry, vec![request.run.id]).await;
+    let uncalled = Agent { endpoint: None, ..agent(7, "1", "10", version) };
+    house.announce(vec![versioned("acme", uncalled, house.version())]).await;
+    // What becomes of it is for the deliverer to say.
+    assert_eq!(house.until_finished().await[0].run, first[0].run);
     house.hold(Receiver::CallbackDeliverer, vec![request.run.id]).await;
     house.forgotten(request.run.id).await;
 }

@@ -23,9 +23,13 @@ impl Db {
     /// full, cannot be read, or the file is locked) until something can be written again.
     pub async fn watch(&self, condition: Condition, clock: Clock, shutdown: CancellationToken) {
         condition.met();
-        if self.backend() == Backend::Sqlite {
-            shutdown.run_until_cancelled(self.watch_writes(&condition, &clock)).await;
-        }
+        let watching = async {
+            match self.backend() {
+                Backend::Sqlite => self.watch_writes(&condition, &clock).await,
+                Backend::Postgres => std::future::pending().await,
+            }
+        };
+        shutdown.run_until_cancelled(watching).await;
     }
 
     async fn watch_writes(&self, condition: &Condition, clock: &Clock) {
