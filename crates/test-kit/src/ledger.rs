@@ -208,3 +208,60 @@ fn check_logs(agent: &Agent<'_>, received: &BTreeMap<i64, Value>, report: &mut R
     }
     report.faults.extend(faults.into_iter().map(|fault| format!("agent {agent_id}: {fault}")));
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(minute: u32, log_id: i64) -> Value {
+        json!({"fire_time": format!("2026-01-01T10:{minute:02}:00Z"), "outcome": "run", "log_id": log_id})
+    }
+
+    fn log(minute: u32, id: i64, sequence: i64) -> Value {
+        json!({
+            "id": id, "status": "success", "content": "said", "agent_output": "out", "sequence": sequence,
+            "fire_time": format!("2026-01-01T10:{minute:02}:00Z"),
+        })
+    }
+
+    fn callback() -> Value {
+        json!({"status": "success", "log": "said", "agent_output": "out"})
+    }
+
+    fn faults(ticks: &[Value], logs: &[Value], received: &[(i64, Value)]) -> Vec<String> {
+        let mut report = Report::default();
+        check_ticks(7, ticks, &mut report);
+        let forgotten = Forgotten::default();
+        let received = received.iter().cloned().collect();
+        check_logs(&Agent { id: 7, ticks, logs, forgotten: &forgotten }, &received, &mut report);
+        report.faults
+    }
+
+    #[test]
+    fn a_kept_word_has_no_faults_and_each_broken_one_has_its_own() {
+        // Newest first, as the API lists them.
+        let skipped = json!({
+            "fire_time": "2026-01-01T10:02:00Z", "until": "2026-01-01T10:04:00Z", "outcome": "skipped",
+            "reason": "coalesced",
+        });
+        let ticks = [run(4, 2), skipped.clone(), run(1, 1)];
+        let logs = [log(4, 2, 2), log(1, 1, 1)];
+        let received = [(1, callback()), (2, callback())];
+        assert!(faults(&ticks, &logs, &received).is_empty());
+
+        let said =
+            |ticks: &[Value], logs: &[Value], received: &[(i64, Value)]| faults(ticks, logs, received).join("; ");
+        assert!(said(&[run(4, 2), run(1, 1)], &logs, &received).contains("after"));
+        assert!(said(&ticks, &logs[1..], &received).contains("run 2 has no log"));
+        assert!(said(&ticks, &logs, &received[..1]).contains("log 2 was not called back"));
+        assert!(said(&ticks, &[log(4, 2, 3), log(1, 1, 1)], &received).contains("a gap"));
+        let unequal = [(1, callback()), (2, json!({"status": "success", "log": "else", "agent_output": "out"}))];
+        assert!(said(&ticks, &logs, &unequal).contains("differ in `content`"));
+        let pending = [json!({"id": 2, "status": "running", "sequence": 2, "fire_time": "2026-01-01T10:04:00Z"})];
+        assert!(said(&ticks, &[pending[0].clone(), log(1, 1, 1)], &received).contains("has not ended"));
+        let twice = [run(4, 2), skipped, run(1, 1)];
+        assert!(said(&twice, &[log(4, 2, 2), log(1, 1, 1), log(1, 3, 3)], &received).contains("of no tick"));
+    }
+}
