@@ -56,9 +56,9 @@ test-distributed: toolchain ## Many of each microservice: 10,000 ticks while one
 	$(FAULT_SERVICES) run $(MAKE) run-distributed TESTS=many::
 
 test-faults: toolchain ## Kill, stop, wipe and restore while agents fire; prints the table of docs/reliability.md
-	rm -f target/tmp/faults.md
+	rm -f target/fault-services/faults.md
 	$(FAULT_SERVICES) run $(MAKE) run-distributed TESTS=faults::
-	cat target/tmp/faults.md
+	cat target/fault-services/faults.md
 
 run-distributed:
 	$(CARGO) build --locked --workspace --features service-kit/test-clock

@@ -14,6 +14,7 @@ const AMQP_URL: &str = "CARILLON_TEST_AMQP_URL";
 #[derive(Debug, Clone)]
 pub struct Services {
     script: PathBuf,
+    directory: PathBuf,
     amqp_url: String,
 }
 
@@ -41,9 +42,15 @@ impl Services {
                 format!("{name} is not set: run `make test-distributed` or `make test-faults`, which start servers")
             })
         };
-        let (_, amqp_url) = (variable(DIRECTORY)?, variable(AMQP_URL)?);
+        let (directory, amqp_url) = (variable(DIRECTORY)?.into(), variable(AMQP_URL)?);
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/local/services.sh");
-        Ok(Self { script, amqp_url })
+        Ok(Self { script, directory, amqp_url })
+    }
+
+    /// Where they keep what they have.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The broker, at a virtual host.

@@ -191,7 +191,7 @@ impl Bus for RabbitMqBus {
         // Tells whether it works at present; later it heals by itself.
         self.shared.asking().await?;
         let prefetch = u16::try_from(prefetch.max(1)).unwrap_or(u16::MAX);
-        let mut source = RabbitSource { shared: Arc::clone(&self.shared), queue, prefetch, open: None };
+        let mut source = RabbitSource::new(Arc::clone(&self.shared), queue, prefetch);
         let opened = self.shared.closing.run_until_cancelled(source.open_tap()).await;
         opened.unwrap_or(Err(BusError::Closed))?;
         Ok(Consumer::new(queue, Box::new(source)))

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::task::JoinHandle;
 
 use super::Shared;
+use super::session::Session;
 use super::tap::{OpenTap, Tap};
 use crate::consumer::{Delivery, Source};
 use crate::error::BusError;
@@ -16,25 +18,47 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Where the messages of a consumer come from.
 pub(super) struct RabbitSource {
-    pub(super) shared: Arc<Shared>,
-    pub(super) queue: Queue,
-    pub(super) prefetch: u16,
-    pub(super) open: Option<OpenTap>,
+    shared: Arc<Shared>,
+    queue: Queue,
+    prefetch: u16,
+    open: Option<OpenTap>,
+    opening: Option<Opening>,
+}
+
+/// A tap that is being opened on a connection. A task of its own, so that it comes to its end whoever stops waiting for
+/// it: half open, the broker would hand messages to a consumer that nobody reads.
+struct Opening {
+    session: Arc<Session>,
+    task: JoinHandle<lapin::Result<OpenTap>>,
 }
 
 impl RabbitSource {
-    /// Consumes, on the connection that there is or the next one. Fails only when the bus is closed.
+    /// Consumes nothing yet.
+    pub(super) fn new(shared: Arc<Shared>, queue: Queue, prefetch: u16) -> Self {
+        Self { shared, queue, prefetch, open: None, opening: None }
+    }
+
+    /// Consumes, on the connection that there is or the next one. Fails only when the bus is closed. Dropping the
+    /// future loses nothing.
     pub(super) async fn open_tap(&mut self) -> Result<Arc<Tap>, BusError> {
         loop {
             if let Some(open) = self.open.as_ref().filter(|open| !open.tap.has_ended()) {
                 return Ok(Arc::clone(&open.tap));
             }
             self.open = None;
-            let session = self.shared.consuming.session(None).await?;
-            match Tap::open(Arc::clone(&self.shared), Arc::clone(&session), self.queue, self.prefetch).await {
+            let Some(Opening { session, task }) = &mut self.opening else {
+                let session = self.shared.consuming.session(None).await?;
+                let tap = Tap::open(Arc::clone(&self.shared), Arc::clone(&session), self.queue, self.prefetch);
+                self.opening = Some(Opening { session, task: tokio::spawn(tap) });
+                continue;
+            };
+            let opened = task.await.map_err(|error| error.to_string());
+            let session = Arc::clone(session);
+            self.opening = None;
+            match opened.and_then(|opened| opened.map_err(|error| error.to_string())) {
                 Ok(open) => self.open = Some(open),
                 Err(error) => {
-                    tracing::warn!(queue = %self.queue, %error, "cannot consume at present");
+                    tracing::warn!(queue = %self.queue, error, "cannot consume at present");
                     // The next connection declares again what may be missing.
                     session.give_up("a queue could not be consumed");
                     tokio::time::sleep(RETRY_DELAY).await;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bus::rabbitmq::RabbitMqBus;
 use bus::{Bus, BusError, Delivery, Depth, PublishError};
-use lapin::options::QueueDeleteOptions;
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
 
 use crate::contract::handler::{NOT_HERE, Running, becomes_true, options};
 use crate::contract::{
@@ -84,6 +85,35 @@ async fn what_was_in_hand_when_the_connection_broke_comes_again_and_settling_it_
     drop(in_hand);
     depth_becomes(&*bus, QUEUE, Depth { unacknowledged: 4, ..Depth::default() }).await;
     Delivery::ack_all(again).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_stops_waiting_while_a_consumer_reconnects_leaves_none_behind_that_nobody_reads() {
+    let installation = RabbitMqInstallation::new().await;
+    let bus = installation.open().await;
+    let mut consumer = bus.consume(QUEUE, 10).await.unwrap();
+    let broker = installation.connect().await;
+    let channel = broker.create_channel().await.unwrap();
+    let queue = installation.queues(QUEUE).remove(0);
+    let consumers = async || {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(queue.clone().into(), options, FieldTable::default()).await.unwrap().consumer_count()
+    };
+    for _ in 0..5 {
+        installation.proxy().cut();
+        connected_becomes(&*bus, false).await;
+        installation.proxy().mend();
+        // Whatever step of consuming again is under way: nobody waits for more than a moment.
+        let until = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < until {
+            let moment = Duration::from_micros(200);
+            assert!(tokio::time::timeout(moment, consumer.next_batch(1, ANY_BYTES)).await.is_err());
+        }
+        connected_becomes(&*bus, true).await;
+        bus.publish(vec![run_requested(1)]).await.unwrap();
+        Delivery::ack_all(soon(consumer.next_batch(1, ANY_BYTES)).await.unwrap()).await.unwrap();
+        assert_eq!(consumers().await, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

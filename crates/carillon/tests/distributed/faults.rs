@@ -47,7 +47,7 @@ async fn end(mut scenario: Scenario, fault: &str, recovery: Duration, forgotten:
         recovery.as_secs_f64()
     );
     println!("{row}");
-    let table = concat!(env!("CARGO_TARGET_TMPDIR"), "/faults.md");
+    let table = scenario.stack.services().directory().join("faults.md");
     let mut table = std::fs::OpenOptions::new().create(true).append(true).open(table).expect("a table");
     writeln!(table, "{row}").expect("a row");
 }
