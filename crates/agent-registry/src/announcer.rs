@@ -9,14 +9,14 @@
 //! finds it overdue. After the publish it may be announced once more: receivers apply only higher versions. Emptied,
 //! a bus loses nothing, since announcing goes on until a receiver says that it holds the version.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use bus::{BATCH_BYTES_MAX, BATCH_MAX, Message, Queue};
 use chrono::{DateTime, TimeDelta, Utc};
-use model::document::{Document, Receiver, version_time};
+use model::document::{Document, DocumentKind, Receiver, version_time};
 use model::event::{DocumentChanged, Event};
 use model::wire::Wire;
 use service_kit::database::DatabaseError;
@@ -56,14 +56,24 @@ pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyho
 
 struct Announcer {
     state: Arc<State>,
-    /// Written and not yet published, organisations first.
-    pending: BTreeSet<(model::document::DocumentKind, String)>,
+    /// Not yet published, organisations first.
+    pending: BTreeMap<(DocumentKind, String), Reason>,
     /// Published and not known to be held.
     announced: HashMap<DocumentName, Announcement>,
     /// How often in a row each receiver's queue was seen empty.
     empty_looks: HashMap<Receiver, u8>,
     next_look: DateTime<Utc>,
     started: bool,
+}
+
+/// Why a document is to be published.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// It was written, or is not held at the start. A version that was published meanwhile is not published for this:
+    /// of two writes in a row, the announcement of the first may have carried the second.
+    New,
+    /// It is overdue, and not waiting in a queue.
+    Again,
 }
 
 #[derive(Clone, Copy)]
@@ -78,7 +88,7 @@ impl Announcer {
         let next_look = state.clock.now();
         Self {
             state,
-            pending: BTreeSet::new(),
+            pending: BTreeMap::new(),
             announced: HashMap::new(),
             empty_looks: HashMap::new(),
             next_look,
@@ -90,7 +100,7 @@ impl Announcer {
     async fn work(&mut self) -> anyhow::Result<Duration> {
         if !self.started {
             let unheld = self.unheld().await?;
-            self.pending.extend(unheld.into_iter().map(|document| (document.name.kind, document.name.key)));
+            self.add_new(unheld.into_iter().map(|document| document.name));
             self.started = true;
         }
         self.publish_pending().await?;
@@ -101,24 +111,38 @@ impl Announcer {
         Ok((self.next_look - self.state.clock.now()).to_std().unwrap_or_default())
     }
 
+    fn add_new(&mut self, names: impl IntoIterator<Item = DocumentName>) {
+        for name in names {
+            self.pending.entry((name.kind, name.key)).or_insert(Reason::New);
+        }
+    }
+
     async fn publish_pending(&mut self) -> anyhow::Result<()> {
-        let fresh = self.state.outbox.take();
-        self.pending.extend(fresh.into_iter().map(|name| (name.kind, name.key)));
+        let written = self.state.outbox.take();
+        self.add_new(written);
         while !self.pending.is_empty() {
             let names: Vec<DocumentName> = self
                 .pending
-                .iter()
+                .keys()
                 .take(BATCH_MAX)
                 .map(|(kind, key)| DocumentName { kind: *kind, key: key.clone() })
                 .collect();
             let loaded = names.clone();
             let found = self.state.db.read(move |conn| Ok::<_, DatabaseError>(documents::load(conn, &loaded)?)).await;
-            self.publish(found.context("cannot read documents")?).await?;
+            let mut found = found.context("cannot read documents")?;
+            found.retain(|document| self.is_to_be_published(document));
+            self.publish(found).await?;
             for name in names {
                 self.pending.remove(&(name.kind, name.key));
             }
         }
         Ok(())
+    }
+
+    fn is_to_be_published(&self, document: &Document) -> bool {
+        let name = DocumentName::of(document);
+        let published = self.announced.get(&name).is_some_and(|before| before.version == document.version);
+        !published || self.pending.get(&(name.kind, name.key)) == Some(&Reason::Again)
     }
 
     async fn publish(&mut self, found: Vec<Document>) -> anyhow::Result<()> {
@@ -162,7 +186,7 @@ impl Announcer {
         let quiet = self.look_at_queues(&overdue).await?;
         for document in overdue {
             if document.receivers.iter().any(|receiver| quiet.contains(receiver)) {
-                self.pending.insert((document.name.kind, document.name.key.clone()));
+                self.pending.insert((document.name.kind, document.name.key.clone()), Reason::Again);
             }
         }
         let seen_once = self.empty_looks.values().any(|looks| *looks > 0);
