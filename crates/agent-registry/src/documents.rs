@@ -3,14 +3,11 @@
 //! A document is written in the transaction of the edit that it tells of, so that there is never one without the
 //! other; the announcer publishes it after the commit.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use diesel::QueryResult;
 use model::document::{
-    Agent, DEFAULT_TIMEOUT, Document, DocumentKind, Endpoint, Mentor, Organisation, Previous, Provider, Schedule,
-    Subject, next_version,
+    Agent, Document, DocumentKind, Endpoint, Mentor, Organisation, Pause, Previous, Provider, Schedule, Subject,
+    next_version,
 };
 use model::id::{AgentId, MentorId, OrganisationKey};
 use model::run::RunState;
@@ -23,9 +20,6 @@ use crate::store::documents::{self, DocumentName};
 use crate::store::mentors::MentorRow;
 use crate::store::organisations;
 use crate::validation::mentor::ProviderSettings;
-
-/// How long a run may take; agents do not say yet.
-const TIMEOUT: Duration = DEFAULT_TIMEOUT;
 
 /// The documents that a transaction wrote, for the announcer.
 pub(crate) type Written = Vec<DocumentName>;
@@ -65,7 +59,7 @@ pub(crate) fn ensure_organisation(
     written: &mut Written,
 ) -> QueryResult<()> {
     if organisations::ensure(conn, key, now)? {
-        write(conn, key, Subject::Organisation(Organisation { timezone: Tz::UTC }), now, written)?;
+        write(conn, key, Subject::Organisation(Organisation::default()), now, written)?;
     }
     Ok(())
 }
@@ -78,6 +72,8 @@ pub(crate) fn of_mentor(row: &MentorRow, config: &Config) -> Subject {
         name: row.name.clone(),
         system_prompt: row.system_prompt.clone(),
         provider: provider_of(row, config),
+        runs_in_flight_max: None,
+        service_groups: Vec::new(),
     })
 }
 
@@ -97,16 +93,16 @@ pub(crate) fn of_agent(row: &AgentRow) -> Subject {
             enabled: row.enabled,
             one_off: row.one_off,
             start_time: row.start_time.map(DateTime::from),
-            timeout: TIMEOUT,
+            ..Schedule::default()
         },
-        endpoint: (!row.callback_url.is_empty()).then(|| Endpoint {
-            url: row.callback_url.clone(),
-            sealed_secret: row.sealed_callback_secret.clone().unwrap_or_default(),
-        }),
+        endpoint: (!row.callback_url.is_empty())
+            .then(|| Endpoint::new(row.callback_url.clone(), row.sealed_callback_secret.clone().unwrap_or_default())),
         pathway: row.pathway.clone(),
         parent_session_id: row.parent_session_id.clone(),
         parent_mentor_id: row.parent_mentor_id,
         previous: previous_of(row),
+        pause: Pause::default(),
+        runs_in_flight_max: None,
     }))
 }
 

@@ -20,7 +20,7 @@ pub enum Queue {
     CronDispatcherAnswers,
     /// Runs that agent-registry is to show.
     AgentRegistryRuns,
-    /// Results that callback-deliverer is to bring to their receivers.
+    /// Results, and skipped ticks, that callback-deliverer is to bring to their receivers.
     CallbackDelivererRuns,
     /// Runs that the receivers hold, told to cron-dispatcher.
     CronDispatcherRunsHeld,
@@ -63,7 +63,7 @@ impl Queue {
             Self::AgentRunnerRuns => &[EventKind::RunRequested],
             Self::CronDispatcherAnswers => &[EventKind::RunStarted, EventKind::RunAnswered],
             Self::AgentRegistryRuns => &[EventKind::RunsRecorded],
-            Self::CallbackDelivererRuns => &[EventKind::RunsFinished],
+            Self::CallbackDelivererRuns => &[EventKind::RunsFinished, EventKind::TicksSkipped],
             Self::CronDispatcherRunsHeld => &[EventKind::RunsHeld],
         }
     }

@@ -106,6 +106,7 @@ mod tests {
                 nominal_time: time("2026-01-01T00:00:00Z"),
                 sequence: 3,
                 run_attempt: 1,
+                passed_over: 0,
             },
             state: result.state(),
             prompt: "Good \"morning\"".into(),
@@ -115,6 +116,7 @@ mod tests {
             result: Some(result),
             next_fire_time: None,
             finished_timing_version: None,
+            agent_version: None,
         }
     }
 

@@ -68,6 +68,7 @@ pub(crate) fn record(
         result: answer.map(|answer| answer.result),
         next_fire_time,
         finished_timing_version: row.finished_timing_version,
+        agent_version: None,
     }
 }
 

@@ -292,6 +292,7 @@ pub(crate) fn request(
             nominal_time: fire_time,
             sequence,
             run_attempt: 1,
+            passed_over: 0,
         },
         mentor: Mentor { system_prompt: bounded(&mentor.system_prompt), ..mentor.clone() },
         prompt: bounded(&agent.prompt),

@@ -4,6 +4,7 @@
 //! too: a tombstone.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -51,7 +52,6 @@ pub struct Document {
 
 /// What a document says: the thing whole, or that it is gone.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "documents are few and short-lived; mentors are the common case to read")]
 pub enum Subject {
     /// A tenant's settings.
     Organisation(Organisation),
@@ -109,11 +109,50 @@ pub fn version_time(version: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(version).unwrap_or(DateTime::UNIX_EPOCH)
 }
 
-/// A tenant's settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A tenant's settings. By default: UTC, not paused, no limits of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Organisation {
     /// The zone of crontabs that name none.
     pub timezone: Tz,
+    /// Whether an operator stopped all its agents.
+    pub pause: Pause,
+    /// A provider of the configuration for mentors that name none; empty: the configuration's default.
+    pub default_provider: String,
+    /// Most runs requested or running at once; none: no limit.
+    pub runs_in_flight_max: Option<NonZeroU32>,
+    /// Most delivery attempts at once; none: the deliverer's own limit alone.
+    pub callbacks_in_flight_max: Option<NonZeroU32>,
+    /// Where its people are warned of endpoints that fail.
+    pub alert: Option<Alert>,
+    /// Days that skipped ticks are kept; none: as the configuration says.
+    pub ticks_days: Option<NonZeroU32>,
+    /// Days that settled deliveries are kept; none: as the configuration says.
+    pub deliveries_days: Option<NonZeroU32>,
+}
+
+/// Where warnings of failing endpoints go.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Alert {
+    /// The URL that gets them.
+    pub url: String,
+    /// What they are signed with, sealed; empty: they are not signed.
+    pub sealed_secret: Vec<u8>,
+}
+
+impl std::fmt::Debug for Alert {
+    /// Without the URL's query or the secret: either may hold a credential.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Alert").field("url", &without_query(&self.url)).finish_non_exhaustive()
+    }
+}
+
+/// Stopped by an operator, unlike what its owner disables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pause {
+    /// Whether it is stopped now.
+    pub paused: bool,
+    /// Of the last resume: what to do about the ticks in between; none: as each schedule says.
+    pub resumed_with: Option<CatchUp>,
 }
 
 /// An AI agent that can be asked.
@@ -129,6 +168,10 @@ pub struct Mentor {
     pub system_prompt: String,
     /// How it is asked.
     pub provider: Provider,
+    /// Most runs of all its agents at once; none: no limit.
+    pub runs_in_flight_max: Option<NonZeroU32>,
+    /// Ids of the groups whose services its runs may call.
+    pub service_groups: Vec<String>,
 }
 
 /// How a mentor is asked.
@@ -179,6 +222,10 @@ pub struct Agent {
     pub parent_mentor_id: Option<i64>,
     /// The agent that it follows; with one it never fires from its crontab alone.
     pub previous: Option<Previous>,
+    /// Whether an operator stopped it.
+    pub pause: Pause,
+    /// Most runs at once; none: no limit.
+    pub runs_in_flight_max: Option<NonZeroU32>,
 }
 
 /// The agent that must have come to a status before this one fires.
@@ -207,10 +254,75 @@ pub struct Schedule {
     pub start_time: Option<DateTime<Utc>>,
     /// How long a run may take, counted from its start.
     pub timeout: Duration,
+    /// Nothing fires at or after this.
+    pub end_time: Option<DateTime<Utc>>,
+    /// Each tick fires up to so much later than its nominal time, by a spread that is the same every time.
+    pub jitter: Duration,
+    /// What becomes of a tick while an earlier run is not ended.
+    pub overlap: OverlapPolicy,
+    /// What becomes of ticks that were missed.
+    pub catch_up: CatchUp,
+    /// How far back a missed tick is still made good.
+    pub catch_up_window: Duration,
+    /// Failed answers until a run ends as `error`.
+    pub max_attempts: NonZeroU32,
 }
 
 /// How long a run may take where its agent does not say.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+/// How far back a missed tick is made good where its schedule does not say.
+pub const DEFAULT_CATCH_UP_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Default for Schedule {
+    /// Every minute, in the organisation's zone, as the original API knows it.
+    fn default() -> Self {
+        Self {
+            timing_version: 0,
+            crontab: CrontabFields::default(),
+            timezone: None,
+            enabled: true,
+            one_off: false,
+            start_time: None,
+            timeout: DEFAULT_TIMEOUT,
+            end_time: None,
+            jitter: Duration::ZERO,
+            overlap: OverlapPolicy::default(),
+            catch_up: CatchUp::default(),
+            catch_up_window: DEFAULT_CATCH_UP_WINDOW,
+            max_attempts: NonZeroU32::MIN,
+        }
+    }
+}
+
+words! {
+    /// What becomes of a tick while an earlier run of the agent is not ended.
+    #[derive(Default)]
+    OverlapPolicy {
+        /// Both run.
+        #[default]
+        Allow = "allow",
+        /// The tick is skipped.
+        Skip = "skip",
+        /// The tick waits for the run to end; of several, the newest.
+        QueueOne = "queue_one",
+        /// The earlier run is cancelled.
+        CancelRunning = "cancel_running",
+    }
+}
+
+words! {
+    /// What becomes of the ticks that were missed while nothing could fire.
+    #[derive(Default)]
+    CatchUp {
+        /// They are skipped.
+        None = "none",
+        /// The newest runs, the others are coalesced into it.
+        #[default]
+        Latest = "latest",
+        /// Each runs.
+        All = "all",
+    }
+}
 
 /// Where an agent's results go.
 #[derive(Clone, PartialEq, Eq)]
@@ -219,14 +331,70 @@ pub struct Endpoint {
     pub url: String,
     /// The callback secret, sealed; empty: callbacks are not signed.
     pub sealed_secret: Vec<u8>,
+    /// After a rotation, the secret before it, while receivers may still use it.
+    pub previous_secret: Option<PreviousSecret>,
+    /// Whether the payload is encrypted with a key made from the secret.
+    pub encrypt: bool,
+    /// Whether only `X-Hub-Signature-256` is sent, not the headers of Standard Webhooks.
+    pub signature_only_hub: bool,
+    /// Which things are called back.
+    pub callback_on: CallbackOn,
+}
+
+/// A secret that was replaced.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PreviousSecret {
+    /// The secret, sealed.
+    pub sealed: Vec<u8>,
+    /// When its grace ends.
+    pub until: DateTime<Utc>,
+}
+
+/// Which things an agent's endpoint is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallbackOn {
+    /// Runs that ended.
+    pub runs: bool,
+    /// Ticks that were skipped.
+    pub skipped: bool,
+}
+
+impl Default for CallbackOn {
+    fn default() -> Self {
+        Self { runs: true, skipped: false }
+    }
+}
+
+impl Endpoint {
+    /// Callbacks of ended runs to `url`, signed with a sealed secret.
+    #[must_use]
+    pub fn new(url: String, sealed_secret: Vec<u8>) -> Self {
+        Self {
+            url,
+            sealed_secret,
+            previous_secret: None,
+            encrypt: false,
+            signature_only_hub: false,
+            callback_on: CallbackOn::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Endpoint {
-    /// Without the URL's query or the secret: either may hold a credential.
+    /// Without the URL's query or the secrets: either may hold a credential.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let host = self.url.split(['?', '#']).next().unwrap_or_default();
-        f.debug_struct("Endpoint").field("url", &host).finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("url", &without_query(&self.url)).finish_non_exhaustive()
     }
+}
+
+impl std::fmt::Debug for PreviousSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PreviousSecret").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+fn without_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// A document version that a receiver stored.
@@ -256,7 +424,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_printed_without_secret_or_query() {
-        let endpoint = Endpoint { url: "https://a.example/x?token=t0ps3cret".into(), sealed_secret: b"s3al".to_vec() };
+        let endpoint = Endpoint::new("https://a.example/x?token=t0ps3cret".into(), b"s3al".to_vec());
         assert_eq!(format!("{endpoint:?}"), "Endpoint { url: \"https://a.example/x\", .. }");
     }
 }

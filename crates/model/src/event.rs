@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::codec::{Wire, WireError};
 use crate::document::{Document, HeldDocument, Receiver};
-use crate::id::RunId;
-use crate::run::RunRecord;
+use crate::id::{AgentId, RunId};
+use crate::run::{RunRecord, SkippedTick};
 use crate::word::words;
 
 words! {
@@ -31,6 +31,8 @@ words! {
         RunsRecorded = "runs.recorded",
         /// Ended runs with a callback: cron-dispatcher to callback-deliverer.
         RunsFinished = "runs.finished",
+        /// Ticks without a run, of agents that ask for it: cron-dispatcher to callback-deliverer.
+        TicksSkipped = "ticks.skipped",
         /// A receiver stored these results: to cron-dispatcher.
         RunsHeld = "runs.held",
     }
@@ -116,6 +118,14 @@ pub struct RunsFinished {
 }
 event!(RunsFinished, RunsFinished);
 
+/// `ticks.skipped`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TicksSkipped {
+    /// Each tick, or span of them, with its reason.
+    pub ticks: Vec<SkippedTick>,
+}
+event!(TicksSkipped, TicksSkipped);
+
 /// `runs.held`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunsHeld {
@@ -123,5 +133,16 @@ pub struct RunsHeld {
     pub receiver: Receiver,
     /// Ended runs whose results it stored.
     pub run_ids: Vec<RunId>,
+    /// Skipped ticks that it stored.
+    pub ticks: Vec<HeldTick>,
+}
+
+/// A skipped tick that the deliverer stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldTick {
+    /// Whose tick it was.
+    pub agent_id: AgentId,
+    /// When it would have fired.
+    pub fire_time: DateTime<Utc>,
 }
 event!(RunsHeld, RunsHeld);

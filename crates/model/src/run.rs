@@ -18,6 +18,8 @@ words! {
         Manual = "manual",
         /// The agent that it follows came to the status that it waits for.
         Chain = "chain",
+        /// A tick that was missed, made good.
+        CatchUp = "catch_up",
     }
 }
 
@@ -50,6 +52,20 @@ words! {
         TooLate = "too_late",
         /// Its mentor is gone.
         MentorDeleted = "mentor_deleted",
+        /// Its agent, its organisation or everything was paused.
+        Paused = "paused",
+        /// Its owner had disabled the agent.
+        Disabled = "disabled",
+        /// An earlier run was not ended, and the policy is to skip.
+        Overlap = "overlap",
+        /// More ticks were missed than are made good at once.
+        Limit = "limit",
+        /// Too many runs of the organisation wait already.
+        Backlog = "backlog",
+        /// The agent that it follows ended otherwise.
+        PreviousStatus = "previous_status",
+        /// The user that its runs act as may not any more.
+        CreatorNotAllowed = "creator_not_allowed",
     }
 }
 
@@ -72,6 +88,8 @@ pub struct Run {
     pub sequence: i64,
     /// 1 for the first.
     pub run_attempt: u32,
+    /// How many earlier ticks were coalesced into this one.
+    pub passed_over: u32,
 }
 
 /// `run.requested`: all that a runner needs to ask a mentor.
@@ -167,6 +185,27 @@ pub struct RunRecord {
     pub next_fire_time: Option<DateTime<Utc>>,
     /// The one-off of this timing version is finished.
     pub finished_timing_version: Option<i64>,
+    /// The agent's document version when its tick became this run; none: not known.
+    pub agent_version: Option<i64>,
+}
+
+/// A tick without a run, or a span of them, for a receiver that wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedTick {
+    /// Whose it is.
+    pub organisation: OrganisationKey,
+    /// Whose tick it was.
+    pub agent_id: AgentId,
+    /// When it would have fired.
+    pub fire_time: DateTime<Utc>,
+    /// The moment that it is about.
+    pub nominal_time: DateTime<Utc>,
+    /// The end of the span, itself outside of it.
+    pub until: DateTime<Utc>,
+    /// Why.
+    pub reason: SkipReason,
+    /// The agent's document version at that moment; none: not known.
+    pub agent_version: Option<i64>,
 }
 
 /// What became of one planned moment, or of a span of them.

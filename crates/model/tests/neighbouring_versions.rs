@@ -1,16 +1,21 @@
 //! Messages of an older and of a newer version are understood: in a rolling upgrade both are on the bus.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use model::crontab::CrontabFields;
 use model::document::{
-    Agent, DEFAULT_TIMEOUT, Document, DocumentKind, Endpoint, HeldDocument, Mentor, Previous, Provider, Receiver,
-    Schedule, Subject,
+    Agent, Alert, CallbackOn, CatchUp, DEFAULT_TIMEOUT, Document, DocumentKind, Endpoint, HeldDocument, Mentor,
+    Organisation, OverlapPolicy, Pause, Previous, PreviousSecret, Provider, Receiver, Schedule, Subject,
 };
-use model::event::{DocumentChanged, DocumentsHeld, RunCancel, RunStarted, RunsFinished, RunsHeld, RunsRecorded};
+use model::event::{
+    DocumentChanged, DocumentsHeld, HeldTick, RunCancel, RunStarted, RunsFinished, RunsHeld, RunsRecorded, TicksSkipped,
+};
 use model::id::{AgentId, MentorId, OrganisationKey, RunId};
-use model::run::{Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, Trigger, Usage};
+use model::run::{
+    Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, SkipReason, SkippedTick, Trigger, Usage,
+};
 use model::wire::Wire;
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -27,6 +32,7 @@ fn run() -> Run {
         nominal_time: at("2026-01-01T09:59:00.000001Z"),
         sequence: 3,
         run_attempt: 2,
+        passed_over: 4,
     }
 }
 
@@ -46,6 +52,8 @@ fn mentor() -> Mentor {
             sealed_api_key: vec![1, 2],
             headers: [("a".to_owned(), "b".to_owned())].into(),
         },
+        runs_in_flight_max: NonZeroU32::new(3),
+        service_groups: vec!["g".into()],
     }
 }
 
@@ -65,12 +73,27 @@ fn agent() -> Agent {
             one_off: true,
             start_time: Some(at("2026-01-01T00:00:00Z")),
             timeout: Duration::from_secs(30),
+            end_time: Some(at("2027-01-01T00:00:00Z")),
+            jitter: Duration::from_secs(90),
+            overlap: OverlapPolicy::QueueOne,
+            catch_up: CatchUp::All,
+            catch_up_window: Duration::from_secs(60),
+            max_attempts: NonZeroU32::new(5).expect("not zero"),
         },
-        endpoint: Some(Endpoint { url: "https://r.example/".into(), sealed_secret: vec![3] }),
+        endpoint: Some(Endpoint {
+            url: "https://r.example/".into(),
+            sealed_secret: vec![3],
+            previous_secret: Some(PreviousSecret { sealed: vec![4], until: at("2026-01-02T00:00:00Z") }),
+            encrypt: true,
+            signature_only_hub: true,
+            callback_on: CallbackOn { runs: false, skipped: true },
+        }),
         pathway: "p".into(),
         parent_session_id: "s".into(),
         parent_mentor_id: Some(-1),
         previous: Some(Previous { agent_id: AgentId(6), status: RunState::Error }),
+        pause: Pause { paused: true, resumed_with: Some(CatchUp::None) },
+        runs_in_flight_max: NonZeroU32::new(1),
     }
 }
 
@@ -91,6 +114,7 @@ fn record() -> RunRecord {
         }),
         next_fire_time: Some(at("2026-01-01T11:00:00Z")),
         finished_timing_version: Some(9),
+        agent_version: Some(8),
     }
 }
 
@@ -102,6 +126,24 @@ fn assert_newer_is_understood<T: Wire + PartialEq + std::fmt::Debug>(value: &T) 
     assert_eq!(&T::decode(&bytes).expect("our own"), value);
     bytes.extend(UNKNOWN_FIELD);
     assert_eq!(&T::decode(&bytes).expect("a newer one"), value);
+}
+
+#[test]
+fn an_organisation_is_read_back_whole_and_one_of_an_older_version_has_only_its_zone() {
+    let some = NonZeroU32::new(5);
+    let organisation = Organisation {
+        timezone: chrono_tz::Europe::Berlin,
+        pause: Pause { paused: true, resumed_with: None },
+        default_provider: "ours".into(),
+        runs_in_flight_max: some,
+        callbacks_in_flight_max: some,
+        alert: Some(Alert { url: "https://r.example/".into(), sealed_secret: vec![5] }),
+        ticks_days: some,
+        deliveries_days: some,
+    };
+    assert_newer_is_understood(&organisation);
+    let older = Organisation::decode(b"\x0a\x03UTC").expect("an older one");
+    assert_eq!(older, Organisation::default());
 }
 
 #[test]
@@ -136,7 +178,22 @@ fn every_message_is_read_back_and_a_field_of_a_newer_version_is_passed_over() {
     assert_newer_is_understood(&RunCancel { run_ids: vec![RunId(42)] });
     assert_newer_is_understood(&RunsRecorded { runs: vec![record()] });
     assert_newer_is_understood(&RunsFinished { runs: vec![record()] });
-    assert_newer_is_understood(&RunsHeld { receiver: Receiver::CallbackDeliverer, run_ids: vec![RunId(42)] });
+    let tick = HeldTick { agent_id: AgentId(7), fire_time: run().fire_time };
+    assert_newer_is_understood(&RunsHeld {
+        receiver: Receiver::CallbackDeliverer,
+        run_ids: vec![RunId(42)],
+        ticks: vec![tick],
+    });
+    let ticks = vec![SkippedTick {
+        organisation: run().organisation,
+        agent_id: AgentId(7),
+        fire_time: run().fire_time,
+        nominal_time: run().nominal_time,
+        until: at("2026-01-01T11:00:00Z"),
+        reason: SkipReason::Paused,
+        agent_version: Some(8),
+    }];
+    assert_newer_is_understood(&TicksSkipped { ticks });
 }
 
 /// `run.answered` as a first version might have sent it: run id, start, end, status and output, nothing else.

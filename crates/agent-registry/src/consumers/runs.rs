@@ -65,7 +65,7 @@ impl Runs {
         if run_ids.is_empty() {
             return Ok(());
         }
-        let held = RunsHeld { receiver: Receiver::AgentRegistry, run_ids };
+        let held = RunsHeld { receiver: Receiver::AgentRegistry, run_ids, ticks: Vec::new() };
         let message = Message::new(RunsHeld::KIND, NAME, self.0.clock.now(), held.encode());
         let published = self.0.bus.publish(vec![message]).await;
         published.map_err(|error| HandleError::Unavailable(chain(&error)))

@@ -107,6 +107,7 @@ pub(crate) fn pending_run(id: i64, organisation: &str, agent_id: i64, now: DateT
             nominal_time: now,
             sequence: 1,
             run_attempt: 1,
+            passed_over: 0,
         },
         state: RunState::Pending,
         prompt: "What is new?".into(),
@@ -116,6 +117,7 @@ pub(crate) fn pending_run(id: i64, organisation: &str, agent_id: i64, now: DateT
         result: None,
         next_fire_time: None,
         finished_timing_version: None,
+        agent_version: None,
     }
 }
 

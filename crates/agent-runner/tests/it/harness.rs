@@ -228,6 +228,7 @@ pub fn request(id: i64, prompt: &str) -> RunRequest {
             nominal_time: moment,
             sequence: 1,
             run_attempt: 1,
+            passed_over: 0,
         },
         mentor: Mentor {
             id: MentorId(3),
@@ -235,6 +236,8 @@ pub fn request(id: i64, prompt: &str) -> RunRequest {
             name: "Scout".into(),
             system_prompt: String::new(),
             provider: document::Provider { kind: "model".into(), ..document::Provider::default() },
+            runs_in_flight_max: None,
+            service_groups: Vec::new(),
         },
         prompt: prompt.into(),
         username: "admin@acme.example".into(),

@@ -43,7 +43,7 @@ impl Handler for Runs {
         }
         let run_ids = runs.iter().map(|record| record.run.id).collect();
         self.take_in(runs).await?;
-        publish(&self.core, &RunsHeld { receiver: Receiver::CallbackDeliverer, run_ids }).await
+        publish(&self.core, &RunsHeld { receiver: Receiver::CallbackDeliverer, run_ids, ticks: Vec::new() }).await
     }
 }
 

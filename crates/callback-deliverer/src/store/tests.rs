@@ -48,6 +48,7 @@ fn ended_run() -> RunRecord {
             nominal_time: noon(),
             sequence: 1,
             run_attempt: 1,
+            passed_over: 0,
         },
         state: RunState::Success,
         prompt: String::new(),
@@ -57,6 +58,7 @@ fn ended_run() -> RunRecord {
         result: Some(RunResult::default()),
         next_fire_time: None,
         finished_timing_version: None,
+        agent_version: None,
     }
 }
 

@@ -128,7 +128,7 @@ async fn agents_and_organisations_are_held_and_mentors_are_not_our_business() {
     let stage = Stage::new().await;
     let _running = stage.start().await;
     let mut held = stage.documents_held().await;
-    let organisation = Organisation { timezone: "Europe/Berlin".parse().unwrap() };
+    let organisation = Organisation { timezone: "Europe/Berlin".parse().unwrap(), ..Organisation::default() };
     let documents = vec![
         agent(7, 11, None),
         agent(7, 12, None),

@@ -6,8 +6,7 @@ use std::time::Duration;
 use bus::{Bus, Consumer, Message, Queue};
 use callback_deliverer::{CallbackDeliverer, Config, Dependencies};
 use chrono::{DateTime, TimeDelta, Utc};
-use model::crontab::CrontabFields;
-use model::document::{Agent, DEFAULT_TIMEOUT, Document, Endpoint, Schedule, Subject};
+use model::document::{Agent, Document, Endpoint, Pause, Schedule, Subject};
 use model::event::{DocumentChanged, DocumentsHeld, Event, RunsFinished, RunsHeld};
 use model::id::{AgentId, MentorId, OrganisationKey, RunId};
 use model::run::{Run, RunRecord, RunResult, Trigger};
@@ -141,7 +140,7 @@ impl Stage {
         let sealed_secret = secret
             .map(|secret| self.keys.seal(secret.as_bytes(), &owner, "callback_secret").unwrap())
             .unwrap_or_default();
-        let endpoint = Endpoint { url: url.to_owned(), sealed_secret };
+        let endpoint = Endpoint::new(url.to_owned(), sealed_secret);
         self.publish(&DocumentChanged { documents: vec![agent(agent_id, version, Some(endpoint))] }).await;
     }
 
@@ -249,15 +248,7 @@ impl Running {
 }
 
 pub fn agent(agent_id: i64, version: i64, endpoint: Option<Endpoint>) -> Document {
-    let schedule = Schedule {
-        timing_version: 1,
-        crontab: CrontabFields::default(),
-        timezone: None,
-        enabled: true,
-        one_off: false,
-        start_time: None,
-        timeout: DEFAULT_TIMEOUT,
-    };
+    let schedule = Schedule { timing_version: 1, ..Schedule::default() };
     let agent = Agent {
         id: AgentId(agent_id),
         mentor_id: MentorId(1),
@@ -271,6 +262,8 @@ pub fn agent(agent_id: i64, version: i64, endpoint: Option<Endpoint>) -> Documen
         parent_session_id: String::new(),
         parent_mentor_id: None,
         previous: None,
+        pause: Pause::default(),
+        runs_in_flight_max: None,
     };
     document(version, Subject::Agent(Box::new(agent)))
 }
@@ -298,6 +291,7 @@ pub fn run(agent_id: i64, log: i64) -> RunRecord {
             nominal_time: noon() - TimeDelta::minutes(1),
             sequence: 1,
             run_attempt: 1,
+            passed_over: 0,
         },
         state: result.state(),
         prompt: "Good morning".into(),
@@ -307,5 +301,6 @@ pub fn run(agent_id: i64, log: i64) -> RunRecord {
         result: Some(result),
         next_fire_time: None,
         finished_timing_version: None,
+        agent_version: None,
     }
 }

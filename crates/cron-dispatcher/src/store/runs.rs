@@ -62,6 +62,7 @@ impl TryFrom<Row> for RunRow {
             nominal_time: row.nominal_time.into(),
             sequence: row.sequence,
             run_attempt: u32::try_from(row.run_attempt).unwrap_or(1),
+            passed_over: 0,
         };
         Ok(Self {
             run,

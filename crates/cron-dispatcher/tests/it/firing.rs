@@ -147,7 +147,7 @@ async fn an_agent_that_comes_before_its_mentor_is_not_held_and_fires_once_both_h
 async fn an_organisations_zone_is_that_of_crontabs_without_one() {
     let mut house = House::start("2026-07-01T00:00:00Z").await;
     let version = house.version();
-    let berlin = model::document::Organisation { timezone: chrono_tz::Europe::Berlin };
+    let berlin = model::document::Organisation { timezone: chrono_tz::Europe::Berlin, ..Default::default() };
     let settings = Subject::Organisation(berlin);
     let mut documents = vec![organisation("acme", version), mentor("acme", version)];
     documents[0].subject = settings;

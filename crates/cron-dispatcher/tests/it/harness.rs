@@ -6,14 +6,12 @@ use std::time::Duration;
 use actix_web::{App, test, web};
 use bus::{Bus, Consumer, Message, Queue};
 use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
 use cron_dispatcher::{CronDispatcher, Dependencies, DispatcherConfig};
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection, SqliteConnection};
 use model::crontab::CrontabFields;
 use model::document::{
-    Agent, DEFAULT_TIMEOUT, Document, Endpoint, Mentor, Organisation, Provider, Receiver, Schedule, Subject,
-    next_version,
+    Agent, Document, Endpoint, Mentor, Organisation, Pause, Provider, Receiver, Schedule, Subject, next_version,
 };
 use model::event::{DocumentChanged, DocumentsHeld, Event, RunStarted, RunsFinished, RunsHeld, RunsRecorded};
 use model::id::{AgentId, MentorId, OrganisationKey, RunId};
@@ -272,7 +270,7 @@ impl House {
     }
 
     pub(crate) async fn hold(&self, receiver: Receiver, run_ids: Vec<RunId>) {
-        self.publish(&RunsHeld { receiver, run_ids }).await;
+        self.publish(&RunsHeld { receiver, run_ids, ticks: Vec::new() }).await;
     }
 
     /// Asks over internal HTTP; None for 404.
@@ -357,7 +355,7 @@ async fn take<E: Event>(consumer: &mut Consumer) -> E {
 }
 
 pub(crate) fn organisation(key: &str, version: i64) -> Document {
-    let settings = Organisation { timezone: Tz::UTC };
+    let settings = Organisation::default();
     Document { organisation: OrganisationKey(key.into()), version, subject: Subject::Organisation(settings) }
 }
 
@@ -368,6 +366,8 @@ pub(crate) fn mentor(organisation: &str, version: i64) -> Document {
         name: "Echo".into(),
         system_prompt: String::new(),
         provider: Provider { kind: "echo".into(), ..Provider::default() },
+        runs_in_flight_max: None,
+        service_groups: Vec::new(),
     };
     Document { organisation: OrganisationKey(organisation.into()), version, subject: Subject::Mentor(mentor) }
 }
@@ -382,20 +382,14 @@ pub(crate) fn agent(id: i64, minute: &str, hour: &str, version: i64) -> Agent {
         prompt: "what is new?".into(),
         username: "admin".into(),
         last_editor: "admin".into(),
-        schedule: Schedule {
-            timing_version: version,
-            crontab,
-            timezone: None,
-            enabled: true,
-            one_off: false,
-            start_time: None,
-            timeout: DEFAULT_TIMEOUT,
-        },
-        endpoint: Some(Endpoint { url: "https://receiver.example/".into(), sealed_secret: Vec::new() }),
+        schedule: Schedule { timing_version: version, crontab, ..Schedule::default() },
+        endpoint: Some(Endpoint::new("https://receiver.example/".into(), Vec::new())),
         pathway: String::new(),
         parent_session_id: String::new(),
         parent_mentor_id: None,
         previous: None,
+        pause: Pause::default(),
+        runs_in_flight_max: None,
     }
 }
 

@@ -57,6 +57,28 @@ pub struct Organisation {
     /// IANA name of the zone that crontabs without one are read in.
     #[prost(string, tag = "1")]
     pub timezone: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub pause: ::core::option::Option<Pause>,
+    /// A provider of the configuration, by name, for mentors that name none; empty: the configuration's default.
+    #[prost(string, tag = "3")]
+    pub default_provider: ::prost::alloc::string::String,
+    /// Most runs requested or running at once; zero: no limit.
+    #[prost(uint32, tag = "4")]
+    pub runs_in_flight_max: u32,
+    /// Most delivery attempts at once; zero: the deliverer's own limit alone.
+    #[prost(uint32, tag = "5")]
+    pub callbacks_in_flight_max: u32,
+    /// Where its people are warned of endpoints that fail; empty: nowhere.
+    #[prost(string, tag = "6")]
+    pub alert_url: ::prost::alloc::string::String,
+    /// Sealed; opened only by the deliverer. Empty: warnings are not signed.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub sealed_alert_secret: ::prost::bytes::Bytes,
+    /// How long skipped ticks and settled deliveries are kept; zero: as the configuration says.
+    #[prost(uint32, tag = "8")]
+    pub ticks_days: u32,
+    #[prost(uint32, tag = "9")]
+    pub deliveries_days: u32,
 }
 impl ::prost::Name for Organisation {
     const NAME: &'static str = "Organisation";
@@ -66,6 +88,25 @@ impl ::prost::Name for Organisation {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/carillon.v1.Organisation".into()
+    }
+}
+/// Stopped by an operator, unlike what its owner disables.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pause {
+    #[prost(bool, tag = "1")]
+    pub paused: bool,
+    /// Of the last resume: what to do about the ticks in between. `none`, `latest`, `all`; empty: as each schedule says.
+    #[prost(string, tag = "2")]
+    pub resumed_with: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Pause {
+    const NAME: &'static str = "Pause";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.Pause".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.Pause".into()
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -80,6 +121,12 @@ pub struct Mentor {
     pub system_prompt: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "5")]
     pub provider: ::core::option::Option<Provider>,
+    /// Most runs of all its agents at once; zero: no limit.
+    #[prost(uint32, tag = "6")]
+    pub runs_in_flight_max: u32,
+    /// Ids of the groups whose services its runs may call.
+    #[prost(string, repeated, tag = "7")]
+    pub service_groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for Mentor {
     const NAME: &'static str = "Mentor";
@@ -156,6 +203,11 @@ pub struct Agent {
     /// Absent: none. With one, the agent never fires from its crontab alone.
     #[prost(message, optional, tag = "12")]
     pub previous: ::core::option::Option<Previous>,
+    #[prost(message, optional, tag = "13")]
+    pub pause: ::core::option::Option<Pause>,
+    /// Most runs at once; zero: no limit.
+    #[prost(uint32, tag = "14")]
+    pub runs_in_flight_max: u32,
 }
 impl ::prost::Name for Agent {
     const NAME: &'static str = "Agent";
@@ -205,6 +257,24 @@ pub struct Schedule {
     /// Zero: the default of 600.
     #[prost(uint32, tag = "7")]
     pub timeout_seconds: u32,
+    /// Nothing fires at or after this.
+    #[prost(message, optional, tag = "8")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Each tick fires up to so much later than its nominal time, by a spread that is the same every time.
+    #[prost(uint32, tag = "9")]
+    pub jitter_seconds: u32,
+    /// `allow`, `skip`, `queue_one`, `cancel_running`; empty: allow.
+    #[prost(string, tag = "10")]
+    pub overlap_policy: ::prost::alloc::string::String,
+    /// What becomes of missed ticks: `none`, `latest`, `all`; empty: latest.
+    #[prost(string, tag = "11")]
+    pub catch_up: ::prost::alloc::string::String,
+    /// How far back a missed tick is still made good. Zero: the default of a day.
+    #[prost(uint32, tag = "12")]
+    pub catch_up_window_seconds: u32,
+    /// Failed answers until the run ends as `error`. Zero: one.
+    #[prost(uint32, tag = "13")]
+    pub max_attempts: u32,
 }
 impl ::prost::Name for Schedule {
     const NAME: &'static str = "Schedule";
@@ -247,6 +317,23 @@ pub struct Endpoint {
     /// Sealed; opened only by the deliverer. Empty: callbacks are not signed.
     #[prost(bytes = "bytes", tag = "2")]
     pub sealed_secret: ::prost::bytes::Bytes,
+    /// After a rotation, the secret before it, sealed, and until when receivers may still use it.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub sealed_previous_secret: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "4")]
+    pub previous_secret_until: ::core::option::Option<::prost_types::Timestamp>,
+    /// The payload is encrypted with a key made from the secret.
+    #[prost(bool, tag = "5")]
+    pub encrypt: bool,
+    /// Only `X-Hub-Signature-256`, not the headers of Standard Webhooks.
+    #[prost(bool, tag = "6")]
+    pub signature_only_hub: bool,
+    /// Ended runs are not called back.
+    #[prost(bool, tag = "7")]
+    pub without_runs: bool,
+    /// Skipped ticks are called back.
+    #[prost(bool, tag = "8")]
+    pub with_skipped_ticks: bool,
 }
 impl ::prost::Name for Endpoint {
     const NAME: &'static str = "Endpoint";
@@ -348,7 +435,7 @@ pub struct Run {
     pub organisation: ::prost::alloc::string::String,
     #[prost(int64, tag = "3")]
     pub agent_id: i64,
-    /// `schedule`, `manual` or `chain`.
+    /// `schedule`, `manual`, `chain` or `catch_up`.
     #[prost(string, tag = "4")]
     pub trigger: ::prost::alloc::string::String,
     /// The tick that it came from; of a manual run, when it was asked for.
@@ -363,6 +450,9 @@ pub struct Run {
     /// 1 for the first.
     #[prost(uint32, tag = "8")]
     pub run_attempt: u32,
+    /// How many earlier ticks were coalesced into this one.
+    #[prost(uint32, tag = "9")]
+    pub passed_over: u32,
 }
 impl ::prost::Name for Run {
     const NAME: &'static str = "Run";
@@ -537,6 +627,9 @@ pub struct RunRecord {
     /// Not zero: the one-off of this timing version is finished.
     #[prost(int64, tag = "9")]
     pub finished_timing_version: i64,
+    /// The agent's document version when its tick became this run. Zero: not known.
+    #[prost(int64, tag = "10")]
+    pub agent_version: i64,
 }
 impl ::prost::Name for RunRecord {
     const NAME: &'static str = "RunRecord";
@@ -548,13 +641,61 @@ impl ::prost::Name for RunRecord {
         "/carillon.v1.RunRecord".into()
     }
 }
-/// `runs.held`: agent-registry and callback-deliverer to cron-dispatcher.
+/// `ticks.skipped`: cron-dispatcher to callback-deliverer, of agents that ask for it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TicksSkipped {
+    #[prost(message, repeated, tag = "1")]
+    pub ticks: ::prost::alloc::vec::Vec<SkippedTick>,
+}
+impl ::prost::Name for TicksSkipped {
+    const NAME: &'static str = "TicksSkipped";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.TicksSkipped".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.TicksSkipped".into()
+    }
+}
+/// A tick without a run, or a span of them.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SkippedTick {
+    #[prost(string, tag = "1")]
+    pub organisation: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub agent_id: i64,
+    #[prost(message, optional, tag = "3")]
+    pub fire_time: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "4")]
+    pub nominal_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Every tick from fire_time up to, not including, this.
+    #[prost(message, optional, tag = "5")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    /// The agent's document version at that moment. Zero: not known.
+    #[prost(int64, tag = "7")]
+    pub agent_version: i64,
+}
+impl ::prost::Name for SkippedTick {
+    const NAME: &'static str = "SkippedTick";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.SkippedTick".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.SkippedTick".into()
+    }
+}
+/// `runs.held`: agent-registry and callback-deliverer to cron-dispatcher.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RunsHeld {
     #[prost(string, tag = "1")]
     pub receiver: ::prost::alloc::string::String,
     #[prost(int64, repeated, tag = "2")]
     pub run_ids: ::prost::alloc::vec::Vec<i64>,
+    #[prost(message, repeated, tag = "3")]
+    pub ticks: ::prost::alloc::vec::Vec<HeldTick>,
 }
 impl ::prost::Name for RunsHeld {
     const NAME: &'static str = "RunsHeld";
@@ -564,6 +705,24 @@ impl ::prost::Name for RunsHeld {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/carillon.v1.RunsHeld".into()
+    }
+}
+/// A skipped tick that the deliverer stored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldTick {
+    #[prost(int64, tag = "1")]
+    pub agent_id: i64,
+    #[prost(message, optional, tag = "2")]
+    pub fire_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+impl ::prost::Name for HeldTick {
+    const NAME: &'static str = "HeldTick";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.HeldTick".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.HeldTick".into()
     }
 }
 /// POST /internal/runs: trigger now. The documents go with it, so that a client's own edit is always known.
@@ -617,7 +776,7 @@ pub struct Tick {
     /// `run` or `skipped`.
     #[prost(string, tag = "3")]
     pub outcome: ::prost::alloc::string::String,
-    /// Of a skipped tick: `coalesced`, `too_late`, `mentor_deleted`.
+    /// Of a skipped tick: why, as `coalesced`, `too_late`, `paused`.
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
     /// Of a run.

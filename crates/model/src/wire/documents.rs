@@ -1,5 +1,7 @@
 //! Documents to and from their protobuf messages.
 
+use std::num::NonZeroU32;
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -9,14 +11,36 @@ use super::generated::document::Subject as WireSubject;
 use super::{Wire, WireError, all_from, all_to, to_time, to_timestamp, to_word};
 use crate::crontab::CrontabFields;
 use crate::document::{
-    Agent, DEFAULT_TIMEOUT, Document, Endpoint, HeldDocument, Mentor, Organisation, Previous, Provider, Schedule,
-    Subject,
+    Agent, Alert, CallbackOn, CatchUp, DEFAULT_CATCH_UP_WINDOW, DEFAULT_TIMEOUT, Document, Endpoint, HeldDocument,
+    Mentor, Organisation, Pause, Previous, PreviousSecret, Provider, Schedule, Subject,
 };
 use crate::event::{DocumentChanged, DocumentsHeld};
 use crate::id::{AgentId, MentorId, OrganisationKey};
+use crate::word::UnknownWord;
 
 fn to_zone(field: &'static str, name: &str) -> Result<Tz, WireError> {
     name.parse().map_err(|_| WireError::invalid(field, format!("`{name}` is no IANA time zone")))
+}
+
+fn from_limit(limit: Option<NonZeroU32>) -> u32 {
+    limit.map(NonZeroU32::get).unwrap_or_default()
+}
+
+fn from_seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// Zero stands for what an older version did not say.
+fn to_duration(seconds: u32) -> Option<Duration> {
+    (seconds != 0).then(|| Duration::from_secs(seconds.into()))
+}
+
+/// Empty stands for what an older version did not say.
+fn to_word_or_default<T>(field: &'static str, word: &str) -> Result<T, WireError>
+where
+    T: FromStr<Err = UnknownWord> + Default,
+{
+    if word.is_empty() { Ok(T::default()) } else { to_word(field, word) }
 }
 
 fn to_previous(previous: wire::Previous) -> Result<Previous, WireError> {
@@ -29,9 +53,7 @@ impl Wire for Document {
 
     fn to_message(&self) -> wire::Document {
         let subject = match &self.subject {
-            Subject::Organisation(organisation) => {
-                WireSubject::OrganisationSettings(wire::Organisation { timezone: organisation.timezone.to_string() })
-            }
+            Subject::Organisation(organisation) => WireSubject::OrganisationSettings(organisation.to_message()),
             Subject::Mentor(mentor) => WireSubject::Mentor(mentor.to_message()),
             Subject::MentorDeleted(id) => WireSubject::Mentor(wire::Mentor { id: id.0, ..Default::default() }),
             Subject::Agent(agent) => WireSubject::Agent(agent.to_message()),
@@ -47,15 +69,67 @@ impl Wire for Document {
 
     fn from_message(message: wire::Document) -> Result<Self, WireError> {
         let subject = match (message.subject.ok_or(WireError::Missing("subject"))?, message.deleted) {
-            (WireSubject::OrganisationSettings(settings), _) => Subject::Organisation(Organisation {
-                timezone: to_zone("organisation_settings.timezone", &settings.timezone)?,
-            }),
+            (WireSubject::OrganisationSettings(settings), _) => {
+                Subject::Organisation(Organisation::from_message(settings)?)
+            }
             (WireSubject::Mentor(mentor), true) => Subject::MentorDeleted(MentorId(mentor.id)),
             (WireSubject::Mentor(mentor), false) => Subject::Mentor(Mentor::from_message(mentor)?),
             (WireSubject::Agent(agent), true) => Subject::AgentDeleted(AgentId(agent.id)),
             (WireSubject::Agent(agent), false) => Subject::Agent(Box::new(Agent::from_message(agent)?)),
         };
         Ok(Self { organisation: OrganisationKey(message.organisation), version: message.version, subject })
+    }
+}
+
+impl Wire for Organisation {
+    type Message = wire::Organisation;
+
+    fn to_message(&self) -> wire::Organisation {
+        let alert = self.alert.clone();
+        let (alert_url, sealed_alert_secret) = alert.map(|alert| (alert.url, alert.sealed_secret)).unwrap_or_default();
+        wire::Organisation {
+            timezone: self.timezone.to_string(),
+            pause: Some(self.pause.to_message()),
+            default_provider: self.default_provider.clone(),
+            runs_in_flight_max: from_limit(self.runs_in_flight_max),
+            callbacks_in_flight_max: from_limit(self.callbacks_in_flight_max),
+            alert_url,
+            sealed_alert_secret: sealed_alert_secret.into(),
+            ticks_days: from_limit(self.ticks_days),
+            deliveries_days: from_limit(self.deliveries_days),
+        }
+    }
+
+    fn from_message(message: wire::Organisation) -> Result<Self, WireError> {
+        let sealed_secret = message.sealed_alert_secret.into();
+        let alert = Some(Alert { url: message.alert_url, sealed_secret }).filter(|alert| !alert.url.is_empty());
+        Ok(Self {
+            timezone: to_zone("organisation_settings.timezone", &message.timezone)?,
+            pause: Pause::from_message(message.pause.unwrap_or_default())?,
+            default_provider: message.default_provider,
+            runs_in_flight_max: NonZeroU32::new(message.runs_in_flight_max),
+            callbacks_in_flight_max: NonZeroU32::new(message.callbacks_in_flight_max),
+            alert,
+            ticks_days: NonZeroU32::new(message.ticks_days),
+            deliveries_days: NonZeroU32::new(message.deliveries_days),
+        })
+    }
+}
+
+impl Wire for Pause {
+    type Message = wire::Pause;
+
+    fn to_message(&self) -> wire::Pause {
+        let resumed_with = self.resumed_with.map(CatchUp::as_str).unwrap_or_default().to_owned();
+        wire::Pause { paused: self.paused, resumed_with }
+    }
+
+    fn from_message(message: wire::Pause) -> Result<Self, WireError> {
+        let resumed_with = Some(message.resumed_with).filter(|word| !word.is_empty());
+        Ok(Self {
+            paused: message.paused,
+            resumed_with: resumed_with.map(|word| to_word("pause.resumed_with", &word)).transpose()?,
+        })
     }
 }
 
@@ -69,6 +143,8 @@ impl Wire for Mentor {
             name: self.name.clone(),
             system_prompt: self.system_prompt.clone(),
             provider: Some(self.provider.to_message()),
+            runs_in_flight_max: from_limit(self.runs_in_flight_max),
+            service_groups: self.service_groups.clone(),
         }
     }
 
@@ -79,6 +155,8 @@ impl Wire for Mentor {
             name: message.name,
             system_prompt: message.system_prompt,
             provider: Provider::from_message(message.provider.ok_or(WireError::Missing("mentor.provider"))?)?,
+            runs_in_flight_max: NonZeroU32::new(message.runs_in_flight_max),
+            service_groups: message.service_groups,
         })
     }
 }
@@ -125,10 +203,7 @@ impl Wire for Agent {
             username: self.username.clone(),
             last_editor: self.last_editor.clone(),
             schedule: Some(self.schedule.to_message()),
-            endpoint: self.endpoint.as_ref().map(|endpoint| wire::Endpoint {
-                url: endpoint.url.clone(),
-                sealed_secret: endpoint.sealed_secret.clone().into(),
-            }),
+            endpoint: self.endpoint.as_ref().map(Endpoint::to_message),
             pathway: self.pathway.clone(),
             parent_session_id: self.parent_session_id.clone(),
             parent_mentor_id: self.parent_mentor_id,
@@ -136,6 +211,8 @@ impl Wire for Agent {
                 agent_id: previous.agent_id.0,
                 status: previous.status.as_str().to_owned(),
             }),
+            pause: Some(self.pause.to_message()),
+            runs_in_flight_max: from_limit(self.runs_in_flight_max),
         }
     }
 
@@ -148,13 +225,43 @@ impl Wire for Agent {
             username: message.username,
             last_editor: message.last_editor,
             schedule: Schedule::from_message(message.schedule.ok_or(WireError::Missing("agent.schedule"))?)?,
-            endpoint: message
-                .endpoint
-                .map(|endpoint| Endpoint { url: endpoint.url, sealed_secret: endpoint.sealed_secret.into() }),
+            endpoint: message.endpoint.map(Endpoint::from_message).transpose()?,
             pathway: message.pathway,
             parent_session_id: message.parent_session_id,
             parent_mentor_id: message.parent_mentor_id,
             previous: message.previous.map(to_previous).transpose()?,
+            pause: Pause::from_message(message.pause.unwrap_or_default())?,
+            runs_in_flight_max: NonZeroU32::new(message.runs_in_flight_max),
+        })
+    }
+}
+
+impl Wire for Endpoint {
+    type Message = wire::Endpoint;
+
+    fn to_message(&self) -> wire::Endpoint {
+        let previous = self.previous_secret.clone();
+        wire::Endpoint {
+            url: self.url.clone(),
+            sealed_secret: self.sealed_secret.clone().into(),
+            previous_secret_until: previous.as_ref().map(|secret| to_timestamp(secret.until)),
+            sealed_previous_secret: previous.map(|secret| secret.sealed).unwrap_or_default().into(),
+            encrypt: self.encrypt,
+            signature_only_hub: self.signature_only_hub,
+            without_runs: !self.callback_on.runs,
+            with_skipped_ticks: self.callback_on.skipped,
+        }
+    }
+
+    fn from_message(message: wire::Endpoint) -> Result<Self, WireError> {
+        let until = to_time("endpoint.previous_secret_until", message.previous_secret_until)?;
+        Ok(Self {
+            url: message.url,
+            sealed_secret: message.sealed_secret.into(),
+            previous_secret: until.map(|until| PreviousSecret { sealed: message.sealed_previous_secret.into(), until }),
+            encrypt: message.encrypt,
+            signature_only_hub: message.signature_only_hub,
+            callback_on: CallbackOn { runs: !message.without_runs, skipped: message.with_skipped_ticks },
         })
     }
 }
@@ -177,7 +284,13 @@ impl Wire for Schedule {
             enabled: self.enabled,
             one_off: self.one_off,
             start_time: self.start_time.map(to_timestamp),
-            timeout_seconds: u32::try_from(self.timeout.as_secs()).unwrap_or(u32::MAX),
+            timeout_seconds: from_seconds(self.timeout),
+            end_time: self.end_time.map(to_timestamp),
+            jitter_seconds: from_seconds(self.jitter),
+            overlap_policy: self.overlap.as_str().to_owned(),
+            catch_up: self.catch_up.as_str().to_owned(),
+            catch_up_window_seconds: from_seconds(self.catch_up_window),
+            max_attempts: self.max_attempts.get(),
         }
     }
 
@@ -197,10 +310,13 @@ impl Wire for Schedule {
             enabled: message.enabled,
             one_off: message.one_off,
             start_time: to_time("schedule.start_time", message.start_time)?,
-            timeout: match message.timeout_seconds {
-                0 => DEFAULT_TIMEOUT,
-                seconds => Duration::from_secs(seconds.into()),
-            },
+            timeout: to_duration(message.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT),
+            end_time: to_time("schedule.end_time", message.end_time)?,
+            jitter: to_duration(message.jitter_seconds).unwrap_or_default(),
+            overlap: to_word_or_default("schedule.overlap_policy", &message.overlap_policy)?,
+            catch_up: to_word_or_default("schedule.catch_up", &message.catch_up)?,
+            catch_up_window: to_duration(message.catch_up_window_seconds).unwrap_or(DEFAULT_CATCH_UP_WINDOW),
+            max_attempts: NonZeroU32::new(message.max_attempts).unwrap_or(NonZeroU32::MIN),
         })
     }
 }

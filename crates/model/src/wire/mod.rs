@@ -6,7 +6,7 @@
 mod documents;
 mod runs;
 
-#[expect(unreachable_pub, reason = "generated: the contract itself has the comments")]
+#[expect(unreachable_pub, clippy::large_enum_variant, reason = "generated: the contract itself has the comments")]
 #[rustfmt::skip]
 #[path = "carillon.v1.rs"]
 mod generated;

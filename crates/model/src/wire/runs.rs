@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::generated as wire;
 use super::{Wire, WireError, all_from, all_to, required_time, to_time, to_timestamp, to_word};
 use crate::document::{DEFAULT_TIMEOUT, Document, Mentor};
-use crate::event::{RunCancel, RunStarted, RunsFinished, RunsHeld, RunsRecorded};
+use crate::event::{HeldTick, RunCancel, RunStarted, RunsFinished, RunsHeld, RunsRecorded, TicksSkipped};
 use crate::id::{AgentId, OrganisationKey, RunId};
 use crate::internal::{TickPage, TriggerRequest};
-use crate::run::{Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, Tick, TickOutcome, Usage};
+use crate::run::{
+    Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, SkippedTick, Tick, TickOutcome, Usage,
+};
 
 impl Wire for Run {
     type Message = wire::Run;
@@ -23,6 +25,7 @@ impl Wire for Run {
             nominal_time: Some(to_timestamp(self.nominal_time)),
             sequence: self.sequence,
             run_attempt: self.run_attempt,
+            passed_over: self.passed_over,
         }
     }
 
@@ -36,6 +39,7 @@ impl Wire for Run {
             nominal_time: required_time("run.nominal_time", message.nominal_time)?,
             sequence: message.sequence,
             run_attempt: message.run_attempt,
+            passed_over: message.passed_over,
         })
     }
 }
@@ -173,6 +177,7 @@ impl Wire for RunRecord {
             result: self.result.as_ref().map(RunResult::to_message),
             next_fire_time: self.next_fire_time.map(to_timestamp),
             finished_timing_version: self.finished_timing_version.unwrap_or_default(),
+            agent_version: self.agent_version.unwrap_or_default(),
         }
     }
 
@@ -187,6 +192,7 @@ impl Wire for RunRecord {
             result: message.result.map(RunResult::from_message).transpose()?,
             next_fire_time: to_time("next_fire_time", message.next_fire_time)?,
             finished_timing_version: Some(message.finished_timing_version).filter(|version| *version != 0),
+            agent_version: Some(message.agent_version).filter(|version| *version != 0),
         })
     }
 }
@@ -227,6 +233,46 @@ impl Wire for RunsFinished {
     }
 }
 
+impl Wire for SkippedTick {
+    type Message = wire::SkippedTick;
+
+    fn to_message(&self) -> wire::SkippedTick {
+        wire::SkippedTick {
+            organisation: self.organisation.0.clone(),
+            agent_id: self.agent_id.0,
+            fire_time: Some(to_timestamp(self.fire_time)),
+            nominal_time: Some(to_timestamp(self.nominal_time)),
+            until: Some(to_timestamp(self.until)),
+            reason: self.reason.as_str().to_owned(),
+            agent_version: self.agent_version.unwrap_or_default(),
+        }
+    }
+
+    fn from_message(message: wire::SkippedTick) -> Result<Self, WireError> {
+        Ok(Self {
+            organisation: OrganisationKey(message.organisation),
+            agent_id: AgentId(message.agent_id),
+            fire_time: required_time("ticks.fire_time", message.fire_time)?,
+            nominal_time: required_time("ticks.nominal_time", message.nominal_time)?,
+            until: required_time("ticks.until", message.until)?,
+            reason: to_word("ticks.reason", &message.reason)?,
+            agent_version: Some(message.agent_version).filter(|version| *version != 0),
+        })
+    }
+}
+
+impl Wire for TicksSkipped {
+    type Message = wire::TicksSkipped;
+
+    fn to_message(&self) -> wire::TicksSkipped {
+        wire::TicksSkipped { ticks: all_to(&self.ticks) }
+    }
+
+    fn from_message(message: wire::TicksSkipped) -> Result<Self, WireError> {
+        Ok(Self { ticks: all_from(message.ticks)? })
+    }
+}
+
 impl Wire for RunsHeld {
     type Message = wire::RunsHeld;
 
@@ -234,6 +280,7 @@ impl Wire for RunsHeld {
         wire::RunsHeld {
             receiver: self.receiver.as_str().to_owned(),
             run_ids: self.run_ids.iter().map(|id| id.0).collect(),
+            ticks: all_to(&self.ticks),
         }
     }
 
@@ -241,7 +288,21 @@ impl Wire for RunsHeld {
         Ok(Self {
             receiver: to_word("receiver", &message.receiver)?,
             run_ids: message.run_ids.into_iter().map(RunId).collect(),
+            ticks: all_from(message.ticks)?,
         })
+    }
+}
+
+impl Wire for HeldTick {
+    type Message = wire::HeldTick;
+
+    fn to_message(&self) -> wire::HeldTick {
+        wire::HeldTick { agent_id: self.agent_id.0, fire_time: Some(to_timestamp(self.fire_time)) }
+    }
+
+    fn from_message(message: wire::HeldTick) -> Result<Self, WireError> {
+        let fire_time = required_time("ticks.fire_time", message.fire_time)?;
+        Ok(Self { agent_id: AgentId(message.agent_id), fire_time })
     }
 }
 
