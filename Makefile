@@ -64,6 +64,10 @@ run-distributed:
 	$(CARGO) build --locked --workspace --features service-kit/test-clock
 	$(CARGO) test --locked --package carillon --test distributed -- --test-threads=1 --nocapture $(TESTS)
 
+bench-lists: toolchain ## Measure the lists of a million agents and ten million logs (about 10 minutes, 10 GiB of disk)
+	$(CARGO) build --locked --release --package carillon --package bench
+	$(SERVICES) run $(TARGET)/release/bench --binary $(TARGET)/release/carillon lists
+
 verify: fmt clippy test ## What CI runs
 
 fmt: toolchain ## Check the formatting

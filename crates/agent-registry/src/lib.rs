@@ -18,6 +18,7 @@ mod dispatcher;
 mod documents;
 mod edit;
 mod http;
+mod merger;
 mod outbox;
 mod runs;
 mod state;
@@ -40,6 +41,7 @@ use service_kit::http::ServerOptions;
 use service_kit::process::Microservice;
 use service_kit::secrets::KeyRing;
 use service_kit::supervise::Role;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -102,6 +104,7 @@ impl AgentRegistry {
             dispatcher: dispatcher.context("cannot make an HTTP client")?,
             outbox: Outbox::default(),
             broom: Broom::default(),
+            recorded: Notify::new(),
         };
         Ok(Self {
             state: Arc::new(state),
@@ -129,7 +132,7 @@ impl AgentRegistry {
         }
     }
 
-    /// What runs until `shutdown`: the announcer, the two consumers, the sweeper, a look at the database.
+    /// What runs until `shutdown`: the announcer, the two consumers, the sweeper, the merger, a look at the database.
     pub fn roles(&self, shutdown: CancellationToken) -> Vec<Role> {
         let state = || Arc::clone(&self.state);
         let stop = || shutdown.clone();
@@ -159,6 +162,7 @@ impl AgentRegistry {
             Role::new("agent-registry.runs", runs),
             Role::new("agent-registry.documents-held", held),
             Role::new("agent-registry.sweeper", sweeper::run(state(), stop())),
+            Role::new("agent-registry.merger", merger::run(state(), stop())),
         ]
     }
 }

@@ -8,6 +8,7 @@ use service_kit::clock::Clock;
 use service_kit::database::Db;
 use service_kit::egress::Guard;
 use service_kit::secrets::KeyRing;
+use tokio::sync::Notify;
 
 use crate::broom::Broom;
 use crate::config::Config;
@@ -30,6 +31,8 @@ pub(crate) struct State {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) outbox: Outbox,
     pub(crate) broom: Broom,
+    /// Runs were recorded.
+    pub(crate) recorded: Notify,
 }
 
 /// Whom a sealed callback secret belongs to, as the deliverer opens it.

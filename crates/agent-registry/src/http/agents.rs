@@ -8,6 +8,7 @@ use service_kit::error::{ApiError, FieldErrors};
 use uuid::Uuid;
 
 use super::agent_view::AgentView;
+use super::list::read_list;
 use super::page::PageRequest;
 use super::request::{self, Item};
 use crate::state::State;
@@ -24,12 +25,12 @@ pub(super) async fn list_agents(state: web::Data<State>, request: HttpRequest) -
     let query = request::query(&request);
     let page = PageRequest::read(&query)?;
     let asked = query.clone();
-    let found = state.db.read(move |conn| {
+    let found = read_list(&state, move |conn| {
         let filter = read_filter(conn, &asked, organisation)?;
         let page = page.of(agent_list::count(conn, filter.clone())?)?;
         let ordering = asked.ordering(&agent_list::ORDERABLE);
         let rows = agent_list::page(conn, filter, &ordering, page.window())?;
-        Ok::<_, ApiError>((page, views(conn, rows)?))
+        Ok((page, views(conn, rows)?))
     });
     let (page, views) = found.await?;
     Ok(page.answer(&state, &request, &query, views))
@@ -65,18 +66,18 @@ struct Statistics {
 pub(super) async fn get_statistics(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let organisation = request::admit(&state, &request)?.organisation;
     let query = request::query(&request);
-    let found = state.db.read(move |conn| {
+    let found = read_list(&state, move |conn| {
         let filter = read_filter(conn, &query, organisation)?;
-        Ok::<_, ApiError>(agent_list::statuses(conn, filter)?)
+        Ok(agent_list::statuses(conn, filter)?)
     });
     let mut statistics = Statistics::default();
-    for status in found.await? {
-        statistics.total_tasks += 1;
+    for (status, count) in found.await? {
+        statistics.total_tasks += count;
         match status.as_deref() {
-            Some("success") => statistics.succeeded_tasks += 1,
-            Some("error") => statistics.failed_tasks += 1,
-            Some(_) => statistics.running_tasks += 1,
-            None => statistics.pending_tasks += 1,
+            Some("success") => statistics.succeeded_tasks += count,
+            Some("error") => statistics.failed_tasks += count,
+            Some(_) => statistics.running_tasks += count,
+            None => statistics.pending_tasks += count,
         }
     }
     Ok(HttpResponse::Ok().json(statistics))

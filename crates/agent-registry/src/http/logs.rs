@@ -8,6 +8,7 @@ use service_kit::database::{DbConnection, Timestamp};
 use service_kit::error::{ApiError, FieldErrors};
 
 use super::agents::mentor_filter;
+use super::list::read_list;
 use super::page::PageRequest;
 use super::request::{self, Item};
 use crate::runs::status_of;
@@ -92,12 +93,12 @@ pub(super) async fn list_logs(state: web::Data<State>, request: HttpRequest) -> 
     let query = request::query(&request);
     let page = PageRequest::read(&query)?;
     let asked = query.clone();
-    let found = state.db.read(move |conn| {
+    let found = read_list(&state, move |conn| {
         let filter = read_filter(conn, &asked, organisation)?;
         let page = page.of(log_list::count(conn, filter.clone())?)?;
         let rows = log_list::page(conn, filter, &asked.ordering(&log_list::ORDERABLE), page.window())?;
         let views = logs::with_bodies(conn, rows)?.into_iter().map(LogView::try_from).collect::<Result<Vec<_>, _>>()?;
-        Ok::<_, ApiError>((page, views))
+        Ok((page, views))
     });
     let (page, views) = found.await?;
     Ok(page.answer(&state, &request, &query, views))

@@ -3,6 +3,7 @@
 mod agent_view;
 mod agent_write;
 mod agents;
+mod list;
 mod logs;
 mod mentor_view;
 mod mentors;

@@ -8,7 +8,7 @@ use super::schema::{agent_activity, agents};
 use super::{Window, agents::AgentRow, containing, then_order_by};
 
 /// What a list is narrowed to; absent filters nothing. An inner none matches nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct AgentFilter {
     pub(crate) organisation: String,
     pub(crate) mentor_id: Option<Option<i64>>,
@@ -46,11 +46,70 @@ pub(crate) const ORDERABLE: [&str; 17] = [
     "last_status",
 ];
 
-type Agents = IntoBoxed<'static, dsl::InnerJoin<agents::table, agent_activity::table>, MultiBackend>;
+diesel::alias! {
+    // Beside the table itself, where that is joined already.
+    const ACTIVITIES: Alias<Activities> = agent_activity as activities;
+}
+
+/// Narrows a boxed query of agents to what a filter asks for within its organisation.
+macro_rules! narrowed {
+    ($query:expr, $filter:expr) => {{
+        let (mut query, filter): (_, AgentFilter) = ($query, $filter);
+        if let Some(mentor_id) = filter.mentor_id {
+            query = query.filter(agents::mentor_id.eq_any(mentor_id));
+        }
+        if let Some(enabled) = filter.enabled {
+            query = query.filter(agents::enabled.eq(enabled));
+        }
+        if let Some(parent) = filter.parent_mentor_id {
+            query = query.filter(agents::parent_mentor_id.eq_any(parent));
+        }
+        if let Some(session) = filter.parent_session_id {
+            query = query.filter(agents::parent_session_id.eq(session));
+        }
+        if let Some(previous) = filter.previous_agent {
+            query = query.filter(agents::previous_agent_id.eq(Some(previous)));
+        }
+        if let Some(status) = filter.previous_agent_status {
+            query = query.filter(agents::previous_agent_status.eq(status));
+        }
+        let of_organisation = ACTIVITIES
+            .filter(ACTIVITIES.field(agent_activity::organisation).eq(filter.organisation))
+            .select(ACTIVITIES.field(agent_activity::agent_id));
+        let latest = ACTIVITIES.field(agent_activity::latest_status);
+        query = match filter.status {
+            None => query,
+            Some("pending") => query.filter(agents::id.eq_any(of_organisation.filter(latest.is_null()))),
+            Some(status) => query.filter(agents::id.eq_any(of_organisation.filter(latest.eq(Some(status))))),
+        };
+        if let Some(title) = filter.title {
+            query = query.filter(agents::title.eq(title));
+        }
+        if let Some(username) = filter.username {
+            query = query.filter(agents::username.eq(username));
+        }
+        for term in filter.search {
+            query = query.filter(agents::search_text.like(containing(&term.to_lowercase())).escape('\\'));
+        }
+        query
+    }};
+}
+
+type Agents = IntoBoxed<'static, agents::table, MultiBackend>;
 
 /// How many agents match.
 pub(crate) fn count(conn: &mut DbConnection, filter: AgentFilter) -> QueryResult<i64> {
-    filtered(filter).count().get_result(conn)
+    match filter {
+        // Read from the index alone.
+        AgentFilter { status: Some(status), .. } if filter.is_only_status() => {
+            let all = agent_activity::table.filter(agent_activity::organisation.eq(filter.organisation));
+            match status {
+                "pending" => all.filter(agent_activity::latest_status.is_null()).count().get_result(conn),
+                status => all.filter(agent_activity::latest_status.eq(Some(status))).count().get_result(conn),
+            }
+        }
+        filter => filtered(filter).count().get_result(conn),
+    }
 }
 
 /// A page of the agents that match, in the order of these fields of [`ORDERABLE`].
@@ -67,49 +126,59 @@ pub(crate) fn page(
         .load(conn)
 }
 
-/// The statuses of the agents that match; none of one without a log. One statement, so that they are of one moment.
-pub(crate) fn statuses(conn: &mut DbConnection, filter: AgentFilter) -> QueryResult<Vec<Option<String>>> {
-    filtered(filter).select(agent_activity::latest_status).load(conn)
+/// How many of the agents that match have which status; none of those without a log. One statement, so that they are
+/// of one moment.
+pub(crate) fn statuses(conn: &mut DbConnection, filter: AgentFilter) -> QueryResult<Vec<(Option<String>, i64)>> {
+    if filter.is_everything() {
+        // Read from the index alone.
+        return agent_activity::table
+            .filter(agent_activity::organisation.eq(filter.organisation))
+            .group_by(agent_activity::latest_status)
+            .select((agent_activity::latest_status, dsl::count_star()))
+            .load(conn);
+    }
+    let counted = agents::table
+        .inner_join(agent_activity::table)
+        .group_by(agent_activity::latest_status)
+        .select((agent_activity::latest_status, dsl::count_star()))
+        .filter(agents::organisation.eq(filter.organisation.clone()))
+        .into_boxed::<MultiBackend>();
+    narrowed!(counted, filter).load(conn)
+}
+
+impl AgentFilter {
+    /// Whether it narrows the organisation's agents to nothing less.
+    fn is_everything(&self) -> bool {
+        *self == Self { organisation: self.organisation.clone(), ..Self::default() }
+    }
+
+    /// Whether it narrows them by status alone.
+    fn is_only_status(&self) -> bool {
+        *self == Self { organisation: self.organisation.clone(), status: self.status, ..Self::default() }
+    }
 }
 
 fn filtered(filter: AgentFilter) -> Agents {
-    let mut query = agents::table
-        .inner_join(agent_activity::table)
-        .filter(agents::organisation.eq(filter.organisation))
-        .into_boxed::<MultiBackend>();
-    if let Some(mentor_id) = filter.mentor_id {
-        query = query.filter(agents::mentor_id.eq_any(mentor_id));
-    }
-    if let Some(enabled) = filter.enabled {
-        query = query.filter(agents::enabled.eq(enabled));
-    }
-    if let Some(parent) = filter.parent_mentor_id {
-        query = query.filter(agents::parent_mentor_id.eq_any(parent));
-    }
-    if let Some(session) = filter.parent_session_id {
-        query = query.filter(agents::parent_session_id.eq(session));
-    }
-    if let Some(previous) = filter.previous_agent {
-        query = query.filter(agents::previous_agent_id.eq(Some(previous)));
-    }
-    if let Some(status) = filter.previous_agent_status {
-        query = query.filter(agents::previous_agent_status.eq(status));
-    }
-    query = match filter.status {
-        None => query,
-        Some("pending") => query.filter(agent_activity::latest_status.is_null()),
-        Some(status) => query.filter(agent_activity::latest_status.eq(Some(status))),
-    };
-    if let Some(title) = filter.title {
-        query = query.filter(agents::title.eq(title));
-    }
-    if let Some(username) = filter.username {
-        query = query.filter(agents::username.eq(username));
-    }
-    for term in filter.search {
-        query = query.filter(agents::search_text.like(containing(&term.to_lowercase())).escape('\\'));
-    }
-    query
+    let all = agents::table.filter(agents::organisation.eq(filter.organisation.clone())).into_boxed::<MultiBackend>();
+    narrowed!(all, filter)
+}
+
+/// An agent's next fire time, to order by.
+#[diesel::dsl::auto_type]
+fn next_fire_time() -> _ {
+    agent_activity::table
+        .filter(agent_activity::agent_id.eq(agents::id))
+        .select(agent_activity::next_fire_time)
+        .single_value()
+}
+
+/// The status of an agent's newest log, to order by.
+#[diesel::dsl::auto_type]
+fn last_status() -> _ {
+    agent_activity::table
+        .filter(agent_activity::agent_id.eq(agents::id))
+        .select(agent_activity::latest_status)
+        .single_value()
 }
 
 /// What is null comes last, in either direction and on either database.
@@ -138,12 +207,12 @@ fn ordered(mut query: Agents, ordering: &[(String, bool)]) -> Agents {
                 then_order_by!(query, agents::previous_agent_id, down)
             }
             "next_fire_time" => {
-                let query = query.then_order_by(agent_activity::next_fire_time.is_null());
-                then_order_by!(query, agent_activity::next_fire_time, down)
+                let query = query.then_order_by(next_fire_time().is_null());
+                then_order_by!(query, next_fire_time(), down)
             }
             "last_status" => {
-                let query = query.then_order_by(agent_activity::latest_status.is_null());
-                then_order_by!(query, agent_activity::latest_status, down)
+                let query = query.then_order_by(last_status().is_null());
+                then_order_by!(query, last_status(), down)
             }
             _ => continue,
         };

@@ -4,14 +4,15 @@
 
 use diesel::dsl::{self, IntoBoxed};
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use service_kit::database::{DbConnection, MultiBackend};
 
 use super::logs::LogRow;
 use super::schema::{agents, log_bodies, logs};
-use super::{Window, containing, lower, then_order_by};
+use super::{Window, containing, log_counts, lower, then_order_by};
 
 /// What a list is narrowed to; absent filters nothing. An inner none matches nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct LogFilter {
     pub(crate) organisation: String,
     pub(crate) mentor_id: Option<Option<i64>>,
@@ -48,7 +49,14 @@ type Logs = IntoBoxed<'static, dsl::InnerJoin<logs::table, agents::table>, Multi
 
 /// How many logs match.
 pub(crate) fn count(conn: &mut DbConnection, filter: LogFilter) -> QueryResult<i64> {
-    filtered(filter).count().get_result(conn)
+    if filter.is_counted() {
+        let states = filter.status.map(states_of);
+        return log_counts::count(conn, &filter.organisation, filter.username.as_deref(), states);
+    }
+    // Of these agents the logs are counted from their index alone, which has no organisation.
+    let organisation = agents::organisation.eq(filter.organisation.clone());
+    let all = logs::table.inner_join(agents::table).filter(organisation).into_boxed::<MultiBackend>();
+    narrowed(all, filter).count().get_result(conn)
 }
 
 /// A page of the logs that match, in the order of these fields of [`ORDERABLE`].
@@ -58,14 +66,38 @@ pub(crate) fn page(
     ordering: &[(String, bool)],
     window: Window,
 ) -> QueryResult<Vec<LogRow>> {
-    ordered(filtered(filter), ordering).select(LogRow::as_select()).limit(window.limit).offset(window.offset).load(conn)
+    let organisation = logs::organisation.eq(filter.organisation.clone());
+    let all = logs::table.inner_join(agents::table).filter(organisation).into_boxed::<MultiBackend>();
+    ordered(narrowed(all, filter), ordering)
+        .select(LogRow::as_select())
+        .limit(window.limit)
+        .offset(window.offset)
+        .load(conn)
 }
 
-fn filtered(filter: LogFilter) -> Logs {
-    let mut query = logs::table
-        .inner_join(agents::table)
-        .filter(logs::organisation.eq(filter.organisation))
-        .into_boxed::<MultiBackend>();
+impl LogFilter {
+    /// Whether [`log_counts`] knows how many match.
+    fn is_counted(&self) -> bool {
+        let counted = Self {
+            organisation: self.organisation.clone(),
+            username: self.username.clone(),
+            status: self.status,
+            ..Self::default()
+        };
+        *self == counted
+    }
+}
+
+/// The states that logs show as this status.
+fn states_of(status: &'static str) -> &'static [&'static str] {
+    match status {
+        "running" => &["running", "pending"],
+        "success" => &["success"],
+        _ => &["error"],
+    }
+}
+
+fn narrowed(mut query: Logs, filter: LogFilter) -> Logs {
     if let Some(mentor_id) = filter.mentor_id {
         query = query.filter(agents::mentor_id.eq_any(mentor_id));
     }
@@ -78,21 +110,23 @@ fn filtered(filter: LogFilter) -> Logs {
     if let Some(agent_id) = filter.agent_id {
         query = query.filter(logs::agent_id.eq(agent_id));
     }
-    query = match filter.status {
-        None => query,
-        Some("running") => query.filter(logs::state.eq_any(["running", "pending"])),
-        Some(status) => query.filter(logs::state.eq(status)),
-    };
+    if let Some(status) = filter.status {
+        query = query.filter(logs::state.eq_any(states_of(status)));
+        if status != "success" {
+            // As the index of those says it.
+            query = query.filter(diesel::dsl::sql::<Bool>("logs.state <> 'success'"));
+        }
+    }
     if let Some(username) = filter.username {
         query = query.filter(agents::username.eq(username));
     }
     for term in filter.search {
         let pattern = containing(&term.to_lowercase());
         let in_content = log_bodies::table
-            .filter(lower(log_bodies::content).like(pattern.clone()).escape('\\'))
-            .select(log_bodies::log_id);
+            .filter(log_bodies::log_id.eq(logs::id))
+            .filter(lower(log_bodies::content).like(pattern.clone()).escape('\\'));
         let in_title = lower(agents::title).like(pattern).escape('\\');
-        query = query.filter(in_title.or(logs::id.eq_any(in_content)));
+        query = query.filter(in_title.or(dsl::exists(in_content)));
     }
     query
 }

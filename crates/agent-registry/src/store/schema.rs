@@ -79,6 +79,7 @@ diesel::table! {
 
     agent_activity (agent_id) {
         agent_id -> BigInt,
+        organisation -> Text,
         latest_run_id -> Nullable<BigInt>,
         latest_status -> Nullable<Text>,
         next_fire_time -> Nullable<SqlTimestamp>,
@@ -118,6 +119,18 @@ diesel::table! {
         prompt -> Text,
         output -> Text,
         content -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    // Diesel wants a key; on PostgreSQL there may be several rows with this one.
+    log_counts (organisation, username, state) {
+        organisation -> Text,
+        username -> Text,
+        state -> Text,
+        count -> BigInt,
     }
 }
 

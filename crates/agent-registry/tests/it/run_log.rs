@@ -190,3 +190,44 @@ async fn a_follower_shows_what_the_agent_before_it_put_out_last() {
     assert_eq!(app.patch(&place, json!({})).await.ok(200)["previous_agent_output"], "All is well.");
     assert_eq!(app.get(&format!("periodic-agents/{first}/")).await.ok(200)["previous_agent_output"], "");
 }
+
+#[tokio::test]
+async fn counts_are_exact_through_all_that_happens_to_logs_and_agents() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let kept = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
+    let gone = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
+    let now = world.clock.now();
+    let counts = async |running: i64, success: i64| {
+        for (query, expected) in [
+            ("", running + success),
+            ("?status=running", running),
+            ("?status=success", success),
+            ("?status=success&username=admin@acme.example", success),
+            ("?status=error", 0),
+            ("?username=nobody", 0),
+        ] {
+            app.eventually(&format!("periodic-agent-logs/{query}"), |page| page["count"] == expected).await;
+            let page = app.get(&format!("periodic-agent-logs/{query}")).await.ok(200);
+            assert_eq!(page["results"].as_array().unwrap().len() as i64, expected, "{query}");
+        }
+    };
+    let run = |id: i64| pending_run(id, "acme", if id % 2 == 0 { kept } else { gone }, now);
+    world.record((1..=6).map(run).collect()).await;
+    counts(6, 0).await;
+    // Some start, one ends, and all is said again.
+    world.record(vec![started(run(1)), started(run(2)), succeeded(run(3)), succeeded(run(4)), run(5)]).await;
+    world.record(vec![succeeded(run(3)), run(4), started(run(1)), succeeded(run(7))]).await;
+    counts(4, 3).await;
+    // Where each batch adds rows they are merged, and say the same.
+    app.advance(120).await;
+    world.until_rows("log_counts", 3).await;
+    counts(4, 3).await;
+    app.delete(&format!("periodic-agents/{gone}/")).await.ok(204);
+    counts(2, 1).await;
+    world.until_rows("logs", 3).await;
+    counts(2, 1).await;
+    let one = app.get(&format!("periodic-agent-logs/?periodic_agent={kept}&status=running")).await.ok(200);
+    assert_eq!(one["count"], 2);
+}

@@ -93,6 +93,29 @@ impl Db {
         self.run(turn, |pooled| work(&mut pooled.connection)).await
     }
 
+    /// As [`read`](Self::read), but no statement takes longer than `limit`: PostgreSQL gives it up, with an error that
+    /// [`DatabaseError::is_too_slow`]. SQLite, which serves few, goes on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read).
+    pub async fn read_within<T, E, F>(&self, limit: Duration, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
+        F: FnOnce(&mut DbConnection) -> Result<T, E> + Send + 'static,
+    {
+        if self.backend() == Backend::Sqlite {
+            return self.read(work).await;
+        }
+        self.write(move |connection| {
+            let limit = format!("SET LOCAL statement_timeout = {}", limit.as_millis().max(1));
+            diesel::sql_query(limit).execute(connection).map_err(DatabaseError::from)?;
+            work(connection)
+        })
+        .await
+    }
+
     /// Runs `work` in one transaction, which is undone if it fails. On SQLite, writers take turns.
     ///
     /// Once begun it goes on to its end, even if the returned future is dropped. A statement that may fail without

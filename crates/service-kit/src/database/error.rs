@@ -91,6 +91,16 @@ impl DatabaseError {
         }
     }
 
+    /// Whether a statement was given up because it took longer than it may.
+    #[must_use]
+    pub fn is_too_slow(&self) -> bool {
+        let message = match self {
+            Self::Query(QueryError::DatabaseError(_, information)) => information.message(),
+            _ => return false,
+        };
+        message.contains("canceling statement due to statement timeout")
+    }
+
     /// Whether a row with the same key is there already.
     #[must_use]
     pub fn is_unique_violation(&self) -> bool {
@@ -179,6 +189,7 @@ mod tests {
             assert_eq!(query(kind, message).is_unavailable(), unavailable, "{message}");
         }
         assert!(!DatabaseError::from(QueryError::NotFound).is_unavailable());
+        assert!(query(Kind::Unknown, "canceling statement due to statement timeout").is_too_slow());
         assert!(DatabaseError::from(QueryError::BrokenTransactionManager).is_unavailable());
     }
 }

@@ -69,6 +69,8 @@ CREATE INDEX agents_by_previous_agent ON agents (previous_agent_id) WHERE previo
 -- One narrow row for each agent.
 CREATE TABLE agent_activity (
     agent_id INTEGER NOT NULL PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,
+    -- The default is for upserts, whose row is there already.
+    organisation TEXT NOT NULL DEFAULT '',
     latest_run_id INTEGER,
     latest_status TEXT,
     next_fire_time INTEGER,

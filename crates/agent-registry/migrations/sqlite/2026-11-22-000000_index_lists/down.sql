@@ -1,0 +1,17 @@
+DROP TRIGGER logs_counted_when_agents_removed;
+DROP TRIGGER logs_counted_when_removed;
+DROP TRIGGER logs_counted_when_changed;
+DROP TRIGGER logs_counted_when_new;
+DROP TABLE log_counts;
+DROP INDEX logs_by_agent;
+CREATE INDEX logs_by_agent ON logs (agent_id, requested_at, id);
+DROP INDEX logs_not_successful;
+DROP INDEX agent_activity_by_status;
+DROP INDEX agents_by_previous_status;
+DROP INDEX agents_by_parent_mentor;
+DROP INDEX agents_by_parent_session;
+DROP INDEX agents_by_username;
+DROP INDEX agents_by_title;
+DROP INDEX agents_by_enabled;
+DROP INDEX agents_by_mentor;
+CREATE INDEX agents_by_mentor ON agents (mentor_id);
