@@ -7,6 +7,7 @@
 #   services.sh status  where they are; exits with 3 if one of them is not running
 #   services.sh env     print exports for a shell:  eval "$(deploy/local/services.sh env)"
 #   services.sh rabbitmqctl ...  ask the broker, as `rabbitmqctl list_queues name messages`
+#   services.sh libpq   install the headers of the system's libpq, for a build with the feature `libpq`
 #   services.sh run CMD run a command with that environment; what was not running before is stopped afterwards
 #
 # For tests of what happens when they fail:
@@ -17,7 +18,8 @@
 #
 # Both listen on free ports of 127.0.0.1 only and keep everything under target/local-services (or
 # CARILLON_SERVICES_DIR). No other server is touched: what is stopped is what this script started, known by process id
-# and directory. Passwords are random and made at the first `up`.
+# and directory. Passwords are random and made at the first `up`, and so are a certificate authority and a certificate
+# for `localhost`: both servers also speak TLS (CARILLON_TEST_TLS_DIR has ca.pem, and other-ca.pem that signed neither).
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -44,21 +46,34 @@ find_programs() {
     done
     EPMD=$(command -v epmd || true)
     PSQL=$(command -v psql || true)
+    OPENSSL=$(command -v openssl || true)
     [ -n "$PSQL" ] || [ ! -x "$PG_BIN/psql" ] || PSQL=$PG_BIN/psql
 }
 
 missing_packages() {
     [ -n "$PG_BIN" ] && [ -n "$PSQL" ] || echo postgresql
     [ -n "$RABBITMQ_BIN" ] && [ -n "$EPMD" ] || echo rabbitmq-server
+    [ -n "$OPENSSL" ] || echo openssl
 }
 
 install_packages() {
-    local sudo=''
     find_programs
     [ -n "$(missing_packages)" ] || return 0
-    local packages
-    packages=$(missing_packages | tr '\n' ' ')
-    command -v apt-get >/dev/null || die "missing: $packages- install PostgreSQL 15 or later and RabbitMQ 3.10 or later with your package manager"
+    install_by_apt "$(missing_packages | tr '\n' ' ')" "PostgreSQL 15 or later and RabbitMQ 3.10 or later"
+    find_programs
+    [ -z "$(missing_packages)" ] || die "still missing after the installation: $(missing_packages | tr '\n' ' ')"
+}
+
+# What a build with the feature libpq links.
+install_libpq() {
+    pkg-config --exists libpq 2>/dev/null || command -v pg_config >/dev/null && [ -e "$(pg_config --includedir)/libpq-fe.h" ] ||
+        install_by_apt "libpq-dev " "libpq with its headers"
+}
+
+# packages with a space after each, and what they are where there is no apt
+install_by_apt() {
+    local packages=$1 sudo=''
+    command -v apt-get >/dev/null || die "missing: $packages- install $2 with your package manager"
     if [ "$(id -u)" != 0 ]; then
         [ "${CARILLON_INSTALL:-}" = 1 ] || die "missing: run \`sudo apt-get install $packages\`, or try again with CARILLON_INSTALL=1 to have it done"
         sudo=sudo
@@ -76,8 +91,6 @@ install_packages() {
     { $sudo apt-get update -q && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $packages; } >&2 || status=$?
     [ -z "$guarded" ] || $sudo rm -f "$policy"
     [ "$status" = 0 ] || die "apt-get failed: see above"
-    find_programs
-    [ -z "$(missing_packages)" ] || die "still missing after the installation: $(missing_packages | tr '\n' ' ')"
 }
 
 # ---- Users and directories -------------------------------------------------------------------------------------------
@@ -148,16 +161,38 @@ prepare_secrets_and_ports() {
     read_state
     taken_ports=''
     if ! postgres_runs && { [ -z "${POSTGRES_PORT:-}" ] || is_open "$POSTGRES_PORT"; }; then POSTGRES_PORT=$(free_port); fi
+    local name
     if ! rabbitmq_runs; then
         taken_ports=$POSTGRES_PORT
         # The subshell of $( ) forgets what it took, so each is noted here too.
-        local name
-        for name in AMQP_PORT DIST_PORT EPMD_PORT; do
+        for name in AMQP_PORT AMQPS_PORT DIST_PORT EPMD_PORT; do
             if [ -z "${!name:-}" ] || is_open "${!name}"; then printf -v "$name" %s "$(free_port)"; fi
             taken_ports="$taken_ports ${!name}"
         done
     fi
-    printf 'POSTGRES_PORT=%s\nAMQP_PORT=%s\nDIST_PORT=%s\nEPMD_PORT=%s\n' "$POSTGRES_PORT" "$AMQP_PORT" "$DIST_PORT" "$EPMD_PORT" >"$STATE/ports"
+    for name in POSTGRES_PORT AMQP_PORT AMQPS_PORT DIST_PORT EPMD_PORT; do echo "$name=${!name}"; done >"$STATE/ports"
+}
+
+# A certificate authority, a certificate of it for the name localhost (so that 127.0.0.1 is a wrong name), and another
+# authority that signed nothing.
+prepare_certificates() {
+    local dir=$DATA/tls
+    [ ! -f "$dir/server.pem" ] || return 0
+    mkdir -p "$dir"
+    {
+        local name
+        for name in ca other-ca; do
+            "$OPENSSL" req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
+                -subj "/CN=Carillon $name for tests" -keyout "$dir/$name.key" -out "$dir/$name.pem"
+        done
+        "$OPENSSL" req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost \
+            -keyout "$dir/server.key" -out "$dir/server.csr"
+        printf 'subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n' >"$dir/server.ext"
+        "$OPENSSL" x509 -req -in "$dir/server.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -CAcreateserial -days 3650 \
+            -extfile "$dir/server.ext" -out "$dir/server.pem"
+    } >"$STATE/openssl.log" 2>&1 || { cat "$STATE/openssl.log" >&2; die "openssl failed"; }
+    chmod 600 "$dir"/*.key
+    [ "$(id -u)" != 0 ] || chown -R "$SERVICE_USER:" "$dir"
 }
 
 # Everything that `up` wrote down; nothing if there was none.
@@ -222,7 +257,8 @@ start_postgres() {
     fi
     # Without a socket: the path of a checkout may be longer than a socket's may.
     exec_as_service setsid "$PG_BIN/postgres" -D "$DATA/postgres" -p "$POSTGRES_PORT" -c listen_addresses=127.0.0.1 \
-        -c unix_socket_directories= -c max_connections=400 >>"$STATE/postgres.log" 2>&1 </dev/null 9>&- &
+        -c unix_socket_directories= -c max_connections=400 -c ssl=on -c ssl_ca_file="$DATA/tls/ca.pem" \
+        -c ssl_cert_file="$DATA/tls/server.pem" -c ssl_key_file="$DATA/tls/server.key" >>"$STATE/postgres.log" 2>&1 </dev/null 9>&- &
     echo $! >"$STATE/postgres.pid"
     await_port PostgreSQL "$POSTGRES_PORT" "$(recorded_pid postgres)" "$STATE/postgres.log"
     for _ in $(seq 100); do
@@ -278,6 +314,11 @@ default_pass = $AMQP_PASSWORD
 loopback_users = none
 log.console.level = warning
 disk_free_limit.absolute = 100MB
+listeners.ssl.1 = 127.0.0.1:$AMQPS_PORT
+ssl_options.cacertfile = $DATA/tls/ca.pem
+ssl_options.certfile = $DATA/tls/server.pem
+ssl_options.keyfile = $DATA/tls/server.key
+ssl_options.verify = verify_none
 END
     # shellcheck disable=SC2016
     as_service sh -c 'echo "[]." >"$1"' sh "$DATA/rabbitmq/enabled_plugins"
@@ -307,6 +348,7 @@ up() {
     # A node that was killed leaves its port mapper behind.
     rabbitmq_runs || stop_rabbitmq
     prepare_secrets_and_ports
+    prepare_certificates
     postgres_runs || start_postgres
     rabbitmq_runs || start_rabbitmq
 }
@@ -336,8 +378,8 @@ broker_ctl() {
 wipe() {
     down
     # Nothing but what `up` made: this script runs as root at times.
-    if [ -n "$DATA" ]; then rm -rf "$DATA/postgres" "$DATA/rabbitmq" && rmdir "$DATA"; fi
-    rm -f "$STATE"/{data-dir,secrets,ports,postgres.pid,rabbitmq.pid,epmd.pid,postgres.log,rabbitmq.log,epmd.log,initdb.log}
+    if [ -n "$DATA" ]; then rm -rf "$DATA/postgres" "$DATA/rabbitmq" "$DATA/tls" && rmdir "$DATA"; fi
+    rm -f "$STATE"/{data-dir,secrets,ports,postgres.pid,rabbitmq.pid,epmd.pid,postgres.log,rabbitmq.log,epmd.log,initdb.log,openssl.log}
 }
 
 status() {
@@ -361,6 +403,8 @@ environment() {
     both_run || die "not running: start them with deploy/local/services.sh up"
     echo "export CARILLON_TEST_POSTGRES_URL='$(postgres_url postgres postgres)'"
     echo "export CARILLON_TEST_AMQP_URL='amqp://carillon:$AMQP_PASSWORD@127.0.0.1:$AMQP_PORT/%2f'"
+    echo "export CARILLON_TEST_AMQPS_URL='amqps://carillon:$AMQP_PASSWORD@localhost:${AMQPS_PORT:-}/%2f'"
+    echo "export CARILLON_TEST_TLS_DIR='$DATA/tls'"
     for name in $MICROSERVICES; do
         echo "export CARILLON_LOCAL_${name^^}_URL='$(postgres_url "$name" "$name")'"
     done
@@ -401,6 +445,7 @@ case ${1:-} in
     status) status ;;
     env) environment ;;
     rabbitmqctl) shift && find_programs && exec_rabbitmq "$RABBITMQ_BIN/rabbitmqctl" "$@" ;;
+    libpq) install_libpq ;;
     run) shift && run "$@" ;;
     break) locked break_service "${2:-}" ;;
     ctl) shift && broker_ctl "$@" ;;

@@ -5,6 +5,11 @@
 //! argument, so that several microservices, or several of one, run in one process and in one test. The exceptions are
 //! the subscriber and the metrics recorder in [`telemetry`], which a process can have only once.
 
+#[cfg(all(feature = "bundled-libpq", feature = "libpq"))]
+compile_error!("the features `bundled-libpq` and `libpq` exclude each other: add `--no-default-features`");
+#[cfg(not(any(feature = "bundled-libpq", feature = "libpq")))]
+compile_error!("there is no libpq: choose the feature `bundled-libpq` or `libpq`");
+
 pub mod admin;
 pub mod auth;
 pub mod clock;

@@ -12,7 +12,7 @@ pub enum DatabaseError {
     #[error("`database.url` {0}")]
     Url(String),
     /// No connection, for now.
-    #[error("cannot reach the database {database}: {reason}")]
+    #[error("cannot reach the database {database} of `database.url`: {reason}")]
     Unreachable {
         /// Its URL without the password.
         database: String,
@@ -37,7 +37,7 @@ pub enum DatabaseError {
     },
     /// A newer Carillon migrated this database.
     #[error(
-        "the database {database} has migration {version}, which this version does not know: \
+        "the database {database} of `database.url` has migration {version}, which this version does not know: \
          start the newer version, or restore a backup"
     )]
     Newer {

@@ -69,7 +69,10 @@ impl Manager {
         let address = match text.split_once(':') {
             Some(("sqlite", rest)) => Address::Sqlite(sqlite_file::path_of(rest)?),
             // libpq's own complaint about a URL may repeat parts of the password, so it does not get to see a bad one.
-            Some(("postgres" | "postgresql", _)) if url::Url::parse(text).is_ok() => Address::Postgres,
+            Some(("postgres" | "postgresql", _)) if let Ok(parsed) = url::Url::parse(text) => {
+                refuse_tls_without_libpq(&parsed)?;
+                Address::Postgres
+            }
             Some(("postgres" | "postgresql", _)) => {
                 let problem = "is not understood: percent-encode special characters in user and password";
                 return Err(DatabaseError::Url(problem.to_owned()));
@@ -161,6 +164,20 @@ impl ManageConnection for Manager {
     }
 }
 
+/// libpq's own complaint names neither the setting nor what to do, and comes only with the first connection.
+fn refuse_tls_without_libpq(url: &url::Url) -> Result<(), DatabaseError> {
+    let wanted = url.query_pairs().filter(|(name, _)| name == "sslmode").map(|(_, mode)| mode).last();
+    match wanted.as_deref() {
+        Some(mode @ ("require" | "verify-ca" | "verify-full")) if cfg!(not(feature = "libpq")) => {
+            Err(DatabaseError::Url(format!(
+                "asks for TLS (`sslmode={mode}`), which this build cannot do: \
+                 build with `--no-default-features --features libpq`"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The URL with the limits that its owner did not set.
 fn with_network_limits(url: &str) -> String {
     let mut url = url.to_owned();
@@ -194,6 +211,20 @@ mod tests {
     fn a_refusal_does_not_show_the_password() {
         for url in ["mysql://u:s3cret@db/x", "postgres://u:s3cret@d b/x", "postgres://u:s3cret:@db:x/x"] {
             assert!(!refusal(url).contains("s3cret"), "{}", refusal(url));
+        }
+    }
+
+    #[cfg(not(feature = "libpq"))]
+    #[test]
+    fn a_build_without_tls_says_so_to_a_url_that_asks_for_it() {
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let refusal = refusal(&format!("postgres://u:s3cret@db/x?connect_timeout=9&sslmode={mode}"));
+            let wanted = format!("`database.url` asks for TLS (`sslmode={mode}`), which this build cannot do");
+            assert!(refusal.starts_with(&wanted), "{refusal}");
+            assert!(refusal.contains("--features libpq") && !refusal.contains("s3cret"), "{refusal}");
+        }
+        for mode in ["disable", "allow", "prefer"] {
+            assert!(Manager::new(&ConnectionUrl::new(format!("postgres://db/x?sslmode={mode}"))).is_ok(), "{mode}");
         }
     }
 
