@@ -1,7 +1,7 @@
-//! The pair of back ends that a test runs on: SQLite and the embedded bus, or, where `CARILLON_TEST_POSTGRES_URL` names
-//! a server, PostgreSQL.
+//! The pair of back ends that a test runs on: SQLite and the embedded bus; or PostgreSQL, where
+//! `CARILLON_TEST_POSTGRES_URL` names a server, and RabbitMQ, where `CARILLON_TEST_AMQP_URL` does.
 //!
-//! Each test has databases of its own, made empty and dropped with it.
+//! Each test has databases and queues of its own, made empty and dropped with it.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +13,8 @@ use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
 use tempfile::TempDir;
 
+use crate::broker::Broker;
+
 /// The server that databases are made on.
 const POSTGRES_URL: &str = "CARILLON_TEST_POSTGRES_URL";
 
@@ -21,6 +23,7 @@ const POSTGRES_URL: &str = "CARILLON_TEST_POSTGRES_URL";
 pub struct Backends {
     folder: TempDir,
     postgres: Option<String>,
+    broker: Option<Broker>,
     made: Mutex<Vec<String>>,
 }
 
@@ -34,7 +37,7 @@ impl Backends {
     pub fn of_environment() -> Self {
         let postgres = std::env::vars().find(|(name, _)| name == POSTGRES_URL).map(|(_, url)| url);
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary folder: {error}"));
-        Self { folder, postgres, made: Mutex::default() }
+        Self { folder, postgres, broker: Broker::of_environment(), made: Mutex::default() }
     }
 
     /// Whether databases are PostgreSQL's.
@@ -49,12 +52,15 @@ impl Backends {
         self.folder.path()
     }
 
-    /// A new, empty bus.
+    /// The bus, empty at first. Opened again, it has what was left in it; an embedded one must be closed before.
     ///
     /// # Panics
     ///
     /// It cannot be made.
     pub async fn bus(&self) -> Arc<dyn Bus> {
+        if let Some(broker) = &self.broker {
+            return Arc::new(broker.bus().await);
+        }
         let bus = EmbeddedBus::open(&self.folder.path().join("bus.db"));
         Arc::new(bus.unwrap_or_else(|error| panic!("no bus: {error}")))
     }
@@ -77,6 +83,15 @@ impl Backends {
             Some((host, _)) => format!("{host}/{database}"),
             None => panic!("{POSTGRES_URL} names no database"),
         }
+    }
+
+    /// Runs statements on a PostgreSQL database.
+    ///
+    /// # Panics
+    ///
+    /// They fail.
+    pub fn execute(&self, database: &str, statements: &str) {
+        run(database, statements);
     }
 }
 

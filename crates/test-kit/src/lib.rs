@@ -5,9 +5,11 @@
 
 mod api;
 mod backends;
+mod broker;
 mod carillon;
 mod condition;
 mod ledger;
+mod neighbour;
 mod proxy;
 mod receiver;
 mod replica;
@@ -19,6 +21,7 @@ pub use backends::Backends;
 pub use carillon::{Carillon, Setup};
 pub use condition::until;
 pub use ledger::{Forgotten, Ledger, Report};
+pub use neighbour::{Fields, newer, with_new_word};
 pub use proxy::Proxy;
 pub use receiver::{Callback, Receiver};
 pub use replica::Replica;

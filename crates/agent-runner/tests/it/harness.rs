@@ -1,4 +1,4 @@
-//! A runner on an embedded bus of its own, a mentor's model made by hand, and the dispatcher's end of the queues.
+//! A runner on a bus of its own, a mentor's model made by hand, and the dispatcher's end of the queues.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use service_kit::config::SecretsConfig;
 use service_kit::egress::Guard;
 use service_kit::secrets::{KeyRing, Secret};
 use service_kit::supervise::{SuperviseError, supervise};
-use tempfile::TempDir;
+use test_kit::Backends;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -60,28 +60,36 @@ pub struct World {
     /// Whom runners let mentors' owners call: this host, unless a test says otherwise.
     pub egress: Guard,
     answers: Mutex<Consumer>,
-    dir: TempDir,
+    backends: Backends,
 }
 
 impl World {
     /// Time stands still until a test moves it.
     pub async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let bus = Arc::new(ShakyBus::open(&dir));
+        let backends = Backends::of_environment();
+        let bus = Arc::new(ShakyBus::over(backends.bus().await));
         let answers = Mutex::new(bus.consume(Queue::CronDispatcherAnswers, 1_000).await.unwrap());
         let clock = Clock::manual("2026-11-21T10:00:00Z".parse().unwrap());
         let egress = Guard::new(vec!["127.0.0.0/8".parse().unwrap()]);
-        Self { bus, clock, model: Arc::default(), session_key: generate_session_key().unwrap(), egress, answers, dir }
+        Self {
+            bus,
+            clock,
+            model: Arc::default(),
+            session_key: generate_session_key().unwrap(),
+            egress,
+            answers,
+            backends,
+        }
     }
 
     /// Closes the bus and opens it again, as a new process would.
     pub async fn reopen(self) -> Self {
-        let Self { bus, clock, model, session_key, egress, answers, dir } = self;
+        let Self { bus, clock, model, session_key, egress, answers, backends } = self;
         drop(answers);
         within("the bus is closed", bus.close()).await;
-        let bus = Arc::new(ShakyBus::open(&dir));
+        let bus = Arc::new(ShakyBus::over(backends.bus().await));
         let answers = Mutex::new(bus.consume(Queue::CronDispatcherAnswers, 1_000).await.unwrap());
-        Self { bus, clock, model, session_key, egress, answers, dir }
+        Self { bus, clock, model, session_key, egress, answers, backends }
     }
 
     pub async fn runner(&self) -> Runner {

@@ -1,13 +1,12 @@
 //! What stands in for a mentor's model and for a bus that fails.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use agent_runner::provider::{Answer, AskError, Provider, Question};
 use async_trait::async_trait;
-use bus::embedded::EmbeddedBus;
 use bus::{Bus, BusError, Consumer, DeadLetter, Depth, Message, PublishError, Queue, Subscription};
 use model::run::Usage;
-use tempfile::TempDir;
 use tokio::sync::{Semaphore, watch};
 
 use crate::harness::{eventually, within};
@@ -93,15 +92,14 @@ impl Provider for Model {
 
 /// A bus that a test can take away from publishers, and that counts what they publish.
 pub struct ShakyBus {
-    inner: EmbeddedBus,
+    inner: Arc<dyn Bus>,
     away: AtomicBool,
     /// Messages of each publish that was confirmed.
     pub published: std::sync::Mutex<Vec<usize>>,
 }
 
 impl ShakyBus {
-    pub fn open(dir: &TempDir) -> Self {
-        let inner = EmbeddedBus::open(&dir.path().join("bus.sqlite3")).unwrap();
+    pub fn over(inner: Arc<dyn Bus>) -> Self {
         Self { inner, away: AtomicBool::new(false), published: std::sync::Mutex::default() }
     }
 
@@ -154,6 +152,10 @@ impl Bus for ShakyBus {
 
     async fn discard_dead_letters(&self, queue: Queue) -> Result<u64, BusError> {
         self.inner.discard_dead_letters(queue).await
+    }
+
+    fn connected(&self) -> watch::Receiver<bool> {
+        self.inner.connected()
     }
 
     async fn close(&self) {

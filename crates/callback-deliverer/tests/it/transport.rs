@@ -1,7 +1,5 @@
 //! Receivers that answer badly, and places where callbacks must not go.
 
-use std::time::{Duration, Instant};
-
 use callback_deliverer::Config;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,11 +71,9 @@ async fn loopback_is_refused_unless_it_is_allowed() {
 #[tokio::test]
 async fn a_receiver_that_does_not_answer_hits_the_one_deadline() {
     let receiver = Receiver::answering(Answer::Never).await;
-    let begun = Instant::now();
     let made = attempt(&hasty().await, &receiver.url).await;
     assert_eq!(made["outcome"], "timeout");
     assert!((300..2_000).contains(&made["duration_ms"].as_i64().unwrap()), "{made}");
-    assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix_web::{App, test, web};
 use bus::{Bus, Consumer, Message, Queue};
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use cron_dispatcher::{CronDispatcher, Dependencies, DispatcherConfig};
 use diesel::connection::SimpleConnection;
@@ -13,7 +14,9 @@ use model::crontab::CrontabFields;
 use model::document::{
     Agent, Document, Endpoint, Mentor, Organisation, Pause, Provider, Receiver, Schedule, Subject, next_version,
 };
-use model::event::{DocumentChanged, DocumentsHeld, Event, RunStarted, RunsFinished, RunsHeld, RunsRecorded};
+use model::event::{
+    DocumentChanged, DocumentsHeld, Event, EventKind, RunStarted, RunsFinished, RunsHeld, RunsRecorded,
+};
 use model::id::{AgentId, MentorId, OrganisationKey, RunId};
 use model::internal::{TickPage, TriggerRequest};
 use model::run::{RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, Tick};
@@ -27,7 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take before a test has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The agent whose run shows that everything before it is done.
 const PROBE: AgentId = AgentId(999_999);
@@ -44,14 +47,14 @@ pub(crate) struct House {
     pub(crate) clock: Clock,
     dispatcher: CronDispatcher,
     running: Option<(JoinHandle<()>, CancellationToken)>,
-    queues: Queues,
+    pub(crate) queues: Queues,
 }
 
-struct Queues {
-    runs: Consumer,
+pub(crate) struct Queues {
+    runs: Option<Consumer>,
     recorded: Consumer,
     finished: Consumer,
-    held: Consumer,
+    pub(crate) held: Consumer,
 }
 
 impl House {
@@ -68,7 +71,7 @@ impl House {
         let clock = Clock::manual(at(now));
         let dispatcher = open(&database, &config, &bus, &clock).await;
         let queues = Queues {
-            runs: bus.consume(Queue::AgentRunnerRuns, 10_000).await.expect("a consumer"),
+            runs: Some(bus.consume(Queue::AgentRunnerRuns, 10_000).await.expect("a consumer")),
             recorded: bus.consume(Queue::AgentRegistryRuns, 100).await.expect("a consumer"),
             finished: bus.consume(Queue::CallbackDelivererRuns, 100).await.expect("a consumer"),
             held: bus.consume(Queue::AgentRegistryDocumentsHeld, 100).await.expect("a consumer"),
@@ -111,7 +114,12 @@ impl House {
     }
 
     pub(crate) async fn publish<E: Event>(&self, event: &E) {
-        let message = Message::new(E::KIND, "test", self.clock.now(), event.encode());
+        self.publish_bytes(E::KIND, event.encode()).await;
+    }
+
+    /// What another version would send.
+    pub(crate) async fn publish_bytes(&self, kind: EventKind, body: Bytes) {
+        let message = Message::new(kind, "test", self.clock.now(), body);
         self.bus.publish(vec![message]).await.expect("published");
     }
 
@@ -139,7 +147,7 @@ impl House {
 
     /// Waits for a run to be requested.
     pub(crate) async fn requested(&mut self) -> RunRequest {
-        take(&mut self.queues.runs).await
+        take(self.queues.runs.as_mut().expect("somebody takes requests")).await
     }
 
     /// Waits for so many runs to be requested.
@@ -155,8 +163,7 @@ impl House {
     /// the queue is empty.
     pub(crate) async fn assert_nothing_requested(&mut self) {
         self.settled().await;
-        let depth = self.bus.depth(Queue::AgentRunnerRuns).await.expect("a depth");
-        assert_eq!(depth.ready, 0, "a run was requested");
+        assert_eq!(self.waiting().await, 0, "a run was requested");
     }
 
     /// Waits until whatever is due at this moment of the clock was done: a run triggered after it has been requested.
@@ -228,21 +235,32 @@ impl House {
 
     /// Moves the clock, a second at a time, until a run is requested.
     pub(crate) async fn until_requested(&mut self) -> RunRequest {
-        let (clock, queue) = (self.clock.clone(), &mut self.queues.runs);
+        let (clock, queue) = (self.clock.clone(), self.queues.runs.as_mut().expect("somebody takes requests"));
         tokio::select! {
             request = take(queue) => request,
             () = tick_on(&clock) => unreachable!("the clock goes on for ever"),
         }
     }
 
+    /// From now on nobody takes requests: a consumer may have taken some before it is asked for them.
+    pub(crate) fn leave_requests(&mut self) {
+        self.queues.runs = None;
+    }
+
     /// Waits until so many requests wait for a runner.
     pub(crate) async fn until_waiting(&self, count: u64) {
         let waiting = async {
-            while self.bus.depth(Queue::AgentRunnerRuns).await.expect("a depth").ready != count {
+            while self.waiting().await != count {
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(PATIENCE, waiting).await.expect("so many requests wait");
+    }
+
+    /// How many requests wait: some of them the consumer of this test may have in hand already.
+    async fn waiting(&self) -> u64 {
+        let depth = self.bus.depth(Queue::AgentRunnerRuns).await.expect("a depth");
+        depth.ready + depth.unacknowledged
     }
 
     /// Lets the watch look: whoever sleeps on the clock is awake, and has had its turn.
@@ -255,7 +273,7 @@ impl House {
     /// The window has no place left: what is queued stays there.
     pub(crate) async fn assert_window_is_full(&self) {
         self.look().await;
-        assert_eq!(self.bus.depth(Queue::AgentRunnerRuns).await.expect("a depth").ready, 0, "beyond the window");
+        assert_eq!(self.waiting().await, 0, "beyond the window");
     }
 
     /// Damages what the dispatcher holds of an agent, as a failing disk might.
@@ -346,7 +364,7 @@ async fn open(
 }
 
 /// Takes the next message of a queue for good.
-async fn take<E: Event>(consumer: &mut Consumer) -> E {
+pub(crate) async fn take<E: Event>(consumer: &mut Consumer) -> E {
     let batch = tokio::time::timeout(PATIENCE, consumer.next_batch(1, usize::MAX)).await;
     let delivery = batch.unwrap_or_else(|_| panic!("no {} came", E::KIND)).expect("an open bus").remove(0);
     let event = decode_event(delivery.message.kind, &delivery.message.body).expect("an event");

@@ -20,6 +20,7 @@ async fn a_request_that_vanished_is_sent_again_with_the_same_run() {
 #[tokio::test]
 async fn a_request_that_waits_in_its_queue_is_not_sent_again() {
     let mut house = House::start("2026-01-01T10:00:00Z").await;
+    house.leave_requests();
     let version = house.version();
     house.settle_in(vec![agent(7, "1", "10", version)]).await;
     house.advance(60);
