@@ -18,6 +18,11 @@ use crate::topology::Queue;
 /// The longest that a failed message may wait. What takes longer belongs into a database.
 pub(crate) const RETRY_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
 
+/// `carillon_dead_letters_total`: messages that this process gave up.
+pub(crate) fn count_dead_letter(queue: Queue) {
+    metrics::counter!("carillon_dead_letters_total", "queue" => queue.as_str()).increment(1);
+}
+
 /// Takes messages from one queue.
 ///
 /// Dropped, it takes nothing more; deliveries already handed out stay with whoever has them.
@@ -104,7 +109,10 @@ impl Delivery {
             message.failures = self.failures.saturating_add(1), reason,
             "message given up, now a dead letter"
         );
-        Self::settle_all(vec![self], &Verdict::DeadLetter { reason: reason.to_owned() }).await
+        let queue = self.lease.queue;
+        Self::settle_all(vec![self], &Verdict::DeadLetter { reason: reason.to_owned() }).await?;
+        count_dead_letter(queue);
+        Ok(())
     }
 
     /// Settles all in one call per settler, which for the deliveries of one consumer is one call. Tries every settler,

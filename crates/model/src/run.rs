@@ -40,6 +40,8 @@ words! {
         Cancelled = "cancelled",
         /// Credentials could not be opened: they are damaged, or were sealed for another owner.
         CredentialsUnreadable = "credentials_unreadable",
+        /// A newer version said why, in a word that this one does not know.
+        Unknown = "unknown",
     }
 }
 
@@ -66,6 +68,8 @@ words! {
         PreviousStatus = "previous_status",
         /// The user that its runs act as may not any more.
         CreatorNotAllowed = "creator_not_allowed",
+        /// A newer version said why, in a word that this one does not know.
+        Unknown = "unknown",
     }
 }
 

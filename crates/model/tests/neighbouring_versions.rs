@@ -230,3 +230,53 @@ fn what_a_message_cannot_do_without_is_missed_by_name() {
     assert_eq!(error.to_string(), "field `started_at` is missing");
     assert!(Document::decode(b"\xff\xff\xff").expect_err("no protobuf").to_string().contains("Document"));
 }
+
+/// The same bytes with a word that no version of ours has yet in the place of one that it has.
+fn with_new_word<T: Wire>(value: &T, word: &str) -> T {
+    let (mut bytes, word) = (value.encode().to_vec(), word.as_bytes());
+    let places: Vec<usize> = (0..bytes.len()).filter(|place| bytes[*place..].starts_with(word)).collect();
+    assert!(!places.is_empty(), "the word is in the message");
+    places.into_iter().for_each(|place| bytes[place..place + word.len()].fill(b'z'));
+    T::decode(&bytes).expect("a newer one")
+}
+
+#[test]
+fn a_word_of_a_newer_version_is_read_as_what_comes_nearest() {
+    let agent = agent();
+    assert_eq!(with_new_word(&agent, "queue_one").schedule.overlap, OverlapPolicy::Allow);
+    assert_eq!(with_new_word(&agent, "all").schedule.catch_up, CatchUp::Latest);
+    assert_eq!(with_new_word(&agent, "none").pause, Pause { paused: true, resumed_with: Some(CatchUp::Latest) });
+    assert_eq!(with_new_word(&agent, "error").previous.expect("one").status, RunState::Success);
+    assert_eq!(with_new_word(&run(), "chain").trigger, Trigger::Schedule);
+    let mut record = record();
+    let result = with_new_word(&record, "provider_failed").result.expect("a result");
+    assert_eq!((result.reason, result.log.as_str()), (Some(RunReason::Unknown), "l"));
+    // State and status: what is known of the run tells how far it is.
+    assert_eq!(with_new_word(&record, "error"), record);
+    record.result = None;
+    assert_eq!(with_new_word(&record, "error").state, RunState::Running);
+    record.started_at = None;
+    assert_eq!(with_new_word(&record, "error").state, RunState::Pending);
+}
+
+#[test]
+fn a_document_of_a_new_kind_is_passed_over_and_takes_no_neighbour_with_it() {
+    let mentor =
+        Document { organisation: OrganisationKey("acme".into()), version: 5, subject: Subject::Mentor(mentor()) };
+    let one = DocumentChanged { documents: vec![mentor] };
+    // A document with an organisation, a version, and the unknown field where its subject would be.
+    let mut bytes = vec![0x0A, 10, 0x0A, 0, 0x10, 5];
+    bytes.extend(UNKNOWN_FIELD);
+    bytes.extend(one.encode());
+    assert_eq!(DocumentChanged::decode(&bytes).expect("a newer one"), one);
+
+    let held = |kind| HeldDocument { kind, key: "7".into(), version: 5, next_fire_time: None };
+    let both = DocumentsHeld {
+        receiver: Receiver::CronDispatcher,
+        documents: vec![held(DocumentKind::Mentor), held(DocumentKind::Agent)],
+    };
+    assert_eq!(with_new_word(&both, "mentor").documents, [held(DocumentKind::Agent)]);
+    assert_eq!(with_new_word(&both, "cron-dispatcher").documents, []);
+    let runs = RunsHeld { receiver: Receiver::CallbackDeliverer, run_ids: vec![RunId(42)], ticks: Vec::new() };
+    assert_eq!(with_new_word(&runs, "callback-deliverer").run_ids, []);
+}

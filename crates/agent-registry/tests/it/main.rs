@@ -10,6 +10,7 @@ mod dispatcher_peer;
 mod harness;
 mod lists;
 mod mentors;
+mod neighbours;
 mod one_off;
 mod run_log;
 mod secrets;

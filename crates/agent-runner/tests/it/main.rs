@@ -9,6 +9,7 @@ mod cancelling;
 mod crashes;
 mod harness;
 mod model_server;
+mod neighbours;
 mod outages;
 mod providers;
 mod shutdown;

@@ -19,7 +19,7 @@ use super::Shared;
 use super::envelope::{self, Envelope};
 use super::publisher::{publish, started};
 use super::session::Session;
-use crate::consumer::{Delivery, Lease, Settlement, Settler, Verdict};
+use crate::consumer::{Delivery, Lease, Settlement, Settler, Verdict, count_dead_letter};
 use crate::error::BusError;
 use crate::message::Message;
 use crate::topology::Queue;
@@ -193,7 +193,9 @@ impl Tap {
         let envelope = Envelope::dead_unread(exchange, queue, delivery, reason);
         let _in_hand = InHand { shared: Arc::clone(&self.shared), count: 1 };
         // On an error it is back in its queue, and comes again.
-        let _ = self.move_away(vec![envelope], vec![tag]).await;
+        if self.move_away(vec![envelope], vec![tag]).await.is_ok() {
+            count_dead_letter(queue);
+        }
     }
 
     /// Publishes elsewhere, then acknowledges: a crash in between leaves a message twice, never not at all.

@@ -5,6 +5,7 @@
 
 mod delivery;
 mod endpoints;
+mod neighbours;
 mod receiver;
 mod recovery;
 mod retention;

@@ -6,5 +6,6 @@ mod fairness;
 mod firing;
 mod harness;
 mod judging;
+mod neighbours;
 mod resending;
 mod triggering;

@@ -1,22 +1,22 @@
 //! Documents to and from their protobuf messages.
 
 use std::num::NonZeroU32;
-use std::str::FromStr;
 use std::time::Duration;
 
 use chrono_tz::Tz;
 
 use super::generated as wire;
 use super::generated::document::Subject as WireSubject;
-use super::{Wire, WireError, all_from, all_to, to_time, to_timestamp, to_word};
+use super::{Wire, WireError, all_from, all_to, to_time, to_timestamp, to_word_or};
 use crate::crontab::CrontabFields;
 use crate::document::{
-    Agent, Alert, CallbackOn, CatchUp, DEFAULT_CATCH_UP_WINDOW, DEFAULT_TIMEOUT, Document, Endpoint, HeldDocument,
-    Mentor, Organisation, Pause, Previous, PreviousSecret, Provider, Schedule, Subject,
+    Agent, Alert, CallbackOn, CatchUp, DEFAULT_CATCH_UP_WINDOW, DEFAULT_TIMEOUT, Document, DocumentKind, Endpoint,
+    HeldDocument, Mentor, Organisation, OverlapPolicy, Pause, Previous, PreviousSecret, Provider, Receiver, Schedule,
+    Subject,
 };
 use crate::event::{DocumentChanged, DocumentsHeld};
 use crate::id::{AgentId, MentorId, OrganisationKey};
-use crate::word::UnknownWord;
+use crate::run_state::RunState;
 
 fn to_zone(field: &'static str, name: &str) -> Result<Tz, WireError> {
     name.parse().map_err(|_| WireError::invalid(field, format!("`{name}` is no IANA time zone")))
@@ -35,17 +35,9 @@ fn to_duration(seconds: u32) -> Option<Duration> {
     (seconds != 0).then(|| Duration::from_secs(seconds.into()))
 }
 
-/// Empty stands for what an older version did not say.
-fn to_word_or_default<T>(field: &'static str, word: &str) -> Result<T, WireError>
-where
-    T: FromStr<Err = UnknownWord> + Default,
-{
-    if word.is_empty() { Ok(T::default()) } else { to_word(field, word) }
-}
-
-fn to_previous(previous: wire::Previous) -> Result<Previous, WireError> {
-    let status = to_word("agent.previous.status", &previous.status)?;
-    Ok(Previous { agent_id: AgentId(previous.agent_id), status })
+fn to_previous(previous: wire::Previous) -> Previous {
+    let status = to_word_or(&previous.status, RunState::Success);
+    Previous { agent_id: AgentId(previous.agent_id), status }
 }
 
 impl Wire for Document {
@@ -128,7 +120,7 @@ impl Wire for Pause {
         let resumed_with = Some(message.resumed_with).filter(|word| !word.is_empty());
         Ok(Self {
             paused: message.paused,
-            resumed_with: resumed_with.map(|word| to_word("pause.resumed_with", &word)).transpose()?,
+            resumed_with: resumed_with.map(|word| to_word_or(&word, CatchUp::default())),
         })
     }
 }
@@ -229,7 +221,7 @@ impl Wire for Agent {
             pathway: message.pathway,
             parent_session_id: message.parent_session_id,
             parent_mentor_id: message.parent_mentor_id,
-            previous: message.previous.map(to_previous).transpose()?,
+            previous: message.previous.map(to_previous),
             pause: Pause::from_message(message.pause.unwrap_or_default())?,
             runs_in_flight_max: NonZeroU32::new(message.runs_in_flight_max),
         })
@@ -313,8 +305,8 @@ impl Wire for Schedule {
             timeout: to_duration(message.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT),
             end_time: to_time("schedule.end_time", message.end_time)?,
             jitter: to_duration(message.jitter_seconds).unwrap_or_default(),
-            overlap: to_word_or_default("schedule.overlap_policy", &message.overlap_policy)?,
-            catch_up: to_word_or_default("schedule.catch_up", &message.catch_up)?,
+            overlap: to_word_or(&message.overlap_policy, OverlapPolicy::default()),
+            catch_up: to_word_or(&message.catch_up, CatchUp::default()),
             catch_up_window: to_duration(message.catch_up_window_seconds).unwrap_or(DEFAULT_CATCH_UP_WINDOW),
             max_attempts: NonZeroU32::new(message.max_attempts).unwrap_or(NonZeroU32::MIN),
         })
@@ -335,7 +327,7 @@ impl Wire for HeldDocument {
 
     fn from_message(message: wire::HeldDocument) -> Result<Self, WireError> {
         Ok(Self {
-            kind: to_word("documents.kind", &message.kind)?,
+            kind: message.kind.parse().map_err(|unknown| WireError::invalid("documents.kind", unknown))?,
             key: message.key,
             version: message.version,
             next_fire_time: to_time("documents.next_fire_time", message.next_fire_time)?,
@@ -351,7 +343,9 @@ impl Wire for DocumentChanged {
     }
 
     fn from_message(message: wire::DocumentChanged) -> Result<Self, WireError> {
-        Ok(Self { documents: all_from(message.documents)? })
+        // Of a kind that this version does not know: a newer one is to hold it.
+        let known = message.documents.into_iter().filter(|document| document.subject.is_some()).collect();
+        Ok(Self { documents: all_from(known)? })
     }
 }
 
@@ -363,6 +357,10 @@ impl Wire for DocumentsHeld {
     }
 
     fn from_message(message: wire::DocumentsHeld) -> Result<Self, WireError> {
-        Ok(Self { receiver: to_word("receiver", &message.receiver)?, documents: all_from(message.documents)? })
+        let Ok(receiver) = message.receiver.parse() else {
+            return Ok(Self { receiver: Receiver::CronDispatcher, documents: Vec::new() });
+        };
+        let is_known = |document: &wire::HeldDocument| document.kind.parse::<DocumentKind>().is_ok();
+        Ok(Self { receiver, documents: all_from(message.documents.into_iter().filter(is_known).collect())? })
     }
 }

@@ -2,6 +2,14 @@
 //!
 //! The contract is `proto/carillon/v1/events.proto`. What is missing or unknown in a message is an error that names the
 //! field; what an older sender does not know yet has a default that means "as before".
+//!
+//! While versions run side by side, a newer one may use words that this one does not know. None of them makes a message
+//! a dead letter, since nothing but this reader is behind:
+//!
+//! - a trigger is read as `schedule`, a policy as its default, a status to wait for as `success`;
+//! - a reason is read as `unknown`, a result's status as `error`; a run's state is told by its times and its result;
+//! - a kind of document is passed over, and so not held: it is announced until a version that knows it holds it;
+//! - a receiver that this version does not wait for says nothing to it.
 
 mod documents;
 mod runs;
@@ -33,11 +41,9 @@ fn required_time(field: &'static str, value: Option<prost_types::Timestamp>) -> 
     to_time(field, value)?.ok_or(WireError::Missing(field))
 }
 
-fn to_word<T: std::str::FromStr<Err = crate::word::UnknownWord>>(
-    field: &'static str,
-    word: &str,
-) -> Result<T, WireError> {
-    word.parse().map_err(|unknown| WireError::invalid(field, unknown))
+/// A word, or what stands for one that only a newer version knows, and for none at all of an older one.
+fn to_word_or<T: std::str::FromStr>(word: &str, unknown: T) -> T {
+    word.parse().unwrap_or(unknown)
 }
 
 fn all_from<T: Wire>(messages: Vec<T::Message>) -> Result<Vec<T>, WireError> {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::generated as wire;
-use super::{Wire, WireError, all_from, all_to, required_time, to_time, to_timestamp, to_word};
-use crate::document::{DEFAULT_TIMEOUT, Document, Mentor};
+use super::{Wire, WireError, all_from, all_to, required_time, to_time, to_timestamp, to_word_or};
+use crate::document::{DEFAULT_TIMEOUT, Document, Mentor, Receiver};
 use crate::event::{HeldTick, RunCancel, RunStarted, RunsFinished, RunsHeld, RunsRecorded, TicksSkipped};
 use crate::id::{AgentId, OrganisationKey, RunId};
 use crate::internal::{TickPage, TriggerRequest};
 use crate::run::{
-    Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, SkippedTick, Tick, TickOutcome, Usage,
+    Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, SkipReason, SkippedTick, Tick, TickOutcome,
+    Trigger, Usage,
 };
 
 impl Wire for Run {
@@ -34,7 +35,7 @@ impl Wire for Run {
             id: RunId(message.id),
             organisation: OrganisationKey(message.organisation),
             agent_id: AgentId(message.agent_id),
-            trigger: to_word("run.trigger", &message.trigger)?,
+            trigger: to_word_or(&message.trigger, Trigger::Schedule),
             fire_time: required_time("run.fire_time", message.fire_time)?,
             nominal_time: required_time("run.nominal_time", message.nominal_time)?,
             sequence: message.sequence,
@@ -147,9 +148,9 @@ impl Wire for RunResult {
     }
 
     fn from_message(message: wire::RunResult) -> Result<Self, WireError> {
-        let reason = match to_word("result.status", &message.status)? {
+        let reason = match to_word_or(&message.status, RunState::Error) {
             RunState::Success => None,
-            RunState::Error => Some(to_word("result.reason", &message.reason)?),
+            RunState::Error => Some(to_word_or(&message.reason, RunReason::Unknown)),
             state => return Err(WireError::invalid("result.status", format!("a result cannot be `{state}`"))),
         };
         let usage = message.usage.unwrap_or_default();
@@ -182,14 +183,20 @@ impl Wire for RunRecord {
     }
 
     fn from_message(message: wire::RunRecord) -> Result<Self, WireError> {
+        let result = message.result.map(RunResult::from_message).transpose()?;
+        let unknown = match (&result, message.started_at.is_some()) {
+            (Some(result), _) => result.state(),
+            (None, true) => RunState::Running,
+            (None, false) => RunState::Pending,
+        };
         Ok(Self {
             run: required_run(message.run)?,
-            state: to_word("state", &message.state)?,
+            state: to_word_or(&message.state, unknown),
             prompt: message.prompt,
             requested_at: required_time("requested_at", message.requested_at)?,
             started_at: to_time("started_at", message.started_at)?,
             ended_at: to_time("ended_at", message.ended_at)?,
-            result: message.result.map(RunResult::from_message).transpose()?,
+            result,
             next_fire_time: to_time("next_fire_time", message.next_fire_time)?,
             finished_timing_version: Some(message.finished_timing_version).filter(|version| *version != 0),
             agent_version: Some(message.agent_version).filter(|version| *version != 0),
@@ -255,7 +262,7 @@ impl Wire for SkippedTick {
             fire_time: required_time("ticks.fire_time", message.fire_time)?,
             nominal_time: required_time("ticks.nominal_time", message.nominal_time)?,
             until: required_time("ticks.until", message.until)?,
-            reason: to_word("ticks.reason", &message.reason)?,
+            reason: to_word_or(&message.reason, SkipReason::Unknown),
             agent_version: Some(message.agent_version).filter(|version| *version != 0),
         })
     }
@@ -285,11 +292,11 @@ impl Wire for RunsHeld {
     }
 
     fn from_message(message: wire::RunsHeld) -> Result<Self, WireError> {
-        Ok(Self {
-            receiver: to_word("receiver", &message.receiver)?,
-            run_ids: message.run_ids.into_iter().map(RunId).collect(),
-            ticks: all_from(message.ticks)?,
-        })
+        let Ok(receiver) = message.receiver.parse() else {
+            return Ok(Self { receiver: Receiver::AgentRegistry, run_ids: Vec::new(), ticks: Vec::new() });
+        };
+        let run_ids = message.run_ids.into_iter().map(RunId).collect();
+        Ok(Self { receiver, run_ids, ticks: all_from(message.ticks)? })
     }
 }
 
@@ -352,7 +359,7 @@ impl Wire for Tick {
         let outcome = match message.outcome.as_str() {
             "run" => TickOutcome::Run(RunId(message.log_id)),
             "skipped" => TickOutcome::Skipped {
-                reason: to_word("reason", &message.reason)?,
+                reason: to_word_or(&message.reason, SkipReason::Unknown),
                 until: required_time("until", message.until)?,
             },
             other => return Err(WireError::invalid("outcome", format!("`{other}` is not one of run, skipped"))),
