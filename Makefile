@@ -4,9 +4,13 @@ CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),./target)
 RUN = $(TARGET)/debug/carillon
 SERVICES = deploy/local/services.sh
+MICROSERVICES = --package agent-registry --package agent-runner --package callback-deliverer \
+	--package cron-dispatcher --package service-registry
+# Each test waits for a broker to make its queues: more of them at a time than there are processors.
+TEST_THREADS ?= 8
 FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
-.PHONY: help demo test test-clients test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
+.PHONY: help demo test test-tls test-clients test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,9 +32,15 @@ test: toolchain ## Run every test, on SQLite and on a PostgreSQL and a RabbitMQ 
 	$(SERVICES) run $(MAKE) test-with-services
 
 test-with-services:
-	$(CARGO) test --locked --test it \
-	    --package agent-registry --package callback-deliverer --package cron-dispatcher --package service-registry
+	$(CARGO) test --locked $(MICROSERVICES) --test it -- --test-threads=$(TEST_THREADS)
 	$(CARGO) test --locked --package bus --test rabbitmq
+	$(CARGO) test --locked $(MICROSERVICES) --package carillon --test servers
+
+# In the same target directory: what differs (libpq, diesel, service-kit) stands there beside its other form, and
+# everything else is built already. The whole workspace is named so that nothing else is built in another form.
+test-tls: toolchain ## Test TLS to PostgreSQL, which needs the system's libpq (libpq-dev)
+	$(SERVICES) libpq
+	$(SERVICES) run $(CARGO) test --locked --workspace --no-default-features --features libpq --test tls
 
 up: toolchain ## Start the distributed stack: every microservice its own process, over PostgreSQL and RabbitMQ
 	$(CARGO) build --locked --workspace
@@ -77,7 +87,7 @@ clippy: toolchain ## Check the lints
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --package agent-runner --test litellm -- -D warnings
 	$(CARGO) clippy --locked --package bus --test rabbitmq -- -D warnings
-	$(CARGO) clippy --locked --package carillon --test distributed -- -D warnings
+	$(CARGO) clippy --locked --package carillon --test distributed --test servers -- -D warnings
 
 doc: toolchain ## Build the API documentation of the crates
 	$(CARGO) doc --locked --workspace --no-deps

@@ -163,6 +163,9 @@ fn begin<S: Settings>(
         return Ok(std::io::stdout().write_all(config::effective(&settings)?.as_bytes())?);
     }
     let (http, telemetry) = common(&settings);
+    if matches.get_flag("probe") {
+        return crate::admin::probe(http.admin_listen);
+    }
     let http = http.clone();
     crate::telemetry::init(telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -175,12 +178,14 @@ fn begin<S: Settings>(
 fn command_line(name: &'static str) -> Command {
     let config = Arg::new("config").long("config").value_name("FILE").help("A configuration file (TOML)");
     let check = Arg::new("check-config").long("check-config").action(ArgAction::SetTrue);
+    let probe = Arg::new("probe").long("probe").action(ArgAction::SetTrue);
     Command::new(name)
         .version(env!("CARGO_PKG_VERSION"))
         .about(format!("Carillon's {name}, alone in its process"))
         .after_help(format!("Example:\n  CARILLON__HTTP__ADMIN_LISTEN=0.0.0.0:9090 {name} --config /etc/carillon.toml"))
         .arg(config.value_parser(clap::value_parser!(PathBuf)))
         .arg(check.help("Print the effective configuration, secrets masked, and exit"))
+        .arg(probe.help("Ask the process of this configuration whether it is ready, for health checks of containers"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The second listener, which no ingress reaches: health, readiness, metrics, and the routes that microservices keep
 //! for each other.
 
+mod probe;
 mod readiness;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use actix_web::{Error, HttpMessage, HttpResponse, web};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use probe::probe;
 pub use readiness::{Condition, Readiness};
 
 use crate::auth::{AuthError, Credential, InternalVerifier};
