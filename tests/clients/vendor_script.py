@@ -34,16 +34,17 @@ def drive(base: str, token: str):
     assert call("GET", "/v1beta1/services") == []
 
     # One address, two APIs, each with its own errors.
-    assert call("GET", "/v1beta1/nowhere", status=404) == {"detail": "Not Found"}
-    assert call("PATCH", "/v1beta1/services", status=405) == {"detail": "Method Not Allowed"}
+    assert call("GET", "/v1beta1/nowhere", status=404) == {"detail": "Not Found", "code": "not_found"}
+    assert call("PATCH", "/v1beta1/services", status=405) == {"detail": "Method Not Allowed", "code": "method_not_allowed"}
     fault = call("POST", "/v1beta1/services", body | {"agent": "agent1q"}, status=422)["detail"]
     assert [(item["loc"], set(item)) for item in fault] == [(["body", "agent"], {"loc", "msg", "type"})]
     mentors = "/api/ai-mentor/orgs/acme/users/ann/"
-    assert call("GET", f"{mentors}nowhere/", status=404) == {"detail": "Not found."}
-    assert call("PATCH", mentors, status=405) == {"detail": 'Method "PATCH" not allowed.'}
+    assert call("GET", f"{mentors}nowhere/", status=404) == {"detail": "Not found.", "code": "not_found"}
+    refused = {"detail": 'Method "PATCH" not allowed.', "code": "method_not_allowed"}
+    assert call("PATCH", mentors, status=405) == refused
     assert call("POST", mentors, {}, status=400) == {"name": ["This field is required."]}
     assert call("GET", mentors)["count"] == 0
-    assert call("GET", "/nowhere", status=404) == {"detail": "Not found."}
+    assert call("GET", "/nowhere", status=404) == {"detail": "Not found.", "code": "not_found"}
     assert requests.get(base + "/v1beta1/services", timeout=30).headers["www-authenticate"] == "Bearer"
     assert requests.get(base + mentors, timeout=30).headers["www-authenticate"] == "Token"
 

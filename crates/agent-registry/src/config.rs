@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use service_kit::config::ConfigError;
+use service_kit::config::{ConfigError, in_range};
 use url::Url;
 
 /// What the registry is configured with, of its own and of others' sections.
@@ -20,7 +20,40 @@ pub struct Config {
     pub provider_names: BTreeSet<String>,
     /// The provider of mentors that name none; one of `provider_names`.
     pub default_provider: Option<String>,
+    /// How long it keeps what it has: `[registry]`.
+    pub registry: RegistryConfig,
 }
+
+/// `[registry]`: how long the registry keeps what it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistryConfig {
+    /// Days that logs are kept, where an organisation does not say.
+    pub logs_days: u32,
+    /// Days that the audit log goes back.
+    pub audit_days: u32,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self { logs_days: 90, audit_days: 400 }
+    }
+}
+
+impl RegistryConfig {
+    /// Checks the section.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        in_range("registry.logs_days", self.logs_days, 1, DAYS_MAX)?;
+        in_range("registry.audit_days", self.audit_days, 1, DAYS_MAX)
+    }
+}
+
+/// A hundred years: nobody keeps anything longer, and every calendar can count so far.
+pub(crate) const DAYS_MAX: u32 = 36_500;
 
 impl Default for Config {
     fn default() -> Self {
@@ -30,6 +63,7 @@ impl Default for Config {
             session_jwks: String::new(),
             provider_names: BTreeSet::new(),
             default_provider: None,
+            registry: RegistryConfig::default(),
         }
     }
 }
@@ -42,6 +76,7 @@ impl Config {
     /// Names the setting that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.dispatcher_url()?;
+        self.registry.validate()?;
         if let Err(error) = self.jwks() {
             return Err(ConfigError::setting(
                 "sessions.jwks",

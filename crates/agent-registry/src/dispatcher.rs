@@ -1,12 +1,15 @@
-//! The dispatcher over internal HTTP: triggers, unfinished runs, ticks. Protobuf bodies, tokens of one minute.
+//! The dispatcher over internal HTTP: triggers, unfinished runs, ticks, pauses. Protobuf bodies, tokens of one minute.
 
 use std::time::Duration;
 
+use model::document::Document;
+use model::event::{DocumentChanged, DocumentsHeld};
 use model::id::{AgentId, RunId};
 use model::internal::{TickPage, TriggerRequest};
 use model::run::RunRecord;
 use model::wire::Wire;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde::Serialize;
 use service_kit::auth::InternalSigner;
 use service_kit::clock::Clock;
 use service_kit::error::{ApiError, chain};
@@ -26,6 +29,15 @@ pub(crate) struct Dispatcher {
     base: Url,
     signer: InternalSigner,
     clock: Clock,
+}
+
+/// Whether everything stands still; as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct PauseEverything {
+    pub(crate) paused: bool,
+    pub(crate) note: String,
+    /// On a resume: what becomes of the ticks in between; none: as each schedule says.
+    pub(crate) catch_up: Option<&'static str>,
 }
 
 /// The dispatcher did not answer, or not as it should; the reason is in the log.
@@ -53,7 +65,7 @@ impl Dispatcher {
 
     /// Makes a run now; `None` if the dispatcher knows no such agent.
     pub(crate) async fn trigger(&self, request: &TriggerRequest) -> Result<Option<RunRecord>, Unavailable> {
-        self.ask(self.request(Method::POST, "/internal/runs")?.body(request.encode())).await
+        self.ask(self.protobuf(Method::POST, "/internal/runs")?.body(request.encode())).await
     }
 
     /// A run as it is now; `None` if the dispatcher knows it no more, or never did.
@@ -67,12 +79,33 @@ impl Dispatcher {
         self.ask(self.request(Method::GET, &path)?).await
     }
 
+    /// Hands over documents that must be in force at once.
+    pub(crate) async fn hold(&self, documents: Vec<Document>) -> Result<(), Unavailable> {
+        let body = DocumentChanged { documents }.encode();
+        let held = self.ask::<DocumentsHeld>(self.protobuf(Method::POST, "/internal/documents")?.body(body)).await?;
+        held.map(|_| ()).ok_or_else(|| unavailable("it does not take documents"))
+    }
+
+    /// Pauses or resumes everything.
+    pub(crate) async fn pause_everything(&self, pause: &PauseEverything) -> Result<(), Unavailable> {
+        let request = self.request(Method::PUT, "/internal/pause")?.json(pause);
+        let answer = request.send().await.map_err(|error| unavailable(&chain(&error.without_url())))?;
+        if answer.status().is_success() {
+            Ok(())
+        } else {
+            Err(unavailable(&format!("it answered {}", answer.status())))
+        }
+    }
+
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Unavailable> {
         let failed = |error: &(dyn std::error::Error + 'static)| unavailable(&chain(error));
         let url = self.base.join(path).map_err(|error| failed(&error))?;
         let token = self.signer.sign(NAME, self.clock.now()).map_err(|error| failed(&error))?;
-        let request = self.client.request(method, url).bearer_auth(token);
-        Ok(request.header(reqwest::header::CONTENT_TYPE, "application/x-protobuf"))
+        Ok(self.client.request(method, url).bearer_auth(token))
+    }
+
+    fn protobuf(&self, method: Method, path: &str) -> Result<RequestBuilder, Unavailable> {
+        Ok(self.request(method, path)?.header(reqwest::header::CONTENT_TYPE, "application/x-protobuf"))
     }
 
     async fn ask<T: Wire>(&self, request: RequestBuilder) -> Result<Option<T>, Unavailable> {

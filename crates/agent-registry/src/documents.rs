@@ -3,10 +3,13 @@
 //! A document is written in the transaction of the edit that it tells of, so that there is never one without the
 //! other; the announcer publishes it after the commit.
 
+use std::num::NonZeroU32;
+
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use diesel::QueryResult;
 use model::document::{
-    Agent, Document, DocumentKind, Endpoint, Mentor, Organisation, Pause, Previous, Provider, Schedule, Subject,
+    Agent, Alert, Document, DocumentKind, Endpoint, Mentor, Organisation, Pause, Previous, Provider, Schedule, Subject,
     next_version,
 };
 use model::id::{AgentId, MentorId, OrganisationKey};
@@ -18,7 +21,7 @@ use crate::config::Config;
 use crate::store::agents::AgentRow;
 use crate::store::documents::{self, DocumentName};
 use crate::store::mentors::MentorRow;
-use crate::store::organisations;
+use crate::store::organisations::{self, OrganisationRow};
 use crate::validation::mentor::ProviderSettings;
 
 /// The documents that a transaction wrote, for the announcer.
@@ -51,17 +54,46 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Makes an organisation with its document, unless it is there.
+/// Makes an organisation with its document, unless it is there. Returns whether it is new.
 pub(crate) fn ensure_organisation(
     conn: &mut DbConnection,
     key: &str,
     now: DateTime<Utc>,
     written: &mut Written,
-) -> QueryResult<()> {
-    if organisations::ensure(conn, key, now)? {
-        write(conn, key, Subject::Organisation(Organisation::default()), now, written)?;
+) -> QueryResult<bool> {
+    let is_new = organisations::ensure(conn, key, now)?;
+    if is_new {
+        write(conn, key, of_organisation(&OrganisationRow::blank(key, now)), now, written)?;
     }
-    Ok(())
+    Ok(is_new)
+}
+
+/// What is said of an organisation.
+pub(crate) fn of_organisation(row: &OrganisationRow) -> Subject {
+    let count = |column: Option<i32>| column.and_then(|number| NonZeroU32::new(number.unsigned_abs()));
+    Subject::Organisation(Organisation {
+        timezone: row.timezone.parse().unwrap_or(Tz::UTC),
+        pause: Pause {
+            paused: row.paused,
+            resumed_with: row.resumed_with.as_deref().and_then(|word| word.parse().ok()),
+        },
+        default_provider: row.default_provider.clone(),
+        runs_in_flight_max: count(row.runs_in_flight_max),
+        callbacks_in_flight_max: count(row.callbacks_in_flight_max),
+        alert: (!row.alert_url.is_empty()).then(|| Alert {
+            url: row.alert_url.clone(),
+            sealed_secret: row.sealed_alert_secret.clone().unwrap_or_default(),
+        }),
+        ticks_days: count(row.ticks_days),
+        deliveries_days: count(row.deliveries_days),
+    })
+}
+
+/// The configuration as it is for one organisation: with its own default provider, if it has one.
+pub(crate) fn config_for(conn: &mut DbConnection, organisation: &str, config: &Config) -> QueryResult<Config> {
+    let own = organisations::find(conn, organisation)?.map(|row| row.default_provider).filter(|name| !name.is_empty());
+    let default_provider = own.or_else(|| config.default_provider.clone());
+    Ok(Config { default_provider, ..config.clone() })
 }
 
 /// What is said of a mentor.

@@ -3,6 +3,7 @@
 //! Everything happens in the caller's transaction, the documents included: either all of an edit is stored and will
 //! be announced, or none of it.
 
+use actix_web::http::StatusCode;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use model::crontab::Crontab;
@@ -14,12 +15,13 @@ use service_kit::error::{ApiError, FieldErrors};
 use url::Url;
 
 use crate::access::{self, Acting};
+use crate::audit;
 use crate::documents::{self, Written};
 use crate::state::{State, callback_secret_owner};
 use crate::store::activity;
 use crate::store::agents::{self, AgentRow};
 use crate::store::mentors::{self, MentorRow};
-use crate::store::organisations;
+use crate::store::organisations::{self, OrganisationRow};
 use crate::validation::agent::{AgentInput, SecretChange};
 use crate::validation::fields::Faults;
 use crate::validation::reference::no_such_pk;
@@ -47,6 +49,7 @@ pub(crate) fn create(conn: &mut DbConnection, state: &State, edit: Edit) -> Resu
     let now = state.clock.now();
     let mut written = Written::new();
     access::enter_organisation(conn, &edit.acting, now, &mut written)?;
+    check_agents_max(conn, &edit.acting.organisation)?;
     let mut row = blank(&edit.acting, now);
     let mentor = apply(conn, state, &mut row, &edit)?;
     row.timing_version = next_version(0, now);
@@ -56,8 +59,8 @@ pub(crate) fn create(conn: &mut DbConnection, state: &State, edit: Edit) -> Resu
         agents::set_callback_secret(conn, row.id, row.sealed_callback_secret.as_deref().unwrap_or_default())?;
     }
     plan(conn, &row, now)?;
-    documents::write(conn, &row.organisation, documents::of_mentor(&mentor, &state.config), now, &mut written)?;
-    documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
+    announce(conn, state, &row, &mentor, &mut written)?;
+    audit::record(conn, &edit.acting, "agent.created", &row.id.to_string(), &[], now)?;
     Ok(Saved { row, mentor, written })
 }
 
@@ -80,9 +83,40 @@ pub(crate) fn change(conn: &mut DbConnection, state: &State, id: i64, edit: Edit
     if row.timing_version != before.timing_version || row.fires_by_itself() != before.fires_by_itself() {
         plan(conn, &row, now)?;
     }
-    documents::write(conn, &row.organisation, documents::of_mentor(&mentor, &state.config), now, &mut written)?;
-    documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
+    announce(conn, state, &row, &mentor, &mut written)?;
+    let fields = audit::changed_fields(&before, &row);
+    audit::record(conn, &edit.acting, "agent.changed", &id.to_string(), &fields, now)?;
     Ok(Saved { row, mentor, written })
+}
+
+/// Writes what is said of an agent and its mentor now.
+fn announce(
+    conn: &mut DbConnection,
+    state: &State,
+    row: &AgentRow,
+    mentor: &MentorRow,
+    written: &mut Written,
+) -> Result<(), ApiError> {
+    let now = state.clock.now();
+    let config = documents::config_for(conn, &row.organisation, &state.config)?;
+    documents::write(conn, &row.organisation, documents::of_mentor(mentor, &config), now, written)?;
+    Ok(documents::write(conn, &row.organisation, documents::of_agent(row), now, written)?)
+}
+
+/// Refuses one agent more than the organisation may have. Where there is a limit, creations take turns, so that two at
+/// once do not both find room.
+fn check_agents_max(conn: &mut DbConnection, organisation: &str) -> Result<(), ApiError> {
+    let limit = |row: Option<OrganisationRow>| row.and_then(|row| row.agents_max);
+    if limit(organisations::find(conn, organisation)?).is_none() {
+        return Ok(());
+    }
+    let Some(max) = limit(organisations::find_for_update(conn, organisation)?) else { return Ok(()) };
+    if agents::count(conn, organisation)? >= i64::from(max) {
+        let text =
+            format!("This organisation may have at most {max} agents: delete some, or raise `limits.agents_max`.");
+        return Err(ApiError::detail(StatusCode::FORBIDDEN, text).with_code("agents_max_reached"));
+    }
+    Ok(())
 }
 
 /// Deletes an agent. Those that waited for it wait no more, and are turned off: none may start to fire by itself.
@@ -99,8 +133,11 @@ pub(crate) fn delete(conn: &mut DbConnection, state: &State, acting: &Acting, id
         row.modified_at = now.into();
         agents::update(conn, &row)?;
         documents::write(conn, organisation, documents::of_agent(&row), now, &mut written)?;
+        let fields = ["previous_agent", "task.enabled"];
+        audit::record(conn, acting, "agent.disabled", &follower.to_string(), &fields, now)?;
     }
     agents::delete(conn, id)?;
+    audit::record(conn, acting, "agent.deleted", &id.to_string(), &[], now)?;
     documents::write(conn, organisation, Subject::AgentDeleted(AgentId(id)), now, &mut written)?;
     Ok(written)
 }
@@ -168,7 +205,8 @@ fn apply_mentor(
         faults.add("mentor", reference.missing());
         return Ok(None);
     };
-    if let Err(fault) = documents::check_can_be_asked(&mentor, &state.config) {
+    let config = documents::config_for(conn, &row.organisation, &state.config)?;
+    if let Err(fault) = documents::check_can_be_asked(&mentor, &config) {
         faults.add("mentor", fault);
     }
     row.mentor_id = mentor.id;

@@ -11,15 +11,18 @@
 
 mod access;
 mod announcer;
+mod audit;
 mod broom;
 mod config;
 mod consumers;
 mod dispatcher;
 mod documents;
 mod edit;
+mod erase;
 mod http;
 mod merger;
 mod outbox;
+mod retention;
 mod runs;
 mod state;
 mod store;
@@ -28,6 +31,7 @@ mod validation;
 
 use std::sync::Arc;
 
+use actix_web::http::Method;
 use actix_web::web;
 use anyhow::Context;
 use bus::{Bus, Queue};
@@ -44,12 +48,21 @@ use service_kit::supervise::Role;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use config::Config;
+pub use config::{Config, RegistryConfig};
 
+use crate::access::keys::RecentKeys;
+use crate::access::limits::RequestLimits;
 use crate::broom::Broom;
 use crate::dispatcher::Dispatcher;
 use crate::outbox::Outbox;
 use crate::state::State;
+
+/// Every operation of the public door: its method, and its path with variables in braces. For tests, and for whoever
+/// documents them.
+#[must_use]
+pub fn operations() -> Vec<(Method, String)> {
+    http::operations()
+}
 
 /// What the registry stands on.
 pub struct Dependencies {
@@ -93,13 +106,15 @@ impl AgentRegistry {
         let signer = InternalSigner::new(&internal, state::NAME);
         let dispatcher = Dispatcher::new(config.dispatcher_url()?, signer, clock.clone());
         let state = State {
+            recent_keys: RecentKeys::default(),
+            request_limits: RequestLimits::new(clock.clone()),
             jwks: config.jwks().context("`sessions.jwks` is not a key set")?,
             config,
             db,
             bus,
             clock,
             keys,
-            tokens: TokenVerifier::new(&auth),
+            tokens: TokenVerifier::new(&auth).context("cannot make an HTTP client")?,
             egress,
             dispatcher: dispatcher.context("cannot make an HTTP client")?,
             outbox: Outbox::default(),

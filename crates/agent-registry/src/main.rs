@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent_registry::{AgentRegistry, Config, Dependencies};
+use agent_registry::{AgentRegistry, Config, Dependencies, RegistryConfig};
 use serde::{Deserialize, Serialize};
 use service_kit::config::{
     self, AuthConfig, BusConfig, ConfigError, DatabaseConfig, EgressConfig, HttpConfig, InternalConfig, PeersConfig,
@@ -24,6 +24,7 @@ struct Settings {
     internal: InternalConfig,
     secrets: SecretsConfig,
     sessions: SessionsConfig,
+    registry: RegistryConfig,
     providers: ProviderNames,
     callbacks: EgressConfig,
     telemetry: TelemetryConfig,
@@ -56,6 +57,7 @@ impl config::Settings for Settings {
         self.auth.validate()?;
         self.internal.validate()?;
         self.secrets.validate()?;
+        self.registry.validate()?;
         self.telemetry.validate()
     }
 }
@@ -72,6 +74,7 @@ async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         session_jwks: settings.sessions.jwks,
         provider_names: settings.providers.names.into_iter().collect(),
         default_provider: settings.providers.default,
+        registry: settings.registry,
     };
     let dependencies = Dependencies {
         database: settings.database,

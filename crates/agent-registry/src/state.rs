@@ -10,6 +10,8 @@ use service_kit::egress::Guard;
 use service_kit::secrets::KeyRing;
 use tokio::sync::Notify;
 
+use crate::access::keys::RecentKeys;
+use crate::access::limits::RequestLimits;
 use crate::broom::Broom;
 use crate::config::Config;
 use crate::dispatcher::Dispatcher;
@@ -27,6 +29,8 @@ pub(crate) struct State {
     pub(crate) clock: Clock,
     pub(crate) keys: KeyRing,
     pub(crate) tokens: TokenVerifier,
+    pub(crate) recent_keys: RecentKeys,
+    pub(crate) request_limits: RequestLimits,
     pub(crate) egress: Guard,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) outbox: Outbox,
@@ -43,4 +47,9 @@ pub(crate) fn callback_secret_owner(agent_id: i64) -> (String, &'static str) {
 /// Whom a sealed API key belongs to, as the runner opens it.
 pub(crate) fn api_key_owner(mentor_id: i64) -> (String, &'static str) {
     (format!("mentor:{mentor_id}"), "api_key")
+}
+
+/// Whom the sealed secret of an organisation's warnings belongs to, as the deliverer opens it.
+pub(crate) fn alert_secret_owner(organisation: &str) -> (String, &'static str) {
+    (format!("organisation:{organisation}"), "alert_secret")
 }

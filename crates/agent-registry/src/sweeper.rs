@@ -1,4 +1,5 @@
-//! Removes what nobody can see any more: logs of deleted agents, and tombstones that were held for long enough.
+//! Removes what nobody can see any more: logs of deleted agents, tombstones that were held for long enough, what is
+//! older than it is to be kept, and organisations that are being erased.
 //!
 //! In small batches, each its own transaction, so that a crash leaves only less to do.
 
@@ -9,8 +10,10 @@ use service_kit::database::DatabaseError;
 use service_kit::error::chain;
 use tokio_util::sync::CancellationToken;
 
+use crate::documents::Written;
 use crate::state::State;
 use crate::store::{agents, documents, logs};
+use crate::{erase, retention};
 
 const BATCH: usize = 500;
 const INTERVAL: Duration = Duration::from_secs(3600);
@@ -41,16 +44,18 @@ async fn sweep(state: &State, shutdown: &CancellationToken) -> Result<(), Databa
     let mut more = true;
     while more && !shutdown.is_cancelled() {
         let now = state.clock.now();
-        more = state
-            .db
-            .write(move |conn| {
-                Ok::<_, DatabaseError>(
-                    sweep_logs(conn, limit)? | (documents::sweep_tombstones(conn, now, limit)? == BATCH),
-                )
-            })
-            .await?;
+        let swept = state.db.write(move |conn| {
+            let mut written = Written::new();
+            let more = erase::some(conn, now, limit, &mut written)?
+                | sweep_logs(conn, limit)?
+                | (documents::sweep_tombstones(conn, now, limit)? == BATCH);
+            Ok::<_, DatabaseError>((more, written))
+        });
+        let (left, written) = swept.await?;
+        state.outbox.announce(written);
+        more = left;
     }
-    Ok(())
+    retention::sweep(state, shutdown, limit).await
 }
 
 /// Removes a batch of logs of some deleted agent. Returns whether there may be more.

@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) secrets: SecretsConfig,
     pub(crate) sessions: SessionsConfig,
     pub(crate) internal: InternalConfig,
+    pub(crate) registry: agent_registry::RegistryConfig,
     pub(crate) dispatcher: DispatcherConfig,
     pub(crate) runner: RunnerConfig,
     pub(crate) providers: ProvidersConfig,
@@ -88,6 +89,7 @@ impl Settings for Config {
     /// Checks what does not depend on the data directory; [`Config::complete`] checks the rest.
     fn validate(&self) -> Result<(), ConfigError> {
         self.http.validate()?;
+        self.registry.validate()?;
         self.dispatcher.validate()?;
         self.runner.validate()?;
         self.providers.validate()?;

@@ -165,6 +165,7 @@ async fn open_registry(
         session_jwks: agent_runner::public_jwks(&config.sessions)?,
         provider_names: config.providers.names(),
         default_provider: config.providers.default.clone(),
+        registry: config.registry.clone(),
     };
     let dependencies = agent_registry::Dependencies {
         database: config.database.of(&config.database.agent_registry_url),

@@ -27,11 +27,17 @@ pub(crate) struct Owner {
 }
 
 /// Whom the request's credential names.
-pub(crate) fn authenticate(tokens: &TokenVerifier, headers: &HeaderMap, now: DateTime<Utc>) -> Result<Owner, Refusal> {
-    let caller = Credential::from_headers(headers).and_then(|credential| match credential {
-        Credential::Token(token) => tokens.verify(token.expose(), now),
-        Credential::ApiKey(_) => Err(AuthError::Invalid("API keys are not known here".to_owned())),
-    });
+pub(crate) async fn authenticate(
+    tokens: &TokenVerifier,
+    headers: &HeaderMap,
+    now: DateTime<Utc>,
+) -> Result<Owner, Refusal> {
+    let caller = match Credential::from_headers(headers) {
+        Ok(Credential::Token(token)) => tokens.verify(token.expose(), now).await,
+        // The agent registry alone knows keys, and this API's clients send tokens.
+        Ok(Credential::ApiKey(_)) => Err(AuthError::Invalid("API keys are not known here".to_owned())),
+        Err(error) => Err(error),
+    };
     let caller = caller.inspect_err(|error| tracing::info!(reason = %error, "a caller was turned away"))?;
     let organisation = match caller.organisation {
         Some(organisation) => format!("org:{organisation}"),

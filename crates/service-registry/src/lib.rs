@@ -16,7 +16,9 @@ mod validation;
 
 use std::sync::Arc;
 
+use actix_web::http::Method;
 use actix_web::web;
+use anyhow::Context;
 use service_kit::auth::TokenVerifier;
 use service_kit::clock::Clock;
 use service_kit::config::{AuthConfig, DatabaseConfig};
@@ -29,6 +31,13 @@ pub use config::Config;
 
 /// Its name among the microservices.
 const NAME: &str = "service-registry";
+
+/// Every operation of the public door: its method, and its path with variables in braces. For tests, and for whoever
+/// documents them.
+#[must_use]
+pub fn operations() -> Vec<(Method, String)> {
+    http::operations()
+}
 
 /// What the registry stands on.
 pub struct Dependencies {
@@ -66,7 +75,8 @@ impl ServiceRegistry {
     pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
         let Dependencies { database, clock, auth, egress } = dependencies;
         let db = Db::open(&database, store::MIGRATIONS).await?;
-        let state = State { config, db, clock, tokens: TokenVerifier::new(&auth), egress };
+        let tokens = TokenVerifier::new(&auth).context("cannot make an HTTP client")?;
+        let state = State { config, db, clock, tokens, egress };
         Ok(Self { state: Arc::new(state) })
     }
 

@@ -13,6 +13,7 @@ use super::mentor_view::MentorView;
 use super::page::PageRequest;
 use super::{request, templates};
 use crate::access::{self, Acting};
+use crate::audit;
 use crate::documents::{self, Written};
 use crate::state::{State, api_key_owner};
 use crate::store::mentors::{self, MentorRow};
@@ -167,7 +168,9 @@ fn insert(
         mentors::set_api_key(conn, row.id, &sealed)?;
         row.sealed_api_key = Some(sealed);
     }
-    documents::write(conn, &row.organisation, documents::of_mentor(&row, &state.config), now, &mut written)?;
+    let config = documents::config_for(conn, &row.organisation, &state.config)?;
+    documents::write(conn, &row.organisation, documents::of_mentor(&row, &config), now, &mut written)?;
+    audit::record(conn, acting, "mentor.created", &row.id.to_string(), &[], now)?;
     Ok((row, written))
 }
 

@@ -1,32 +1,84 @@
 //! The public door: every route of the registry.
+//!
+//! Routes are declared as a list, which the server is built from and which [`operations`] tells: so a test can hold
+//! every one of them against the table of who may do what.
 
 mod agent_view;
 mod agent_write;
 mod agents;
+mod api_keys;
+mod audit_log;
+mod doors;
 mod list;
 mod logs;
 mod mentor_view;
 mod mentors;
+mod organisation_view;
+mod organisations;
 mod page;
+mod pauses;
 mod request;
 mod runs;
 mod templates;
 
 use actix_web::http::{Method, header};
-use actix_web::{HttpRequest, HttpResponse, Route, Scope, web};
-use service_kit::error::ApiError;
+use actix_web::{HttpResponse, web};
 
+use self::doors::{Door, endpoint};
 use crate::state::State;
 
 /// Every route, for one worker of the server.
 pub(crate) fn configure(config: &mut web::ServiceConfig, state: &web::Data<State>) {
-    config.app_data(state.clone()).route("/.well-known/jwks.json", web::get().to(get_jwks)).service(user_scope());
+    config.app_data(state.clone()).route(JWKS, web::get().to(get_jwks));
+    for door in doors() {
+        config.service(door.into_scope());
+    }
+}
+
+/// Everything that wants to know who is asking.
+fn doors() -> Vec<Door> {
+    vec![user_door(), core_door()]
+}
+
+/// Every operation there is: its method, and its path with variables in braces.
+pub(crate) fn operations() -> Vec<(Method, String)> {
+    let open = [(Method::GET, JWKS.to_owned())];
+    open.into_iter().chain(doors().iter().flat_map(Door::operations)).collect()
+}
+
+/// Open to everyone.
+const JWKS: &str = "/.well-known/jwks.json";
+
+/// `/api/core`: organisations, their API keys and audit logs, and pausing everything.
+fn core_door() -> Door {
+    let door = Door::new("/api/core");
+    let get = || Method::GET;
+    let post = || Method::POST;
+    let door = endpoint(
+        door,
+        "/platform/api-tokens",
+        &[(get(), || web::to(api_keys::list_api_keys)), (post(), || web::to(api_keys::create_api_key))],
+    );
+    let door = endpoint(door, "/platform/api-tokens/{name}", &[(Method::DELETE, || web::to(api_keys::delete_api_key))])
+        .also_without_slash();
+    let door = endpoint(door, "/orgs", &[(get(), || web::to(organisations::list_organisations))]);
+    let door = endpoint(
+        door,
+        "/orgs/{org}",
+        &[
+            (get(), || web::to(organisations::get_organisation)),
+            (Method::PATCH, || web::to(organisations::patch_organisation)),
+            (Method::DELETE, || web::to(organisations::delete_organisation)),
+        ],
+    );
+    let door = endpoint(door, "/orgs/{org}/audit-log", &[(get(), || web::to(audit_log::list_changes))]);
+    let door = endpoint(door, "/pause", &[(post(), || web::to(pauses::pause_everything))]);
+    endpoint(door, "/resume", &[(post(), || web::to(pauses::resume_everything))])
 }
 
 /// `P`. Literal routes stand before those with a variable in their place.
-fn user_scope() -> Scope {
-    let scope = web::scope("/api/ai-mentor/orgs/{org}/users/{user_id}")
-        .default_service(web::to(async || HttpResponse::from_error(ApiError::not_found())));
+fn user_door() -> Door {
+    let scope = Door::new("/api/ai-mentor/orgs/{org}/users/{user_id}");
     let get = || Method::GET;
     let post = || Method::POST;
     let scope = endpoint(scope, "/mentor-with-settings", &[(post(), || web::to(mentors::create_mentor_with_settings))]);
@@ -53,46 +105,6 @@ fn user_scope() -> Scope {
     let scope = endpoint(scope, "/periodic-agent-logs", &[(get(), || web::to(logs::list_logs))]);
     let scope = endpoint(scope, "/periodic-agent-logs/{id}", &[(get(), || web::to(logs::get_log))]);
     endpoint(scope, "", &[(get(), || web::to(mentors::list_mentors)), (post(), || web::to(mentors::create_mentor))])
-}
-
-/// How a method of a path is answered: routes cannot be copied, so each is made where it is needed.
-type MakeRoute = fn() -> Route;
-
-/// Adds a path with its methods: also with `HEAD` where there is `GET`, with 405 for every other method, and with the
-/// redirect from the path without its final slash.
-fn endpoint(scope: Scope, path: &str, methods: &[(Method, MakeRoute)]) -> Scope {
-    let mut allowed: Vec<Method> = methods.iter().map(|(method, _)| method.clone()).collect();
-    let mut resource = web::resource(format!("{path}/"));
-    for (method, route) in methods {
-        resource = resource.route(route().method(method.clone()));
-        if *method == Method::GET {
-            resource = resource.route(route().method(Method::HEAD));
-            allowed.push(Method::HEAD);
-        }
-    }
-    allowed.push(Method::OPTIONS);
-    let other = move |state: web::Data<State>, request: HttpRequest| {
-        let answer = refuse(&state, &request, &allowed);
-        async move { answer }
-    };
-    scope.service(resource.default_service(web::to(other))).service(web::resource(path).to(add_slash))
-}
-
-/// Any other method: known callers learn which there are.
-fn refuse(state: &State, request: &HttpRequest, allowed: &[Method]) -> Result<HttpResponse, ApiError> {
-    request::admit(state, request)?;
-    if *request.method() == Method::OPTIONS {
-        let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        return Ok(HttpResponse::Ok().insert_header((header::ALLOW, allowed)).finish());
-    }
-    Err(ApiError::method_not_allowed(request.method(), allowed))
-}
-
-/// Every path ends in a slash; one without leads to the one with.
-async fn add_slash(request: HttpRequest) -> HttpResponse {
-    let (path, query) = (request.uri().path(), request.uri().query());
-    let location = query.map_or_else(|| format!("{path}/"), |query| format!("{path}/?{query}"));
-    HttpResponse::MovedPermanently().insert_header((header::LOCATION, location)).finish()
 }
 
 /// `GET /.well-known/jwks.json`: the public keys of run sessions.

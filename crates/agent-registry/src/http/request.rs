@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap};
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use service_kit::auth::AuthError;
 use service_kit::error::ApiError;
 
-use crate::access::{self, Acting};
+use crate::access::{self, Acting, Known};
 use crate::state::State;
 use crate::validation::json;
 use crate::validation::query::Query;
@@ -22,6 +26,12 @@ const BODY_WITHIN: Duration = Duration::from_secs(30);
 pub(super) struct Place {
     pub(super) org: String,
     pub(super) user_id: String,
+}
+
+/// The organisation that other paths name.
+#[derive(Debug, Clone, Deserialize)]
+struct OrganisationPlace {
+    org: String,
 }
 
 /// One thing in that place.
@@ -41,8 +51,56 @@ impl Item {
     }
 }
 
+/// Who is asking, or why they are turned away: found out before the handler, which decides what they may do.
+#[derive(Clone)]
+struct Recognised(Result<Known, ApiError>);
+
+/// Finds out who is asking. Around every door but the open one.
+pub(super) async fn recognise(
+    state: web::Data<State>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let known = access::recognise(&state, request.headers()).await;
+    if let Err(refusal) = &known {
+        tracing::info!(status = refusal.status().as_u16(), "a caller was turned away");
+    }
+    request.extensions_mut().insert(Recognised(known));
+    next.call(request).await
+}
+
 /// Lets the request in, or says why not: 406, 401, 403, in the order of the original.
-pub(super) fn admit(state: &State, request: &HttpRequest) -> Result<Acting, ApiError> {
+pub(super) fn admit(_: &State, request: &HttpRequest) -> Result<Acting, ApiError> {
+    let known = known(request)?;
+    let place = web::Path::<Place>::extract(request).into_inner().map_err(|_| ApiError::not_found())?;
+    known.enter(request.method(), &place.org, Some(&place.user_id))
+}
+
+/// The organisation that the path names.
+pub(super) fn organisation(request: &HttpRequest) -> Result<String, ApiError> {
+    let place = web::Path::<OrganisationPlace>::extract(request).into_inner().map_err(|_| ApiError::not_found())?;
+    Ok(place.into_inner().org)
+}
+
+/// Lets in who wants to know which methods there are: as to read.
+pub(super) fn admit_to_ask(request: &HttpRequest) -> Result<(), ApiError> {
+    let known = known(request)?;
+    let variables = request.match_info();
+    if variables.get("org").is_none() {
+        return Ok(());
+    }
+    let organisation = organisation(request)?;
+    let user = web::Path::<Place>::extract(request).into_inner().ok().map(|place| place.into_inner().user_id);
+    known.enter(&Method::OPTIONS, &organisation, user.as_deref()).map(|_| ())
+}
+
+/// As [`admit`], where the path names no user: into this organisation.
+pub(super) fn admit_to(request: &HttpRequest, organisation: &str) -> Result<Acting, ApiError> {
+    known(request)?.enter(request.method(), organisation, None)
+}
+
+/// Who is asking, before it is decided what they may do.
+pub(super) fn known(request: &HttpRequest) -> Result<Known, ApiError> {
     if !accepts_json(request.headers()) {
         return Err(ApiError::not_acceptable());
     }
@@ -50,8 +108,8 @@ pub(super) fn admit(state: &State, request: &HttpRequest) -> Result<Acting, ApiE
     if request.uri().path().contains("%00") {
         return Err(ApiError::not_found());
     }
-    let place = web::Path::<Place>::extract(request).into_inner().map_err(|_| ApiError::not_found())?;
-    access::admit(&state.tokens, request.headers(), &place.org, &place.user_id, state.clock.now())
+    let recognised = request.extensions().get::<Recognised>().cloned();
+    recognised.map_or_else(|| Err(AuthError::NotProvided.into()), |recognised| recognised.0)
 }
 
 /// The request's query.
@@ -70,8 +128,9 @@ pub(super) async fn read_json(state: &State, request: &HttpRequest, payload: web
     if !is_json(content_type) {
         return Err(ApiError::unsupported_media_type(content_type));
     }
-    json::parse(&body)
-        .map_err(|message| ApiError::detail(StatusCode::BAD_REQUEST, format!("JSON parse error - {message}")))
+    json::parse(&body).map_err(|message| {
+        ApiError::detail(StatusCode::BAD_REQUEST, format!("JSON parse error - {message}")).with_code("parse_error")
+    })
 }
 
 /// The whole body, or 408: who sends slowly must not hold a part of the memory for as long as he likes.

@@ -97,6 +97,25 @@ pub(crate) fn set_callback_secret(conn: &mut DbConnection, id: i64, sealed: &[u8
     diesel::update(agents::table.find(id)).set(secret).execute(conn).map(|_| ())
 }
 
+/// How many agents the organisation has.
+pub(crate) fn count(conn: &mut DbConnection, organisation: &str) -> QueryResult<i64> {
+    agents::table.filter(agents::organisation.eq(organisation)).count().get_result(conn)
+}
+
+/// The first agents of the organisation, in the order of their ids.
+pub(crate) fn some_of(conn: &mut DbConnection, organisation: &str, limit: i64) -> QueryResult<Vec<i64>> {
+    let own = agents::table.filter(agents::organisation.eq(organisation));
+    own.select(agents::id).order(agents::id).limit(limit).load(conn)
+}
+
+/// Nobody waits for these agents any more.
+pub(crate) fn unchain(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
+    diesel::update(agents::table.filter(agents::previous_agent_id.eq_any(ids.iter().map(|id| Some(*id)))))
+        .set(agents::previous_agent_id.eq(None::<i64>))
+        .execute(conn)
+        .map(|_| ())
+}
+
 /// One agent of the organisation.
 pub(crate) fn find(conn: &mut DbConnection, organisation: &str, id: i64) -> QueryResult<Option<AgentRow>> {
     agents::table

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 use diesel::upsert::excluded;
@@ -219,6 +220,37 @@ pub(crate) fn with_bodies(conn: &mut DbConnection, rows: Vec<LogRow>) -> QueryRe
 /// Removes up to `limit` logs of an agent. Returns how many.
 pub(crate) fn delete_some(conn: &mut DbConnection, agent_id: i64, limit: i64) -> QueryResult<usize> {
     let ids: Vec<i64> = logs::table.filter(logs::agent_id.eq(agent_id)).select(logs::id).limit(limit).load(conn)?;
-    diesel::delete(log_bodies::table.filter(log_bodies::log_id.eq_any(&ids))).execute(conn)?;
-    diesel::delete(logs::table.filter(logs::id.eq_any(&ids))).execute(conn)
+    delete(conn, &ids)
+}
+
+/// Removes up to `limit` logs of the organisation. Returns how many.
+pub(crate) fn delete_of(conn: &mut DbConnection, organisation: &str, limit: i64) -> QueryResult<usize> {
+    let own = logs::table.filter(logs::organisation.eq(organisation));
+    let ids: Vec<i64> = own.select(logs::id).limit(limit).load(conn)?;
+    delete(conn, &ids)
+}
+
+/// Removes up to `limit` logs of the organisation whose runs were requested before `before` and have ended. Returns how
+/// many.
+pub(crate) fn delete_old(
+    conn: &mut DbConnection,
+    organisation: &str,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> QueryResult<usize> {
+    let ended = [RunState::Success.as_str(), RunState::Error.as_str()];
+    let ids: Vec<i64> = logs::table
+        .filter(logs::organisation.eq(organisation))
+        .filter(logs::requested_at.lt(Timestamp::from(before)))
+        .filter(logs::state.eq_any(ended))
+        .order(logs::requested_at)
+        .limit(limit)
+        .select(logs::id)
+        .load(conn)?;
+    delete(conn, &ids)
+}
+
+fn delete(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<usize> {
+    diesel::delete(log_bodies::table.filter(log_bodies::log_id.eq_any(ids))).execute(conn)?;
+    diesel::delete(logs::table.filter(logs::id.eq_any(ids))).execute(conn)
 }

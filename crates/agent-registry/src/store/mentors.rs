@@ -104,6 +104,26 @@ pub(crate) fn by_ids(conn: &mut DbConnection, ids: Vec<i64>) -> QueryResult<Hash
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
+/// All mentors of the organisation that say nothing of how they are asked: those that a default provider serves.
+pub(crate) fn without_own_provider(conn: &mut DbConnection, organisation: &str) -> QueryResult<Vec<MentorRow>> {
+    mentors::table
+        .filter(mentors::organisation.eq(organisation))
+        .filter(mentors::provider.is_null())
+        .select(MentorRow::as_select())
+        .load(conn)
+}
+
+/// The first mentors of the organisation, in the order of their ids.
+pub(crate) fn some_of(conn: &mut DbConnection, organisation: &str, limit: i64) -> QueryResult<Vec<i64>> {
+    let own = mentors::table.filter(mentors::organisation.eq(organisation));
+    own.select(mentors::id).order(mentors::id).limit(limit).load(conn)
+}
+
+/// Removes a mentor that no agent asks.
+pub(crate) fn delete(conn: &mut DbConnection, id: i64) -> QueryResult<()> {
+    diesel::delete(mentors::table.find(id)).execute(conn).map(|_| ())
+}
+
 /// How many mentors the organisation has.
 pub(crate) fn count(conn: &mut DbConnection, organisation: &str) -> QueryResult<i64> {
     mentors::table.filter(mentors::organisation.eq(organisation)).count().get_result(conn)

@@ -5,6 +5,8 @@
 pub(crate) mod activity;
 pub(crate) mod agent_list;
 pub(crate) mod agents;
+pub(crate) mod api_keys;
+pub(crate) mod audit_log;
 pub(crate) mod documents;
 pub(crate) mod log_counts;
 pub(crate) mod log_list;

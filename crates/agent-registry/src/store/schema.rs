@@ -7,7 +7,54 @@ diesel::table! {
     organisations (key) {
         key -> Text,
         timezone -> Text,
+        paused -> Bool,
+        paused_note -> Text,
+        resumed_with -> Nullable<Text>,
+        default_provider -> Text,
+        agents_max -> Nullable<Integer>,
+        runs_in_flight_max -> Nullable<Integer>,
+        callbacks_in_flight_max -> Nullable<Integer>,
+        requests_per_minute -> Nullable<Integer>,
+        logs_days -> Nullable<Integer>,
+        ticks_days -> Nullable<Integer>,
+        deliveries_days -> Nullable<Integer>,
+        alert_url -> Text,
+        sealed_alert_secret -> Nullable<Binary>,
+        erasing_since -> Nullable<SqlTimestamp>,
         created_at -> SqlTimestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    api_keys (organisation, name) {
+        organisation -> Text,
+        name -> Text,
+        username -> Text,
+        key_hash -> Binary,
+        read_only -> Bool,
+        created_at -> SqlTimestamp,
+        expires_at -> Nullable<SqlTimestamp>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::{SqlJson, SqlTimestamp};
+
+    audit_log (id) {
+        id -> BigInt,
+        organisation -> Text,
+        at -> SqlTimestamp,
+        username -> Text,
+        acting_as -> Text,
+        credential -> Text,
+        action -> Text,
+        subject -> Text,
+        subject_key -> Text,
+        fields -> SqlJson,
     }
 }
 

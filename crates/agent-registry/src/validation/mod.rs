@@ -3,11 +3,14 @@
 //! Nothing here knows the database; what needs it is looked up by whoever applies what was read.
 
 pub(crate) mod agent;
+pub(crate) mod api_key;
+pub(crate) mod duration;
 pub(crate) mod fields;
 pub(crate) mod json;
 pub(crate) mod limits;
 pub(crate) mod mentor;
 pub(crate) mod number;
+pub(crate) mod organisation;
 pub(crate) mod query;
 pub(crate) mod reference;
 pub(crate) mod time;

@@ -19,7 +19,10 @@ async fn whoever_is_not_known_is_turned_away_and_told_how_to_come_back() {
     let place = path("periodic-agents/");
     let answer = app.send("GET", &place, &[], Vec::new()).await;
     assert_eq!(answer.headers["www-authenticate"], "Token");
-    assert_eq!(answer.ok(401), json!({ "detail": "Authentication credentials were not provided." }));
+    assert_eq!(
+        answer.ok(401),
+        json!({ "detail": "Authentication credentials were not provided.", "code": "not_authenticated" })
+    );
     for (authorization, detail) in [
         ("Basic abc", "Authentication credentials were not provided."),
         ("Bearer", "Invalid token header. No credentials provided."),
@@ -29,7 +32,9 @@ async fn whoever_is_not_known_is_turned_away_and_told_how_to_come_back() {
     ] {
         let answer = list(&app, &place, authorization).await;
         assert!(answer.headers.contains_key("www-authenticate"));
-        assert_eq!(answer.ok(401), json!({ "detail": detail }), "{authorization}");
+        let unknown = detail.starts_with("Authentication");
+        let code = if unknown { "not_authenticated" } else { "authentication_failed" };
+        assert_eq!(answer.ok(401), json!({ "detail": detail, "code": code }), "{authorization}");
     }
     let token = world.admin_token();
     for scheme in ["Bearer", "bearer", "Token", "JWT", "Api-Token"] {
@@ -70,7 +75,10 @@ async fn a_token_that_is_forged_expired_or_meant_for_others_is_not_believed() {
         ("never expiring", signed(&with("exp", Value::Null), secret)),
     ] {
         let answer = list(&app, &place, &format!("Bearer {token}")).await;
-        assert_eq!((why, answer.ok(401)), (why, json!({ "detail": "Invalid token." })));
+        assert_eq!(
+            (why, answer.ok(401)),
+            (why, json!({ "detail": "Invalid token.", "code": "authentication_failed" }))
+        );
     }
     let session = signed(&with("act", json!({ "sub": "carillon" })), secret);
     list(&app, &place, &format!("Bearer {session}")).await.ok(403);
@@ -95,7 +103,10 @@ async fn rights_follow_the_table() {
         let answer = list(&app, &place, &format!("Bearer {token}")).await;
         assert_eq!((why, answer.status.as_u16()), (why, status), "{}", answer.text);
         if status == 403 {
-            assert_eq!(answer.body, json!({ "detail": "You do not have permission to perform this action." }));
+            assert_eq!(
+                answer.body,
+                json!({ "detail": "You do not have permission to perform this action.", "code": "permission_denied" })
+            );
         }
     }
 }
@@ -139,7 +150,7 @@ async fn a_platform_administrator_acts_as_others_and_is_remembered_as_the_editor
     let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
     let mentor = json!({ "name": "Ada", "provider": { "kind": "echo" } }).to_string().into_bytes();
     let nowhere = app.send("POST", &path_in("nowhere", "alice", ""), &headers, mentor.clone()).await;
-    assert_eq!(nowhere.ok(404), json!({ "detail": "No Organisation matches the given query." }));
+    assert_eq!(nowhere.ok(404), json!({ "detail": "No Organisation matches the given query.", "code": "not_found" }));
 
     let own = app.mentor().await;
     let body = json!({ "mentor": own["id"], "title": "T", "task": { "crontab": {} } }).to_string().into_bytes();

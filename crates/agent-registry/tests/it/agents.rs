@@ -175,7 +175,7 @@ async fn a_deleted_agent_is_gone_with_its_logs() {
     let answer = app.delete(&place).await;
     assert_eq!((answer.status.as_u16(), answer.text.as_str()), (204, ""));
     assert!(!answer.headers.contains_key("content-type"));
-    let gone = json!({ "detail": "No PeriodicAgent matches the given query." });
+    let gone = json!({ "detail": "No PeriodicAgent matches the given query.", "code": "not_found" });
     assert_eq!(app.get(&place).await.ok(404), gone);
     assert_eq!(app.delete(&place).await.ok(404), gone);
     assert_eq!(app.get("periodic-agent-logs/").await.ok(200)["count"], 0);
@@ -221,7 +221,7 @@ async fn other_methods_are_named_and_a_missing_slash_is_added() {
     let app = world.open().await;
     let answer = app.delete("periodic-agents/").await;
     assert_eq!(answer.headers["allow"], "GET, POST, HEAD, OPTIONS");
-    assert_eq!(answer.ok(405), json!({ "detail": "Method \"DELETE\" not allowed." }));
+    assert_eq!(answer.ok(405), json!({ "detail": "Method \"DELETE\" not allowed.", "code": "method_not_allowed" }));
     let answer = app.post("periodic-agent-logs/1/", json!({})).await;
     assert_eq!(answer.headers["allow"], "GET, HEAD, OPTIONS");
     assert_eq!(answer.status, 405);
@@ -236,7 +236,7 @@ async fn other_methods_are_named_and_a_missing_slash_is_added() {
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (301, ""));
         assert_eq!(answer.headers["location"], location);
     }
-    assert_eq!(app.get("no-such-thing/at-all/").await.ok(404), json!({ "detail": "Not found." }));
+    assert_eq!(app.get("no-such-thing/at-all/").await.ok(404), json!({ "detail": "Not found.", "code": "not_found" }));
     assert_eq!(app.call("HEAD", "periodic-agents/", None).await.text, "");
 }
 

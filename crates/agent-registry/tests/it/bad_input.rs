@@ -108,13 +108,13 @@ async fn a_body_that_is_no_json_object_is_refused() {
             "application/json",
             "{\"title\": ",
             400,
-            json!({ "detail": "JSON parse error - Expecting value: line 1 column 11 (char 10)" }),
+            json!({ "detail": "JSON parse error - Expecting value: line 1 column 11 (char 10)", "code": "parse_error" }),
         ),
         (
             "application/json; charset=utf-8",
             "{'a': 1}",
             400,
-            json!({ "detail": "JSON parse error - Expecting property name enclosed in double quotes: line 1 column 2 (char 1)" }),
+            json!({ "detail": "JSON parse error - Expecting property name enclosed in double quotes: line 1 column 2 (char 1)", "code": "parse_error" }),
         ),
         (
             "application/json",
@@ -129,12 +129,17 @@ async fn a_body_that_is_no_json_object_is_refused() {
             400,
             json!({ "non_field_errors": ["Invalid data. Expected a dictionary, but got str."] }),
         ),
-        ("text/plain", "x", 415, json!({ "detail": "Unsupported media type \"text/plain\" in request." })),
+        (
+            "text/plain",
+            "x",
+            415,
+            json!({ "detail": "Unsupported media type \"text/plain\" in request.", "code": "unsupported_media_type" }),
+        ),
         (
             "application/xml; charset=utf-8",
             "<x/>",
             415,
-            json!({ "detail": "Unsupported media type \"application/xml; charset=utf-8\" in request." }),
+            json!({ "detail": "Unsupported media type \"application/xml; charset=utf-8\" in request.", "code": "unsupported_media_type" }),
         ),
     ] {
         let headers = [("authorization", authorization.as_str()), ("content-type", content_type)];
@@ -154,7 +159,10 @@ async fn a_body_beyond_the_limit_is_refused() {
     let mentor = app.mentor().await;
     let prompt = "x".repeat(BODY_BYTES_MAX);
     let body = json!({ "mentor": mentor["unique_id"], "title": "T", "task": { "crontab": {} }, "prompt": prompt });
-    assert_eq!(app.post("periodic-agents/", body).await.ok(413), json!({ "detail": "Request body is too large." }));
+    assert_eq!(
+        app.post("periodic-agents/", body).await.ok(413),
+        json!({ "detail": "Request body is too large.", "code": "body_too_large" })
+    );
     assert_eq!(agents(&app).await, 0);
 }
 
@@ -179,7 +187,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     });
     assert!(answered.await.is_ok(), "the body is waited for still");
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-    assert!(answer.ends_with(r#"{"detail":"Request body took too long."}"#), "{answer}");
+    assert!(answer.ends_with(r#"{"code":"request_timeout","detail":"Request body took too long."}"#), "{answer}");
 }
 
 #[tokio::test]
@@ -212,7 +220,10 @@ async fn a_client_that_takes_no_json_is_refused() {
     let world = World::new().await;
     let app = world.open().await;
     let answer = app.send("GET", &path("periodic-agents/"), &[("accept", "text/html")], Vec::new()).await;
-    assert_eq!(answer.ok(406), json!({ "detail": "Could not satisfy the request Accept header." }));
+    assert_eq!(
+        answer.ok(406),
+        json!({ "detail": "Could not satisfy the request Accept header.", "code": "not_acceptable" })
+    );
 }
 
 #[tokio::test]
@@ -237,11 +248,15 @@ async fn ids_that_are_unknown_or_no_integers_are_not_there() {
     let world = World::new().await;
     let app = world.open().await;
     app.mentor().await;
-    let no_such = |object: &str| json!({ "detail": format!("No {object} matches the given query.") });
+    let no_such =
+        |object: &str| json!({ "detail": format!("No {object} matches the given query."), "code": "not_found" });
     for method in ["GET", "PUT", "PATCH", "DELETE"] {
         let body = (method != "GET").then(|| json!({}));
         assert_eq!(app.call(method, "periodic-agents/999/", body.clone()).await.ok(404), no_such("PeriodicAgent"));
-        assert_eq!(app.call(method, "periodic-agents/x/", body).await.ok(404), json!({ "detail": "Not found." }));
+        assert_eq!(
+            app.call(method, "periodic-agents/x/", body).await.ok(404),
+            json!({ "detail": "Not found.", "code": "not_found" })
+        );
     }
     assert_eq!(app.get("periodic-agent-logs/999/").await.ok(404), no_such("PeriodicAgentLog"));
     assert_eq!(app.get("mentors/nobody/").await.ok(404), no_such("Mentor"));

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use chrono::{DateTime, Utc};
-use model::document::Subject;
+use model::document::{Document, HeldDocument, Receiver, Subject};
+use model::event::{DocumentChanged, DocumentsHeld};
 use model::id::{AgentId, OrganisationKey, RunId};
 use model::internal::{TickPage, TriggerRequest};
 use model::run::{Run, RunRecord, RunState, Tick, Trigger};
@@ -34,6 +35,8 @@ struct PeerState {
     triggers: Vec<TriggerRequest>,
     runs: HashMap<i64, RunRecord>,
     ticks: HashMap<i64, Vec<Tick>>,
+    handed_over: Vec<Document>,
+    pauses: Vec<serde_json::Value>,
 }
 
 impl DispatcherPeer {
@@ -52,6 +55,8 @@ impl DispatcherPeer {
                 .route("/internal/runs", web::post().to(trigger))
                 .route("/internal/runs/{id}", web::get().to(run))
                 .route("/internal/agents/{id}/ticks", web::get().to(ticks))
+                .route("/internal/documents", web::post().to(documents))
+                .route("/internal/pause", web::put().to(pause))
         });
         let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).unwrap();
         *peer.0.address.lock().unwrap() = Some(server.addrs()[0]);
@@ -79,6 +84,16 @@ impl DispatcherPeer {
 
     pub(crate) fn set_ticks(&self, agent_id: i64, ticks: Vec<Tick>) {
         self.0.state.lock().unwrap().ticks.insert(agent_id, ticks);
+    }
+
+    /// The documents that were handed over since the last time.
+    pub(crate) fn take_handed_over(&self) -> Vec<Document> {
+        std::mem::take(&mut self.0.state.lock().unwrap().handed_over)
+    }
+
+    /// What was said of everything.
+    pub(crate) fn pauses(&self) -> Vec<serde_json::Value> {
+        self.0.state.lock().unwrap().pauses.clone()
     }
 
     /// Refuses who is not the registry.
@@ -176,4 +191,32 @@ async fn ticks(
     let Some(all) = state.ticks.get(&id) else { return HttpResponse::NotFound().finish() };
     let page = all.iter().skip((window.page - 1) * window.page_size).take(window.page_size).cloned().collect();
     answer(StatusCode::OK, &TickPage { count: i64::try_from(all.len()).unwrap(), ticks: page })
+}
+
+async fn documents(peer: web::Data<DispatcherPeer>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    if let Some(refusal) = peer.refusal(&request) {
+        return refusal;
+    }
+    let documents = DocumentChanged::decode(&body).unwrap().documents;
+    let held = |document: &Document| HeldDocument {
+        kind: document.kind(),
+        key: document.key(),
+        version: document.version,
+        next_fire_time: None,
+    };
+    let held = DocumentsHeld { receiver: Receiver::CronDispatcher, documents: documents.iter().map(held).collect() };
+    peer.0.state.lock().unwrap().handed_over.extend(documents);
+    answer(StatusCode::OK, &held)
+}
+
+async fn pause(
+    peer: web::Data<DispatcherPeer>,
+    request: HttpRequest,
+    body: web::Json<serde_json::Value>,
+) -> HttpResponse {
+    if let Some(refusal) = peer.refusal(&request) {
+        return refusal;
+    }
+    peer.0.state.lock().unwrap().pauses.push(body.into_inner());
+    HttpResponse::Ok().finish()
 }

@@ -68,6 +68,7 @@ impl World {
                 session_jwks: r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"s1","x":"abc"}]}"#.into(),
                 provider_names: ["openai".to_owned()].into(),
                 default_provider: None,
+                ..Config::default()
             },
             auth: AuthConfig {
                 jwt_secret: Secret::new("the-public-jwt-secret-of-these-tests-0123456789".into()),
@@ -121,7 +122,7 @@ impl World {
     }
 
     /// How many rows a table has: for what no door shows, since nobody can see it any more.
-    fn rows(&self, table: &str) -> i64 {
+    pub(crate) fn rows(&self, table: &str) -> i64 {
         #[derive(diesel::QueryableByName)]
         struct Count {
             #[diesel(sql_type = diesel::sql_types::BigInt)]
@@ -134,6 +135,29 @@ impl World {
             None => query.get_result(&mut diesel::PgConnection::establish(url).unwrap()).unwrap(),
         };
         count.rows
+    }
+
+    /// What a column of a table holds: for what no door shows.
+    pub(crate) fn column(&self, table: &str, column: &str) -> Vec<Vec<u8>> {
+        #[derive(diesel::QueryableByName)]
+        struct Cell {
+            #[diesel(sql_type = diesel::sql_types::Binary)]
+            cell: Vec<u8>,
+        }
+        let url = self.database.expose();
+        let cells: Vec<Cell> = match url.strip_prefix("sqlite:") {
+            Some(file) => {
+                let query = diesel::sql_query(format!("SELECT CAST({column} AS BLOB) AS cell FROM {table}"));
+                query.load(&mut diesel::SqliteConnection::establish(file).unwrap()).unwrap()
+            }
+            None => {
+                let cell =
+                    if column == "key_hash" { column.to_owned() } else { format!("convert_to({column}, 'UTF8')") };
+                let query = diesel::sql_query(format!("SELECT {cell} AS cell FROM {table}"));
+                query.load(&mut diesel::PgConnection::establish(url).unwrap()).unwrap()
+            }
+        };
+        cells.into_iter().map(|cell| cell.cell).collect()
     }
 
     /// Waits until a table has so many rows.
@@ -277,6 +301,30 @@ impl App<'_> {
         let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         self.send(method, &path(rest), &headers, body).await
+    }
+
+    /// Sends JSON to a whole path with this `Authorization`.
+    pub(crate) async fn call_as(&self, authorization: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let headers = [("authorization", authorization), ("content-type", "application/json")];
+        self.send(method, path, &headers, body.map(|body| body.to_string().into_bytes()).unwrap_or_default()).await
+    }
+
+    /// The organisation's settings, or what came of changing them.
+    pub(crate) async fn organisation(&self, change: Option<Value>) -> Answer {
+        let method = if change.is_some() { "PATCH" } else { "GET" };
+        let token = format!("Token {}", self.world.admin_token());
+        self.call_as(&token, method, &format!("/api/core/orgs/{ORG}/"), change).await
+    }
+
+    /// A new API key of whoever has this token, as it is sent.
+    pub(crate) async fn api_key(&self, token: &str, organisation: &str, name: &str, more: Value) -> String {
+        let mut body = json!({ "name": name, "platform_key": organisation });
+        for (key, value) in more.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        let place = "/api/core/platform/api-tokens/";
+        let answer = self.call_as(&format!("Bearer {token}"), "POST", place, Some(body)).await.ok(201);
+        format!("Api-Token {}", answer["key"].as_str().unwrap())
     }
 
     pub(crate) async fn get(&self, rest: &str) -> Answer {

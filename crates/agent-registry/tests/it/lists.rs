@@ -43,7 +43,7 @@ async fn pages_link_to_their_neighbours_and_keep_the_rest_of_the_query() {
     assert_eq!((titles(&last), &last["next"]), (vec!["e"], &Value::Null));
     for page in ["0", "4", "x", "-1"] {
         let answer = app.get(&format!("periodic-agents/?page={page}&page_size=2")).await;
-        assert_eq!(answer.ok(404), json!({ "detail": "Invalid page." }));
+        assert_eq!(answer.ok(404), json!({ "detail": "Invalid page.", "code": "not_found" }));
     }
     assert_eq!(titles(&app.get("periodic-agents/?page_size=0").await.ok(200)).len(), 5);
 }

@@ -5,6 +5,8 @@
 mod access;
 mod agents;
 mod announcements;
+mod api_keys;
+mod audit;
 mod bad_input;
 mod dispatcher_peer;
 mod harness;
@@ -12,6 +14,9 @@ mod lists;
 mod mentors;
 mod neighbours;
 mod one_off;
+mod organisations;
+mod permissions;
+mod retention;
 mod run_log;
 mod secrets;
 mod trigger;

@@ -2,6 +2,7 @@
 
 mod credential;
 mod internal;
+mod key_set;
 mod token;
 
 use std::fmt;

@@ -1,11 +1,17 @@
-//! Tokens of people: HS256, signed with `auth.jwt_secret`.
+//! Tokens of people: HS256, signed with `auth.jwt_secret`, or RS256, ES256 and EdDSA, signed by an identity provider
+//! whose public keys are at `auth.jwks_url`.
+//!
+//! What a token says of itself chooses among keys, never how a key is used: the secret is for HS256 alone, and each
+//! public key for the one algorithm that its kind has. So no public key is ever taken for a secret.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, TokenData, Validation};
 use serde_json::{Map, Value, json};
 
+use super::key_set::KeySet;
 use super::{AuthError, Caller, Role};
 use crate::config::{AuthConfig, ClaimsConfig};
 
@@ -14,7 +20,10 @@ type Claims = Map<String, Value>;
 /// Believes tokens, or says why not.
 #[derive(Clone)]
 pub struct TokenVerifier {
-    key: DecodingKey,
+    /// Of tokens that are signed with a secret; none: there are no such tokens.
+    secret: Option<DecodingKey>,
+    /// Of an identity provider; none: there is none.
+    key_set: Option<Arc<KeySet>>,
     validation: Validation,
     leeway: Duration,
     claims: ClaimsConfig,
@@ -26,9 +35,13 @@ pub struct TokenVerifier {
 pub struct IssueError(#[from] jsonwebtoken::errors::Error);
 
 impl TokenVerifier {
-    /// The algorithm is HS256, whatever a token says of itself; issuer and audience are checked where configured.
-    #[must_use]
-    pub fn new(config: &AuthConfig) -> Self {
+    /// Believes what `config` names: the secret, the key set, or both; issuer and audience are checked where
+    /// configured.
+    ///
+    /// # Errors
+    ///
+    /// The TLS library cannot start.
+    pub fn new(config: &AuthConfig) -> Result<Self, reqwest::Error> {
         let mut validation = Validation::new(Algorithm::HS256);
         let mut required = vec!["exp", "sub"];
         if let Some(issuer) = &config.issuer {
@@ -43,12 +56,14 @@ impl TokenVerifier {
         validation.validate_aud = config.audience.is_some();
         // The library would ask the host for the time; ours comes in as an argument.
         validation.validate_exp = false;
-        Self {
-            key: DecodingKey::from_secret(config.jwt_secret.expose().as_bytes()),
+        let secret = config.jwt_secret.expose().as_bytes();
+        Ok(Self {
+            secret: (!secret.is_empty()).then(|| DecodingKey::from_secret(secret)),
+            key_set: config.jwks_url.clone().map(KeySet::new).transpose()?.map(Arc::new),
             validation,
             leeway: config.leeway(),
             claims: config.claims.clone(),
-        }
+        })
     }
 
     /// Who the token says is asking.
@@ -56,8 +71,11 @@ impl TokenVerifier {
     /// # Errors
     ///
     /// [`AuthError::SessionToken`] for the token of a run, [`AuthError::Invalid`] for any other that is not believed.
-    pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Caller, AuthError> {
-        let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
+    pub async fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Caller, AuthError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|error| AuthError::Invalid(error.to_string()))?;
+        let key = self.key_for(&header, now).await?;
+        let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
+        let decoded = jsonwebtoken::decode::<Claims>(token, &key, &validation);
         let TokenData { header, claims } = decoded.map_err(|error| AuthError::Invalid(error.to_string()))?;
         // What is critical must be understood or refused (RFC 7515, 4.1.11), and here no extension is understood.
         if header.crit.is_some() {
@@ -73,6 +91,17 @@ impl TokenVerifier {
             organisation: text(find(&claims, &self.claims.org)),
             role: role(find(&claims, &self.claims.roles)),
         })
+    }
+
+    async fn key_for(&self, header: &Header, now: DateTime<Utc>) -> Result<DecodingKey, AuthError> {
+        let found = match (header.alg, &self.key_set) {
+            (Algorithm::HS256, _) => self.secret.clone(),
+            (Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA, Some(keys)) => {
+                keys.find(header.kid.as_deref(), header.alg, now).await
+            }
+            _ => None,
+        };
+        found.ok_or_else(|| AuthError::Invalid(format!("no key for {:?} with the `kid` that it names", header.alg)))
     }
 }
 
@@ -177,45 +206,45 @@ mod tests {
         jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
     }
 
-    fn believe(config: &AuthConfig, claims: &Value) -> Result<Caller, AuthError> {
-        TokenVerifier::new(config).verify(&sign(config, Algorithm::HS256, claims), now())
+    async fn believe(config: &AuthConfig, claims: &Value) -> Result<Caller, AuthError> {
+        TokenVerifier::new(config).unwrap().verify(&sign(config, Algorithm::HS256, claims), now()).await
     }
 
-    #[test]
-    fn an_issued_token_is_believed_until_it_ends() {
+    #[tokio::test]
+    async fn an_issued_token_is_believed_until_it_ends() {
         let config = AuthConfig {
             issuer: Some("https://id.acme.org".to_owned()),
             audience: Some("carillon".to_owned()),
             ..config()
         };
-        let verifier = TokenVerifier::new(&config);
+        let verifier = TokenVerifier::new(&config).unwrap();
         let platform = Caller { organisation: None, role: Role::PlatformAdmin, ..admin() };
         for caller in [admin(), platform, Caller { role: Role::None, ..admin() }] {
             let token = issue_token(&config, &caller, Duration::from_secs(3600), now()).unwrap();
-            assert_eq!(verifier.verify(&token, now()), Ok(caller));
+            assert_eq!(verifier.verify(&token, now()).await, Ok(caller));
             let ended = now() + Duration::from_secs(3600) + config.leeway();
-            assert_eq!(verifier.verify(&token, ended), Err(AuthError::Invalid("expired".to_owned())));
+            assert_eq!(verifier.verify(&token, ended).await, Err(AuthError::Invalid("expired".to_owned())));
         }
     }
 
-    #[test]
-    fn no_algorithm_but_hs256_is_believed() {
-        let verifier = TokenVerifier::new(&config());
+    #[tokio::test]
+    async fn no_algorithm_but_hs256_is_believed() {
+        let verifier = TokenVerifier::new(&config()).unwrap();
         let claims = json!({ "sub": "u", "exp": now().timestamp() + 60 });
-        assert!(verifier.verify(&sign(&config(), Algorithm::HS256, &claims), now()).is_ok());
-        assert!(verifier.verify(&sign(&config(), Algorithm::HS512, &claims), now()).is_err());
+        assert!(verifier.verify(&sign(&config(), Algorithm::HS256, &claims), now()).await.is_ok());
+        assert!(verifier.verify(&sign(&config(), Algorithm::HS512, &claims), now()).await.is_err());
         let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
         for algorithm in ["none", "None", "NONE"] {
             let unsigned = format!("{}.{}.", part(&json!({ "alg": algorithm, "typ": "JWT" })), part(&claims));
-            assert!(verifier.verify(&unsigned, now()).is_err());
+            assert!(verifier.verify(&unsigned, now()).await.is_err());
         }
     }
 
-    #[test]
-    fn a_token_of_another_secret_issuer_or_audience_is_not_believed() {
+    #[tokio::test]
+    async fn a_token_of_another_secret_issuer_or_audience_is_not_believed() {
         let other = AuthConfig { jwt_secret: "another-secret-of-enough-length!".to_owned().into(), ..config() };
         let foreign = issue_token(&other, &admin(), Duration::from_secs(60), now()).unwrap();
-        assert!(TokenVerifier::new(&config()).verify(&foreign, now()).is_err());
+        assert!(TokenVerifier::new(&config()).unwrap().verify(&foreign, now()).await.is_err());
 
         let strict = AuthConfig { issuer: Some("us".to_owned()), audience: Some("carillon".to_owned()), ..config() };
         let exp = now().timestamp() + 60;
@@ -227,12 +256,12 @@ mod tests {
             (json!({ "sub": "u", "exp": exp, "iss": "us" }), false),
             (json!({ "sub": "u", "exp": exp, "aud": "carillon" }), false),
         ] {
-            assert_eq!(believe(&strict, &claims).is_ok(), believed, "{claims}");
+            assert_eq!(believe(&strict, &claims).await.is_ok(), believed, "{claims}");
         }
     }
 
-    #[test]
-    fn a_token_without_a_name_or_an_end_is_not_believed() {
+    #[tokio::test]
+    async fn a_token_without_a_name_or_an_end_is_not_believed() {
         let exp = now().timestamp() + 60;
         for claims in [
             json!({ "exp": exp }),
@@ -242,29 +271,29 @@ mod tests {
             json!({ "sub": "u", "exp": "tomorrow" }),
             json!({ "sub": "u", "exp": exp, "nbf": exp }),
         ] {
-            assert!(matches!(believe(&config(), &claims), Err(AuthError::Invalid(_))), "{claims}");
+            assert!(matches!(believe(&config(), &claims).await, Err(AuthError::Invalid(_))), "{claims}");
         }
     }
 
-    #[test]
-    fn a_token_that_must_be_understood_further_is_refused() {
+    #[tokio::test]
+    async fn a_token_that_must_be_understood_further_is_refused() {
         let claims = json!({ "sub": "u", "exp": now().timestamp() + 60 });
         let header = Header { crit: Some(vec!["b64".to_owned()]), ..Header::new(Algorithm::HS256) };
         let key = EncodingKey::from_secret(config().jwt_secret.expose().as_bytes());
         let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
         let refused = AuthError::Invalid("its `crit` is not understood".to_owned());
-        assert_eq!(TokenVerifier::new(&config()).verify(&token, now()), Err(refused));
+        assert_eq!(TokenVerifier::new(&config()).unwrap().verify(&token, now()).await, Err(refused));
     }
 
-    #[test]
-    fn the_session_token_of_a_run_is_refused() {
+    #[tokio::test]
+    async fn the_session_token_of_a_run_is_refused() {
         let claims = json!({ "sub": "u", "exp": now().timestamp() + 60, "act": { "sub": "carillon" } });
-        assert_eq!(believe(&config(), &claims), Err(AuthError::SessionToken));
+        assert_eq!(believe(&config(), &claims).await, Err(AuthError::SessionToken));
         assert_eq!(AuthError::SessionToken.status(), 403);
     }
 
-    #[test]
-    fn claims_are_found_under_their_configured_names() {
+    #[tokio::test]
+    async fn claims_are_found_under_their_configured_names() {
         let claims = ClaimsConfig { org: "tenant".to_owned(), roles: "realm_access.roles".to_owned() };
         let config = AuthConfig { claims, ..config() };
         let exp = now().timestamp() + 60;
@@ -276,7 +305,7 @@ mod tests {
             (json!(7), Role::None),
         ] {
             let claims = json!({ "sub": "u", "exp": exp, "tenant": "acme", "realm_access": { "roles": roles } });
-            let caller = believe(&config, &claims).unwrap();
+            let caller = believe(&config, &claims).await.unwrap();
             assert_eq!((caller.organisation.as_deref(), caller.role), (Some("acme"), role));
         }
     }

@@ -132,6 +132,9 @@ impl Default for PeersConfig {
 pub struct AuthConfig {
     /// The secret that tokens are signed with (HS256).
     pub jwt_secret: Secret<String>,
+    /// Where an identity provider has its public keys (RS256, ES256, EdDSA), as a JSON Web Key Set: `https://…`,
+    /// `http://…` or `file:///…`.
+    pub jwks_url: Option<Url>,
     /// The `iss` that every token must have, if set.
     pub issuer: Option<String>,
     /// The `aud` that every token must have, if set.
@@ -146,6 +149,7 @@ impl Default for AuthConfig {
     fn default() -> Self {
         Self {
             jwt_secret: Secret::default(),
+            jwks_url: None,
             issuer: None,
             audience: None,
             leeway_seconds: 30,
@@ -161,7 +165,19 @@ impl AuthConfig {
     ///
     /// A setting that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        long_enough("auth.jwt_secret", &self.jwt_secret)?;
+        // With an identity provider nobody needs to share a secret.
+        if self.jwks_url.is_none() || !self.jwt_secret.is_empty() {
+            long_enough("auth.jwt_secret", &self.jwt_secret)?;
+        }
+        let usable = |url: &Url| match url.scheme() {
+            "https" | "http" => true,
+            "file" => url.to_file_path().is_ok(),
+            _ => false,
+        };
+        if let Some(url) = self.jwks_url.as_ref().filter(|url| !usable(url)) {
+            let problem = format_args!("must be https://…, http://… or file:///…, got `{}:`", url.scheme());
+            return Err(ConfigError::setting("auth.jwks_url", problem));
+        }
         in_range("auth.leeway_seconds", self.leeway_seconds, 0, 3600)
     }
 

@@ -1,7 +1,9 @@
 //! The error bodies of the APIs, in the shapes that clients of the original know.
 //!
-//! A field's faults are `{"task": {"crontab": {"minute": ["…"]}}}`, everything else is `{"detail": "…"}`. What failed
-//! inside is logged here, once, and never told to the client.
+//! A field's faults are `{"task": {"crontab": {"minute": ["…"]}}}`, everything else is `{"detail": "…", "code": "…"}`.
+//! The detail is for people and may be put better one day; the code is for programs and stays. Faults of fields carry
+//! no code: every key beside them would be taken for a field. What failed inside is logged here, once, and never told
+//! to the client.
 
 use std::error::Error;
 use std::fmt;
@@ -31,9 +33,17 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// `{"detail": text}`.
+    /// `{"detail": text}`, with the code that such a status usually has.
     pub fn detail(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, body: json!({ "detail": text.into() }), headers: Vec::new() }
+        let body = json!({ "detail": text.into(), "code": usual_code(status) });
+        Self { status, body, headers: Vec::new() }
+    }
+
+    /// The same answer with a code of its own.
+    #[must_use]
+    pub fn with_code(mut self, code: &str) -> Self {
+        self.body["code"] = code.into();
+        self
     }
 
     /// 400 with the faults of each field.
@@ -94,11 +104,20 @@ impl ApiError {
         )
     }
 
+    /// 429, with the whole seconds until there is room again in `Retry-After`.
+    #[must_use]
+    pub fn throttled(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let (seconds, unit) = (seconds.max(1), if seconds > 1 { "seconds" } else { "second" });
+        let text = format!("Request was throttled. Expected available in {seconds} {unit}.");
+        Self::detail(StatusCode::TOO_MANY_REQUESTS, text).with_header(header::RETRY_AFTER, &seconds.to_string())
+    }
+
     /// 503 with `Retry-After` and a code that says what is away, as `dispatcher_unavailable`.
     #[must_use]
     pub fn unavailable(code: &str, retry_after: Duration) -> Self {
-        let body = json!({ "detail": "Service temporarily unavailable, try again later.", "code": code });
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, body, headers: Vec::new() }
+        Self::detail(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable, try again later.")
+            .with_code(code)
             .with_header(header::RETRY_AFTER, &retry_after.as_secs().max(1).to_string())
     }
 
@@ -179,8 +198,32 @@ impl From<AuthError> for ApiError {
         // The client is not told, but whoever set up the tokens must be able to find out.
         tracing::debug!(error = %error, "a caller was turned away");
         let status = error.status();
-        let answer = Self::detail(status, error.detail());
+        let code = match &error {
+            AuthError::NotProvided => "not_authenticated",
+            AuthError::Malformed(_) | AuthError::Invalid(_) => "authentication_failed",
+            AuthError::SessionToken | AuthError::NotAllowed => "permission_denied",
+        };
+        let answer = Self::detail(status, error.detail()).with_code(code);
         if status == StatusCode::UNAUTHORIZED { answer.with_header(header::WWW_AUTHENTICATE, "Token") } else { answer }
+    }
+}
+
+/// The code of an answer that has none of its own: where Django REST framework has one, that.
+fn usual_code(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "bad_request",
+        401 => "authentication_failed",
+        403 => "permission_denied",
+        404 => "not_found",
+        405 => "method_not_allowed",
+        406 => "not_acceptable",
+        408 => "request_timeout",
+        409 => "conflict",
+        413 => "body_too_large",
+        415 => "unsupported_media_type",
+        429 => "throttled",
+        503 => "unavailable",
+        _ => "error",
     }
 }
 
@@ -214,20 +257,21 @@ mod tests {
     fn a_failure_inside_is_not_told_to_the_client() {
         let cause = std::io::Error::other("/var/lib/carillon/registry.db: broken");
         let error = ApiError::internal(&cause);
-        assert_eq!(error.body(), &json!({ "detail": "A server error occurred." }));
+        assert_eq!(error.body(), &json!({ "detail": "A server error occurred.", "code": "error" }));
     }
 
     #[test]
     fn a_refused_method_names_itself_and_those_allowed() {
         let error = ApiError::method_not_allowed(&Method::DELETE, &[Method::GET, Method::POST]);
-        assert_eq!(error.body(), &json!({ "detail": "Method \"DELETE\" not allowed." }));
+        assert_eq!(error.body(), &json!({ "detail": "Method \"DELETE\" not allowed.", "code": "method_not_allowed" }));
         assert_eq!(header_of(&error.error_response(), "allow"), "GET, POST");
     }
 
     #[test]
     fn an_unknown_caller_is_told_how_to_authenticate() {
         let error = ApiError::from(AuthError::NotProvided);
-        assert_eq!(error.body(), &json!({ "detail": "Authentication credentials were not provided." }));
+        let text = "Authentication credentials were not provided.";
+        assert_eq!(error.body(), &json!({ "detail": text, "code": "not_authenticated" }));
         assert_eq!(header_of(&error.error_response(), "www-authenticate"), "Token");
     }
 

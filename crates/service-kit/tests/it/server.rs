@@ -90,20 +90,26 @@ fn public_with(gate: Arc<Gate>) -> Server {
 #[tokio::test]
 async fn what_the_framework_refuses_is_refused_in_json() {
     let server = public();
-    assert_eq!(server.get("/nowhere/").await, (404, json!({ "detail": "Not found." })));
+    assert_eq!(server.get("/nowhere/").await, (404, json!({ "detail": "Not found.", "code": "not_found" })));
     assert_eq!(server.get("/refused/").await.0, 403);
-    assert_eq!(server.get("/broken/").await, (500, json!({ "detail": "A server error occurred." })));
+    assert_eq!(server.get("/broken/").await, (500, json!({ "detail": "A server error occurred.", "code": "error" })));
     let (status, body) = server.get("/number/x/").await;
     assert!(status == 404 && body["detail"].is_string(), "{status} {body}");
 
     let wrong_method = server.client.get(server.url("/echo/")).send().await.unwrap();
     assert_eq!(wrong_method.status(), 405);
     assert_eq!(wrong_method.headers()["allow"], "POST");
-    assert_eq!(wrong_method.json::<Value>().await.unwrap(), json!({ "detail": "Method \"GET\" not allowed." }));
+    assert_eq!(
+        wrong_method.json::<Value>().await.unwrap(),
+        json!({ "detail": "Method \"GET\" not allowed.", "code": "method_not_allowed" })
+    );
 
     let large = server.client.post(server.url("/echo/")).body(vec![b'x'; 1_001]).send().await.unwrap();
     assert_eq!(large.status(), 413);
-    assert_eq!(large.json::<Value>().await.unwrap(), json!({ "detail": "Request body is too large." }));
+    assert_eq!(
+        large.json::<Value>().await.unwrap(),
+        json!({ "detail": "Request body is too large.", "code": "body_too_large" })
+    );
     let just_fits = server.client.post(server.url("/echo/")).body(vec![b'x'; 1_000]).send().await.unwrap();
     assert_eq!(just_fits.bytes().await.unwrap().len(), 1_000);
     server.stop().await;
@@ -207,10 +213,16 @@ async fn internal_routes_open_only_to_a_token_for_this_microservice() {
     let good = format!("Bearer {}", signer.sign("cron-dispatcher", now).unwrap());
     let other = format!("Bearer {}", signer.sign("callback-deliverer", now).unwrap());
     assert_eq!(ask(Some(good.clone()), "/internal/whoami").await, (200, json!("agent-registry")));
-    assert_eq!(ask(Some(good), "/internal/nowhere").await, (404, json!({ "detail": "Not found." })));
-    assert_eq!(ask(Some(other), "/internal/whoami").await, (401, json!({ "detail": "Invalid token." })));
+    assert_eq!(
+        ask(Some(good), "/internal/nowhere").await,
+        (404, json!({ "detail": "Not found.", "code": "not_found" }))
+    );
+    assert_eq!(
+        ask(Some(other), "/internal/whoami").await,
+        (401, json!({ "detail": "Invalid token.", "code": "authentication_failed" }))
+    );
     assert_eq!(ask(Some("Bearer 0af3".to_owned()), "/internal/whoami").await.0, 401);
-    let without = json!({ "detail": "Authentication credentials were not provided." });
+    let without = json!({ "detail": "Authentication credentials were not provided.", "code": "not_authenticated" });
     assert_eq!(ask(None, "/internal/whoami").await, (401, without.clone()));
     assert_eq!(ask(None, "/internal/nowhere").await, (401, without));
     server.stop().await;

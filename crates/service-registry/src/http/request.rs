@@ -1,8 +1,12 @@
 //! What comes before an endpoint's own work: who is asking, for what, and what the body says.
 
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::middleware::Next;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use serde_json::Value;
+use service_kit::auth::AuthError;
 use service_kit::error::ApiError;
 use uuid::Uuid;
 
@@ -13,9 +17,25 @@ use crate::refusal::{Fault, Refusal};
 /// More than the largest service, with every character of it escaped.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// Who is asking, or why they are turned away: found out before the handler.
+#[derive(Clone)]
+struct Recognised(Result<Owner, Refusal>);
+
+/// Finds out who is asking, around every route.
+pub(super) async fn recognise(
+    state: web::Data<State>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let owner = access::authenticate(&state.tokens, request.headers(), state.clock.now()).await;
+    request.extensions_mut().insert(Recognised(owner));
+    next.call(request).await
+}
+
 /// Lets the request in, or says why not.
-pub(super) fn admit(state: &State, request: &HttpRequest) -> Result<Owner, Refusal> {
-    access::authenticate(&state.tokens, request.headers(), state.clock.now())
+pub(super) fn admit(_: &State, request: &HttpRequest) -> Result<Owner, Refusal> {
+    let recognised = request.extensions().get::<Recognised>().cloned();
+    recognised.map_or_else(|| Err(AuthError::NotProvided.into()), |recognised| recognised.0)
 }
 
 /// An id in the path.

@@ -189,7 +189,7 @@ async fn a_body_beyond_bounds_is_refused() {
     let app = world.open().await;
     let large = service_with(json!({ "description": "d".repeat(3 * 1024 * 1024) })).to_string();
     let answer = send_raw(&app, "POST", "/services", large.as_bytes()).await;
-    assert_eq!(answer.ok(413), json!({ "detail": "Request body is too large." }));
+    assert_eq!(answer.ok(413), json!({ "detail": "Request body is too large.", "code": "body_too_large" }));
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn a_group_lives_under_both_names_of_the_api() {
                 app.get(&format!("{path}/{id}/{things}{slash}")).await,
                 app.put(&format!("{path}/{id}"), json!({ "name": "N", "isPrivate": true })).await,
             ] {
-                assert_eq!(answer.ok(404), json!({ "detail": "Service group not found" }));
+                assert_eq!(answer.ok(404), json!({ "detail": "Service group not found", "code": "not_found" }));
             }
             // What was in it stays.
             app.delete(&format!("/services/{service}")).await.ok(200);
@@ -57,22 +57,22 @@ async fn connecting_is_idempotent_and_disconnecting_is_not() {
     let app = world.open().await;
     let (service, group) = (app.register(json!({ "name": "S" })).await, app.group("G", true).await);
     let pair = format!("/services/service-sg/{service}/{group}");
-    assert_eq!(app.delete(&pair).await.ok(404), json!({ "detail": "Connection not found" }));
+    assert_eq!(app.delete(&pair).await.ok(404), json!({ "detail": "Connection not found", "code": "not_found" }));
     for _ in 0..3 {
         app.connect(&service, &group).await;
     }
     let inside = app.get(&format!("/service-groups/{group}/services")).await.ok(200);
     assert_eq!(inside["services"], json!(["S"]));
     assert_eq!(app.delete(&format!("{pair}/")).await.ok(200), json!({}));
-    assert_eq!(app.delete(&pair).await.ok(404), json!({ "detail": "Connection not found" }));
+    assert_eq!(app.delete(&pair).await.ok(404), json!({ "detail": "Connection not found", "code": "not_found" }));
     app.connect(&service, &group).await;
 
     let unknown = "5e7a6a0b-1c11-4a53-8f2c-111111111111";
     let connect = async |service: &str, group: &str| {
         app.post("/services/service-sg", json!({ "service": service, "serviceGroup": group })).await.ok(404)
     };
-    assert_eq!(connect(unknown, &group).await, json!({ "detail": "Service not found" }));
-    assert_eq!(connect(&service, unknown).await, json!({ "detail": "Service group not found" }));
+    assert_eq!(connect(unknown, &group).await, json!({ "detail": "Service not found", "code": "not_found" }));
+    assert_eq!(connect(&service, unknown).await, json!({ "detail": "Service group not found", "code": "not_found" }));
 }
 
 #[tokio::test]

@@ -8,5 +8,6 @@ mod documented;
 mod groups;
 mod harness;
 mod lists;
+mod permissions;
 mod routes;
 mod services;

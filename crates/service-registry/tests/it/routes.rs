@@ -24,7 +24,7 @@ async fn a_path_that_leads_nowhere_is_not_found() {
         for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS"] {
             let answer = app.call_as(&world.ann(), method, path, None).await;
             assert_eq!(answer.headers["content-type"], "application/json", "{method} {path}");
-            assert_eq!(answer.ok(404), json!({ "detail": "Not Found" }), "{method} {path}");
+            assert_eq!(answer.ok(404), json!({ "detail": "Not Found", "code": "not_found" }), "{method} {path}");
         }
     }
 }
@@ -58,7 +58,11 @@ async fn another_method_is_refused_and_told_which_there_are() {
                 let mut sorted = allowed.clone();
                 sorted.sort_unstable();
                 assert_eq!(sorted, expected, "{method} {path}");
-                assert_eq!(answer.ok(405), json!({ "detail": "Method Not Allowed" }), "{method} {path}");
+                assert_eq!(
+                    answer.ok(405),
+                    json!({ "detail": "Method Not Allowed", "code": "method_not_allowed" }),
+                    "{method} {path}"
+                );
             }
         }
     }

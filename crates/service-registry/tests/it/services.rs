@@ -119,7 +119,7 @@ async fn a_deleted_service_is_gone_from_everywhere() {
     assert_eq!(app.delete(&path).await.ok(200), json!({}));
     for (method, path) in [("GET", path.clone()), ("DELETE", path), ("GET", format!("/services/{id}/groups"))] {
         let answer = app.call_as(&world.ann(), method, &path, None).await;
-        assert_eq!(answer.ok(404), json!({ "detail": "Service not found" }));
+        assert_eq!(answer.ok(404), json!({ "detail": "Service not found", "code": "not_found" }));
     }
     let mut body = service();
     body["uuid"] = json!(id);

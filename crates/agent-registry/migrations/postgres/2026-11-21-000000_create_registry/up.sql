@@ -2,8 +2,26 @@
 CREATE TABLE organisations (
     key TEXT NOT NULL PRIMARY KEY,
     timezone TEXT NOT NULL,
+    paused BOOLEAN NOT NULL DEFAULT FALSE,
+    paused_note TEXT NOT NULL DEFAULT '',
+    -- Of the last resume: what becomes of the ticks in between.
+    resumed_with TEXT,
+    default_provider TEXT NOT NULL DEFAULT '',
+    -- Limits and retention: NULL is none, and as the configuration says.
+    agents_max INTEGER,
+    runs_in_flight_max INTEGER,
+    callbacks_in_flight_max INTEGER,
+    requests_per_minute INTEGER,
+    logs_days INTEGER,
+    ticks_days INTEGER,
+    deliveries_days INTEGER,
+    alert_url TEXT NOT NULL DEFAULT '',
+    sealed_alert_secret BYTEA,
+    -- Since when everything of it is being erased.
+    erasing_since TIMESTAMPTZ,
     created_at TIMESTAMPTZ NOT NULL
 );
+CREATE INDEX organisations_erasing ON organisations (key) WHERE erasing_since IS NOT NULL;
 
 -- AI agents that can be asked. `provider` is what its owner wrote, without the API key.
 CREATE TABLE mentors (
