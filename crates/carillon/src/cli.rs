@@ -21,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run everything in one process, on SQLite, with nothing else installed.
     Up(UpArguments),
+    /// Make the first API key of a running Carillon, and print it.
+    Bootstrap(BootstrapArguments),
     /// Print a token for the API.
     Token(TokenArguments),
     /// Ask about crontabs.
@@ -74,6 +76,34 @@ pub(crate) struct Place {
     /// A configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// `carillon bootstrap`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  carillon bootstrap --org acme --user admin\n  \
+    carillon bootstrap --org acme --user admin --url https://carillon.example.com --output json\n\n\
+    The organisation is made if it is not there. The key is shown this once.")]
+pub(crate) struct BootstrapArguments {
+    /// The organisation that the key is for.
+    #[arg(long)]
+    pub(crate) org: String,
+    /// The user that it acts as.
+    #[arg(long)]
+    pub(crate) user: String,
+    /// What the key is called; an organisation has one of each name.
+    #[arg(long, default_value = "bootstrap")]
+    pub(crate) name: String,
+    /// How long it is valid, in days and hours:minutes:seconds, as "90 00:00:00" [default: until it is deleted].
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) expires_in: Option<String>,
+    /// Where the API is [default: http.public_url of the configuration, else http.listen].
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// How to print it: the key alone, or the whole answer.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 /// `carillon token`.
@@ -139,9 +169,9 @@ pub(crate) struct CronNextArguments {
 /// How to print an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// A line each, with the local time.
+    /// For people.
     Text,
-    /// A JSON array.
+    /// For programs.
     Json,
 }
 

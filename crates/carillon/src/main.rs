@@ -1,5 +1,6 @@
 //! `carillon`: Carillon whole in one process, and its command line.
 
+mod bootstrap;
 mod bus_commands;
 mod cli;
 mod config;
@@ -22,6 +23,7 @@ use crate::output::ReaderGone;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Up(arguments) => up::up(&arguments),
+        Command::Bootstrap(arguments) => bootstrap::bootstrap(&arguments),
         Command::Token(arguments) => token::token(&arguments),
         Command::Cron { command: CronCommand::Next(arguments) } => cron::next(&arguments),
         Command::Keys { command: KeysCommand::Env(arguments) } => keys::env(&arguments),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod bootstrap;
 mod command_line;
 mod kill;
 mod main_job;
