@@ -71,7 +71,7 @@ pub(super) async fn patch_organisation(
     faults.into_errors().into_result()?;
 
     let organisation = acting.organisation.clone();
-    let about_pausing = input.paused.is_some();
+    let (about_pausing, about_logs) = (input.paused.is_some(), input.logs_days.is_some());
     let writer = Arc::clone(&state);
     let stored = state.db.write(move |conn| {
         let now = writer.clock.now();
@@ -83,6 +83,9 @@ pub(super) async fn patch_organisation(
     let (row, written) = stored.await?;
     state.outbox.announce(written);
     state.request_limits.changed();
+    if about_logs {
+        state.broom.sweep_now();
+    }
     tracing::info!(organisation, paused = row.paused, "an organisation was changed");
     if about_pausing {
         hand_over(&state, &organisation).await?;
