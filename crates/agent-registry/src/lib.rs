@@ -102,6 +102,11 @@ impl AgentRegistry {
     pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
         config.validate()?;
         let Dependencies { database, bus, clock, readiness, auth, internal, keys, egress } = dependencies;
+        if auth.jwks_url.is_some() && auth.audience.is_none() {
+            tracing::warn!(
+                "`auth.audience` is not set: tokens that the identity provider made for others are believed"
+            );
+        }
         let db = Db::open(&database, store::MIGRATIONS).await?;
         let signer = InternalSigner::new(&internal, state::NAME);
         let dispatcher = Dispatcher::new(config.dispatcher_url()?, signer, clock.clone());
