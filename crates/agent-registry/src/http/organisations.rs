@@ -193,7 +193,7 @@ fn apply(state: &State, row: &mut OrganisationRow, input: OrganisationInput) -> 
 }
 
 fn changed_fields(before: &OrganisationRow, after: &OrganisationRow) -> Vec<&'static str> {
-    audit::changed!(before, after, {
+    audit::changed!(before, after, OrganisationRow {
         timezone => "timezone",
         paused => "paused",
         paused_note => "paused_note",
@@ -207,7 +207,7 @@ fn changed_fields(before: &OrganisationRow, after: &OrganisationRow) -> Vec<&'st
         deliveries_days => "retention.deliveries_days",
         alert_url => "alert_url",
         sealed_alert_secret => "alert_secret",
-    })
+    } but not { key, resumed_with, erasing_since, created_at })
 }
 
 /// Hands the organisation's document to the dispatcher.
