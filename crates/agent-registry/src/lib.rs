@@ -20,10 +20,12 @@ mod edit;
 mod http;
 mod merger;
 mod outbox;
+mod policy;
 mod runs;
 mod state;
 mod store;
 mod sweeper;
+mod timing;
 mod validation;
 
 use std::sync::Arc;

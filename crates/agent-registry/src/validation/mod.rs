@@ -8,6 +8,7 @@ pub(crate) mod json;
 pub(crate) mod limits;
 pub(crate) mod mentor;
 pub(crate) mod number;
+pub(crate) mod policy;
 pub(crate) mod query;
 pub(crate) mod reference;
 pub(crate) mod time;

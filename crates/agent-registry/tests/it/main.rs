@@ -12,6 +12,7 @@ mod lists;
 mod mentors;
 mod neighbours;
 mod one_off;
+mod policy;
 mod run_log;
 mod secrets;
 mod trigger;
