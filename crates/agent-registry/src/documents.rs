@@ -66,6 +66,9 @@ pub(crate) fn ensure_organisation(
 
 /// What is said of a mentor.
 pub(crate) fn of_mentor(row: &MentorRow, config: &Config) -> Subject {
+    if row.deleted_at.is_some() {
+        return Subject::MentorDeleted(MentorId(row.id));
+    }
     Subject::Mentor(Mentor {
         id: MentorId(row.id),
         unique_id: row.unique_id.to_string(),

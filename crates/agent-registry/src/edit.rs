@@ -191,7 +191,8 @@ fn apply_mentor(
     let Some(reference) = input.mentor else {
         return Ok(mentors::by_ids(conn, vec![row.mentor_id])?.remove(&row.mentor_id));
     };
-    let Some(mentor) = mentors::find(conn, &row.organisation, reference)? else {
+    let found = mentors::find(conn, &row.organisation, reference)?;
+    let Some(mentor) = found.filter(|mentor| mentor.deleted_at.is_none()) else {
         faults.add("mentor", reference.missing());
         return Ok(None);
     };

@@ -7,12 +7,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use service_kit::error::ApiError;
 
 use super::agent_view::AgentView;
+use super::body::{self, Form};
 use super::request::{self, Item};
 use crate::edit::{self, Edit, Saved};
 use crate::state::State;
 use crate::store::activity;
 use crate::validation::agent::{AgentInput, Write};
 use crate::validation::fields::Faults;
+use crate::validation::form;
 
 /// `POST P/periodic-agents/`
 pub(super) async fn create_agent(
@@ -53,7 +55,8 @@ async fn save(
 ) -> Result<HttpResponse, ApiError> {
     let acting = request::admit(&state, &request)?;
     let id = path.map(|path| path.id("PeriodicAgent")).transpose()?;
-    let body = request::read_json(&state, &request, payload).await?;
+    let form = Form { shape: form::AGENT, partial: write == Write::Change };
+    let body = body::read(&state, &request, payload, form).await?;
     let faults = Faults::default();
     let input = AgentInput::read(&body, write, &faults);
     let (mentor_reference, secret) = (input.mentor, input.callback_secret.clone());

@@ -4,6 +4,7 @@ mod agent_view;
 mod agent_write;
 mod agents;
 mod list;
+mod body;
 mod logs;
 mod mentor_view;
 mod mentors;
@@ -14,6 +15,7 @@ mod templates;
 
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, Route, Scope, web};
+use serde_json::json;
 use service_kit::error::ApiError;
 
 use crate::state::State;
@@ -52,6 +54,18 @@ fn user_scope() -> Scope {
     let scope = endpoint(scope, "/periodic-agents/{id}/ticks", &[(get(), || web::to(runs::list_ticks))]);
     let scope = endpoint(scope, "/periodic-agent-logs", &[(get(), || web::to(logs::list_logs))]);
     let scope = endpoint(scope, "/periodic-agent-logs/{id}", &[(get(), || web::to(logs::get_log))]);
+    let scope = endpoint(scope, "/create-mentor-wizard", &[(post(), || web::to(mentors::create_mentor_by_wizard))]);
+    // After every literal name in its place.
+    let scope = endpoint(
+        scope,
+        "/{mentor}",
+        &[
+            (get(), || web::to(mentors::get_mentor)),
+            (Method::PUT, || web::to(mentors::put_mentor)),
+            (Method::PATCH, || web::to(mentors::patch_mentor)),
+            (Method::DELETE, || web::to(mentors::delete_mentor)),
+        ],
+    );
     endpoint(scope, "", &[(get(), || web::to(mentors::list_mentors)), (post(), || web::to(mentors::create_mentor))])
 }
 
@@ -83,7 +97,8 @@ fn refuse(state: &State, request: &HttpRequest, allowed: &[Method]) -> Result<Ht
     request::admit(state, request)?;
     if *request.method() == Method::OPTIONS {
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        return Ok(HttpResponse::Ok().insert_header((header::ALLOW, allowed)).finish());
+        let about = json!({ "renders": ["application/json"], "parses": body::MEDIA_TYPES });
+        return Ok(HttpResponse::Ok().insert_header((header::ALLOW, allowed)).json(about));
     }
     Err(ApiError::method_not_allowed(request.method(), allowed))
 }

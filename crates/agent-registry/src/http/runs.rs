@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use model::document::{Document, DocumentKind};
@@ -12,15 +13,17 @@ use serde::Serialize;
 use serde_json::Value;
 use service_kit::error::ApiError;
 
+use super::body::{self, Form};
 use super::logs::LogView;
 use super::page::PageRequest;
 use super::request::{self, Item};
 use crate::runs::{self, Recorded};
 use crate::state::State;
-use crate::store::agents;
 use crate::store::documents::{self, DocumentName};
 use crate::store::logs::Log;
+use crate::store::{agents, mentors};
 use crate::validation::fields::{Faults, Fields, Presence, Text};
+use crate::validation::form;
 use crate::validation::limits::PROMPT_CHARS_MAX;
 use crate::validation::time::render;
 
@@ -36,9 +39,14 @@ pub(super) async fn trigger_run(
 ) -> Result<HttpResponse, ApiError> {
     let organisation = request::admit(&state, &request)?.organisation;
     let id = path.id("PeriodicAgent")?;
-    let body = request::read_json(&state, &request, payload).await?;
+    let body = body::read(&state, &request, payload, Form::whole(form::TRIGGER)).await?;
     let documents = state.db.read(move |conn| {
         let agent = agents::find(conn, &organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+        let mentor = mentors::by_ids(conn, vec![agent.mentor_id])?.remove(&agent.mentor_id);
+        if mentor.is_none_or(|mentor| mentor.deleted_at.is_some()) {
+            let text = "The mentor of this agent was deleted: give it another one first.";
+            return Err(ApiError::coded(StatusCode::CONFLICT, "mentor_deleted", text));
+        }
         let name = |kind, key| DocumentName { kind, key };
         let names = [
             name(DocumentKind::Organisation, organisation),

@@ -34,6 +34,7 @@ diesel::table! {
         created_by -> Text,
         created_at -> SqlTimestamp,
         updated_at -> SqlTimestamp,
+        deleted_at -> Nullable<SqlTimestamp>,
     }
 }
 

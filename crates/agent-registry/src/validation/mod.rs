@@ -4,6 +4,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod fields;
+pub(crate) mod form;
 pub(crate) mod json;
 pub(crate) mod limits;
 pub(crate) mod mentor;

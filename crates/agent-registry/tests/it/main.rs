@@ -7,6 +7,8 @@ mod agents;
 mod announcements;
 mod bad_input;
 mod dispatcher_peer;
+mod documented;
+mod forms;
 mod harness;
 mod lists;
 mod mentors;

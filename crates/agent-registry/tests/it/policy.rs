@@ -116,11 +116,11 @@ async fn only_what_moves_ticks_is_a_change_of_timing() {
     let timing_version = async || {
         app.post(&format!("{place}run/"), json!({})).await.ok(202);
         let subjects = world.dispatcher.triggers().pop().unwrap().documents.into_iter().map(|one| one.subject);
-        let agents = subjects.filter_map(|subject| match subject {
+        let mut agents = subjects.filter_map(|subject| match subject {
             Subject::Agent(agent) => Some(agent.schedule.timing_version),
             _ => None,
         });
-        agents.last().unwrap()
+        agents.next().unwrap()
     };
     let mut version = timing_version().await;
     for (task, moves) in [

@@ -25,8 +25,10 @@ CREATE TABLE mentors (
     created_by TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
-    UNIQUE (organisation, slug)
+    -- Its agents still show it; nothing else does.
+    deleted_at INTEGER
 );
+CREATE UNIQUE INDEX mentors_by_slug ON mentors (organisation, slug) WHERE deleted_at IS NULL;
 CREATE INDEX mentors_by_name ON mentors (organisation, name);
 
 -- Periodic agents. What changes at every run stands in agent_activity.
