@@ -19,6 +19,7 @@ mod documents;
 mod edit;
 mod http;
 mod merger;
+mod idempotency;
 mod mentor_edit;
 mod outbox;
 mod policy;

@@ -1,4 +1,5 @@
-//! Removes what nobody can see any more: logs of deleted agents, and tombstones that were held for long enough.
+//! Removes what nobody can see any more: logs of deleted agents, tombstones that were held for long
+//! enough, and requests that may not be repeated any more.
 //!
 //! In small batches, each its own transaction, so that a crash leaves only less to do.
 
@@ -9,8 +10,9 @@ use service_kit::database::DatabaseError;
 use service_kit::error::chain;
 use tokio_util::sync::CancellationToken;
 
+use crate::idempotency::LIFE;
 use crate::state::State;
-use crate::store::{agents, documents, logs};
+use crate::store::{agents, documents, idempotency as store_idempotency, logs};
 
 const BATCH: usize = 500;
 const INTERVAL: Duration = Duration::from_secs(3600);
@@ -45,7 +47,9 @@ async fn sweep(state: &State, shutdown: &CancellationToken) -> Result<(), Databa
             .db
             .write(move |conn| {
                 Ok::<_, DatabaseError>(
-                    sweep_logs(conn, limit)? | (documents::sweep_tombstones(conn, now, limit)? == BATCH),
+                    sweep_logs(conn, limit)?
+                        | (documents::sweep_tombstones(conn, now, limit)? == BATCH)
+                        | (store_idempotency::sweep(conn, now - LIFE, limit)? == BATCH),
                 )
             })
             .await?;

@@ -3,6 +3,7 @@
 use diesel::QueryResult;
 use serde::Serialize;
 use service_kit::database::DbConnection;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::mentor_view::MentorView;
@@ -23,7 +24,8 @@ const PREVIOUS_OUTPUT_CHARS_MAX: i32 = 65_536;
 const NEVER_RAN: &str = "pending";
 
 /// A periodic agent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PeriodicAgent)]
 pub(super) struct AgentView {
     id: i64,
     mentor: MentorField,
@@ -56,22 +58,25 @@ pub(super) struct AgentView {
     failing_since: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CallbackOptions)]
 struct CallbackOptionsView {
     encrypt: bool,
     signature_only_hub: bool,
 }
 
 /// Answers to reads hold the whole mentor; answers to writes name it as the request did.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = MentorField)]
 enum MentorField {
     Whole(Box<MentorView>),
     Id(i64),
     UniqueId(Uuid),
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PeriodicTask)]
 struct TaskView {
     id: i64,
     name: String,
@@ -88,7 +93,8 @@ struct TaskView {
     timeout_seconds: i32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Crontab)]
 struct CrontabView {
     minute: String,
     hour: String,

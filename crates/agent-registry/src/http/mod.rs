@@ -1,34 +1,58 @@
 //! The public door: every route of the registry.
+//!
+//! Routes are declared as a list, which the server is built from and which [`operations`] tells: so a test can hold
+//! every one of them against the API's document.
 
 mod agent_view;
 mod agent_write;
 mod agents;
 mod list;
 mod body;
+mod doors;
 mod logs;
 mod mentor_view;
 mod mentors;
+mod openapi;
 mod page;
 mod request;
 mod runs;
+mod secrets;
 mod templates;
 
 use actix_web::http::{Method, header};
-use actix_web::{HttpRequest, HttpResponse, Route, Scope, web};
-use serde_json::json;
-use service_kit::error::ApiError;
+use actix_web::{HttpResponse, web};
+use service_kit::api_docs;
 
+use self::doors::{Door, endpoint};
 use crate::state::State;
 
 /// Every route, for one worker of the server.
 pub(crate) fn configure(config: &mut web::ServiceConfig, state: &web::Data<State>) {
-    config.app_data(state.clone()).route("/.well-known/jwks.json", web::get().to(get_jwks)).service(user_scope());
+    config.app_data(state.clone()).route(JWKS, web::get().to(get_jwks));
+    api_docs::configure(config, "/openapi.json", "/docs", openapi::document());
+    for door in doors() {
+        config.service(door.into_scope());
+    }
 }
 
+/// Everything that wants to know who is asking.
+fn doors() -> Vec<Door> {
+    vec![user_door()]
+}
+
+/// Every operation there is: its method, and its path with variables in braces.
+#[cfg(test)]
+pub(crate) fn operations() -> Vec<(Method, String)> {
+    let open = [(Method::GET, JWKS.to_owned())];
+    open.into_iter().chain(doors().iter().flat_map(Door::operations)).collect()
+}
+
+/// Open to everyone.
+const JWKS: &str = "/.well-known/jwks.json";
+
 /// `P`. Literal routes stand before those with a variable in their place.
-fn user_scope() -> Scope {
-    let scope = web::scope("/api/ai-mentor/orgs/{org}/users/{user_id}")
-        .default_service(web::to(async || HttpResponse::from_error(ApiError::not_found())));
+fn user_door() -> Door {
+    let scope = Door::new("/api/ai-mentor/orgs/{org}/users/{user_id}");
     let get = || Method::GET;
     let post = || Method::POST;
     let scope = endpoint(scope, "/mentor-with-settings", &[(post(), || web::to(mentors::create_mentor_with_settings))]);
@@ -51,6 +75,7 @@ fn user_scope() -> Scope {
         ],
     );
     let scope = endpoint(scope, "/periodic-agents/{id}/run", &[(post(), || web::to(runs::trigger_run))]);
+    let scope = endpoint(scope, "/periodic-agents/{id}/rotate-secret", &[(post(), || web::to(secrets::rotate_secret))]);
     let scope = endpoint(scope, "/periodic-agents/{id}/ticks", &[(get(), || web::to(runs::list_ticks))]);
     let scope = endpoint(scope, "/periodic-agent-logs", &[(get(), || web::to(logs::list_logs))]);
     let scope = endpoint(scope, "/periodic-agent-logs/{id}", &[(get(), || web::to(logs::get_log))]);
@@ -67,47 +92,6 @@ fn user_scope() -> Scope {
         ],
     );
     endpoint(scope, "", &[(get(), || web::to(mentors::list_mentors)), (post(), || web::to(mentors::create_mentor))])
-}
-
-/// How a method of a path is answered: routes cannot be copied, so each is made where it is needed.
-type MakeRoute = fn() -> Route;
-
-/// Adds a path with its methods: also with `HEAD` where there is `GET`, with 405 for every other method, and with the
-/// redirect from the path without its final slash.
-fn endpoint(scope: Scope, path: &str, methods: &[(Method, MakeRoute)]) -> Scope {
-    let mut allowed: Vec<Method> = methods.iter().map(|(method, _)| method.clone()).collect();
-    let mut resource = web::resource(format!("{path}/"));
-    for (method, route) in methods {
-        resource = resource.route(route().method(method.clone()));
-        if *method == Method::GET {
-            resource = resource.route(route().method(Method::HEAD));
-            allowed.push(Method::HEAD);
-        }
-    }
-    allowed.push(Method::OPTIONS);
-    let other = move |state: web::Data<State>, request: HttpRequest| {
-        let answer = refuse(&state, &request, &allowed);
-        async move { answer }
-    };
-    scope.service(resource.default_service(web::to(other))).service(web::resource(path).to(add_slash))
-}
-
-/// Any other method: known callers learn which there are.
-fn refuse(state: &State, request: &HttpRequest, allowed: &[Method]) -> Result<HttpResponse, ApiError> {
-    request::admit(state, request)?;
-    if *request.method() == Method::OPTIONS {
-        let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        let about = json!({ "renders": ["application/json"], "parses": body::MEDIA_TYPES });
-        return Ok(HttpResponse::Ok().insert_header((header::ALLOW, allowed)).json(about));
-    }
-    Err(ApiError::method_not_allowed(request.method(), allowed))
-}
-
-/// Every path ends in a slash; one without leads to the one with.
-async fn add_slash(request: HttpRequest) -> HttpResponse {
-    let (path, query) = (request.uri().path(), request.uri().query());
-    let location = query.map_or_else(|| format!("{path}/"), |query| format!("{path}/?{query}"));
-    HttpResponse::MovedPermanently().insert_header((header::LOCATION, location)).finish()
 }
 
 /// `GET /.well-known/jwks.json`: the public keys of run sessions.

@@ -7,6 +7,7 @@ pub(crate) mod agent_list;
 pub(crate) mod agents;
 pub(crate) mod documents;
 pub(crate) mod log_counts;
+pub(crate) mod idempotency;
 pub(crate) mod log_list;
 pub(crate) mod logs;
 pub(crate) mod mentors;

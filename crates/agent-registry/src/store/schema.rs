@@ -163,6 +163,21 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    idempotency_keys (organisation, username, operation, key) {
+        organisation -> Text,
+        username -> Text,
+        operation -> Text,
+        key -> Text,
+        fingerprint -> Binary,
+        created_at -> SqlTimestamp,
+        sealed_answer -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
 
     documents (kind, key) {
         kind -> Text,

@@ -6,6 +6,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service_kit::secrets::Secret;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::fields::{Faults, Fields, Presence, Text};
@@ -36,7 +37,7 @@ pub(crate) struct MentorInput {
 }
 
 /// How a mentor is asked, as its owner wrote it; all of it but the API key is shown and stored as it stands here.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub(crate) struct ProviderSettings {
     /// A provider of the configuration.

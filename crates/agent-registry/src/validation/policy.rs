@@ -16,8 +16,8 @@ const JITTER_SECONDS_MAX: i64 = 86_400;
 /// A year.
 const CATCH_UP_WINDOW_SECONDS_MAX: i64 = 31_536_000;
 const ATTEMPTS_MAX: i64 = 100;
-const OVERLAP_POLICIES: [&str; 4] = ["allow", "skip", "queue_one", "cancel_running"];
-const CATCH_UPS: [&str; 3] = ["none", "latest", "all"];
+pub(crate) const OVERLAP_POLICIES: [&str; 4] = ["allow", "skip", "queue_one", "cancel_running"];
+pub(crate) const CATCH_UPS: [&str; 3] = ["none", "latest", "all"];
 
 /// How the ticks of a schedule are kept; an inner none is the default.
 #[derive(Debug, Clone, Default)]

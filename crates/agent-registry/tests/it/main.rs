@@ -5,11 +5,13 @@
 mod access;
 mod agents;
 mod announcements;
+mod api_docs;
 mod bad_input;
 mod dispatcher_peer;
 mod documented;
 mod forms;
 mod harness;
+mod idempotency;
 mod lists;
 mod mentors;
 mod neighbours;
