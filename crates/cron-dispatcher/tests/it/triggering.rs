@@ -65,3 +65,22 @@ async fn triggers_and_ticks_share_one_sequence_without_a_gap() {
     sequences.push(house.trigger(&asked).await.unwrap().run.sequence);
     assert_eq!(sequences, [1, 2, 3]);
 }
+
+#[tokio::test]
+async fn a_trigger_that_is_repeated_with_its_key_makes_one_run() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "*", "*", version)]).await;
+    let asked = |key: &str| TriggerRequest {
+        documents: vec![],
+        agent_id: AgentId(7),
+        prompt: None,
+        nominal_time: None,
+        idempotency_key: key.into(),
+    };
+    let first = house.trigger(&asked("k")).await.unwrap();
+    assert_eq!(house.trigger(&asked("k")).await.unwrap(), first);
+    assert_eq!(house.trigger(&asked("other")).await.unwrap().run.sequence, first.run.sequence + 1);
+    assert_eq!(house.trigger(&asked("")).await.unwrap().run.sequence, first.run.sequence + 2);
+    assert_eq!(house.trigger(&asked("")).await.unwrap().run.sequence, first.run.sequence + 3);
+}

@@ -2,26 +2,44 @@
 
 mod connections;
 mod groups;
+mod openapi;
 mod request;
 mod services;
 mod view;
 
+use actix_web::dev::HttpServiceFactory;
 use actix_web::http::Method;
-use actix_web::{HttpResponse, Route, Scope, web};
+use actix_web::{HttpResponse, Route, web};
+
+use service_kit::api_docs;
 
 use crate::State;
 use crate::refusal::Refusal;
 
 /// Every route, for one worker of the server.
 pub(crate) fn configure(config: &mut web::ServiceConfig, state: &web::Data<State>) {
-    config.service(scope().app_data(state.clone()));
+    api_docs::configure(config, "/v1beta1/openapi.json", "/v1beta1/docs", openapi::document());
+    config.service(door().into_scope(state));
 }
+
+/// Every operation there is: its method, and its path with variables in braces.
+#[cfg(test)]
+pub(crate) fn operations() -> Vec<(Method, String)> {
+    let of = |endpoint: &Endpoint| {
+        let methods = endpoint.methods.iter();
+        methods
+            .flat_map(|(method, _)| endpoint.paths.iter().map(|path| (method.clone(), format!("{PREFIX}{path}"))))
+            .collect::<Vec<_>>()
+    };
+    door().0.iter().flat_map(of).collect()
+}
+
+const PREFIX: &str = "/v1beta1";
 
 /// Literal routes stand before those with a variable in their place. `function…` is what a later API calls the same
 /// things; its client `ai-engine-sdk` uses those names.
-fn scope() -> Scope {
-    let scope =
-        web::scope("/v1beta1").default_service(web::to(async || HttpResponse::from_error(Refusal::not_found())));
+fn door() -> Door {
+    let scope = Door(Vec::new());
     let (get, post, put, delete) = (|| Method::GET, || Method::POST, || Method::PUT, || Method::DELETE);
 
     let scope = endpoint(
@@ -81,22 +99,51 @@ fn scope() -> Scope {
 /// How a method of a path is answered: routes cannot be copied, so each is made where it is needed.
 type MakeRoute = fn() -> Route;
 
+/// The paths of this API, declared before any server exists.
+struct Door(Vec<Endpoint>);
+
+/// A path under all its names, with its methods.
+struct Endpoint {
+    paths: Vec<String>,
+    methods: Vec<(Method, MakeRoute)>,
+}
+
 /// Adds a path under all its names, each with and without a final slash (a redirect would lose a body): also with
 /// `HEAD` where there is `GET`, and with 405 for every other method.
-fn endpoint(scope: Scope, paths: &[&str], methods: &[(Method, MakeRoute)]) -> Scope {
-    let paths: Vec<String> = paths.iter().flat_map(|path| [(*path).to_owned(), format!("{path}/")]).collect();
-    let mut allowed: Vec<Method> = methods.iter().map(|(method, _)| method.clone()).collect();
-    let mut resource = web::resource(paths);
-    for (method, route) in methods {
-        resource = resource.route(route().method(method.clone()));
-        if *method == Method::GET {
-            resource = resource.route(route().method(Method::HEAD));
-            allowed.push(Method::HEAD);
+fn endpoint(mut door: Door, paths: &[&str], methods: &[(Method, MakeRoute)]) -> Door {
+    let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+    door.0.push(Endpoint { paths, methods: methods.to_vec() });
+    door
+}
+
+impl Door {
+    /// For one worker of the server.
+    fn into_scope(self, state: &web::Data<State>) -> impl HttpServiceFactory + 'static {
+        let nowhere = web::to(async || HttpResponse::from_error(Refusal::not_found()));
+        let mut scope = web::scope(PREFIX).app_data(state.clone()).default_service(nowhere);
+        for endpoint in &self.0 {
+            scope = scope.service(endpoint.resource());
         }
+        scope
     }
-    let refuse = move || {
-        let refusal = Refusal::method_not_allowed(&allowed);
-        async move { HttpResponse::from_error(refusal) }
-    };
-    scope.service(resource.default_service(web::to(refuse)))
+}
+
+impl Endpoint {
+    fn resource(&self) -> actix_web::Resource {
+        let paths: Vec<String> = self.paths.iter().flat_map(|path| [path.clone(), format!("{path}/")]).collect();
+        let mut allowed: Vec<Method> = self.methods.iter().map(|(method, _)| method.clone()).collect();
+        let mut resource = web::resource(paths);
+        for (method, route) in &self.methods {
+            resource = resource.route(route().method(method.clone()));
+            if *method == Method::GET {
+                resource = resource.route(route().method(Method::HEAD));
+                allowed.push(Method::HEAD);
+            }
+        }
+        let refuse = move || {
+            let refusal = Refusal::method_not_allowed(&allowed);
+            async move { HttpResponse::from_error(refusal) }
+        };
+        resource.default_service(web::to(refuse))
+    }
 }
