@@ -6,9 +6,9 @@
 mod agent_view;
 mod agent_write;
 mod agents;
-mod list;
 mod body;
 mod doors;
+mod list;
 mod logs;
 mod mentor_view;
 mod mentors;
@@ -20,15 +20,16 @@ mod secrets;
 mod templates;
 
 use actix_web::http::{Method, header};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, Resource, web};
 use service_kit::api_docs;
+use service_kit::error::ApiError;
 
 use self::doors::{Door, endpoint};
 use crate::state::State;
 
 /// Every route, for one worker of the server.
 pub(crate) fn configure(config: &mut web::ServiceConfig, state: &web::Data<State>) {
-    config.app_data(state.clone()).route(JWKS, web::get().to(get_jwks));
+    config.app_data(state.clone()).service(key_set());
     api_docs::configure(config, "/openapi.json", "/docs", openapi::document());
     for door in doors() {
         config.service(door.into_scope());
@@ -92,6 +93,13 @@ fn user_door() -> Door {
         ],
     );
     endpoint(scope, "", &[(get(), || web::to(mentors::list_mentors)), (post(), || web::to(mentors::create_mentor))])
+}
+
+fn key_set() -> Resource {
+    let resource = web::resource(JWKS).route(web::get().to(get_jwks)).route(web::head().to(get_jwks));
+    resource.default_service(web::to(async |request: HttpRequest| {
+        HttpResponse::from_error(ApiError::method_not_allowed(request.method(), &[Method::GET, Method::HEAD]))
+    }))
 }
 
 /// `GET /.well-known/jwks.json`: the public keys of run sessions.

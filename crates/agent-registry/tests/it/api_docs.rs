@@ -8,6 +8,8 @@ async fn the_document_and_its_page_are_open_to_everyone_and_come_from_nowhere_el
     let app = world.open().await;
     let document = app.send("GET", "/openapi.json", &[], Vec::new()).await.ok(200);
     assert_eq!(document["openapi"], "3.1.0");
+    let refused = app.send("TRACE", "/.well-known/jwks.json", &[], Vec::new()).await;
+    assert_eq!((refused.status.as_u16(), &refused.headers["allow"]), (405, &"GET, HEAD".parse().unwrap()));
     let page = app.send("GET", "/docs", &[], Vec::new()).await;
     assert_eq!(page.status, 200);
     assert!(page.headers["content-security-policy"].to_str().unwrap().contains("default-src 'self'"));
