@@ -10,7 +10,7 @@ MICROSERVICES = --package agent-registry --package agent-runner --package callba
 TEST_THREADS ?= 8
 FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
-.PHONY: help demo test test-tls test-clients test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
+.PHONY: help demo test test-tls test-clients test-openapi test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,8 +55,11 @@ services-up: ## Start a private PostgreSQL and RabbitMQ (deploy/local/services.s
 services-down: ## Stop them
 	$(SERVICES) down
 
-test-clients: build ## Drive Carillon with clients that others wrote (needs Python and PyPI)
+test-clients: build ## Drive Carillon with clients that others wrote (needs Python, PyPI, Node and npm)
 	tests/clients/run $(RUN)
+
+test-openapi: build ## Attack Carillon with requests made from its own documents (needs Python and PyPI)
+	tests/openapi/run $(RUN)
 
 test-providers: build ## Ask an OpenAI-compatible server that others wrote (needs Python and PyPI)
 	CARGO=$(CARGO) crates/agent-runner/tests/litellm/run $(RUN)

@@ -47,10 +47,10 @@ def give_up(*_):
 
 
 @contextmanager
-def running():
+def running(seconds: int = 120):
     """Runs for as long as the block does; it must end well afterwards, and must not have ended before."""
     signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(120)
+    signal.alarm(seconds)
     with tempfile.TemporaryDirectory() as folder:
         carillon = Carillon(Path(folder) / "data")
         try:

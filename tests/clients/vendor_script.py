@@ -39,7 +39,7 @@ def drive(base: str, token: str):
     fault = call("POST", "/v1beta1/services", body | {"agent": "agent1q"}, status=422)["detail"]
     assert [(item["loc"], set(item)) for item in fault] == [(["body", "agent"], {"loc", "msg", "type"})]
     mentors = "/api/ai-mentor/orgs/acme/users/ann/"
-    assert call("GET", f"{mentors}nowhere/", status=404) == {"detail": "Not found.", "code": "not_found"}
+    assert call("GET", f"{mentors}no/where/", status=404) == {"detail": "Not found.", "code": "not_found"}
     refused = {"detail": 'Method "PATCH" not allowed.', "code": "method_not_allowed"}
     assert call("PATCH", mentors, status=405) == refused
     assert call("POST", mentors, {}, status=400) == {"name": ["This field is required."]}

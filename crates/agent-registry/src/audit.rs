@@ -9,6 +9,7 @@ use service_kit::database::DbConnection;
 use crate::access::Acting;
 use crate::store::agents::AgentRow;
 use crate::store::audit_log::{self, AuditRow};
+use crate::store::mentors::MentorRow;
 
 /// Notes that somebody did `action` (`agent.changed`: what it was done to stands before the dot) to `key`.
 pub(crate) fn record(
@@ -70,7 +71,39 @@ pub(crate) fn changed_fields(before: &AgentRow, after: &AgentRow) -> Vec<&'stati
         parent_mentor_id => "parent_mentor_id",
         previous_agent_id => "previous_agent",
         previous_agent_status => "previous_agent_status",
+        end_time => "task.end_time",
+        jitter_seconds => "task.jitter_seconds",
+        overlap_policy => "task.overlap_policy",
+        catch_up => "task.catch_up",
+        catch_up_window_seconds => "task.catch_up_window_seconds",
+        max_attempts => "task.max_attempts",
+        timeout_seconds => "task.timeout_seconds",
+        callback_on_runs => "callback_on",
+        callback_on_skipped => "callback_on",
+        callback_encrypt => "callback_options.encrypt",
+        callback_signature_only_hub => "callback_options.signature_only_hub",
+        paused => "paused",
+        paused_note => "paused_note",
     } but not {
-        id, organisation, username, last_editor, search_text, created_at, modified_at, timing_version
+        id, organisation, username, last_editor, search_text, created_at, modified_at, timing_version,
+        sealed_previous_secret, previous_secret_until, resumed_with
     })
+}
+
+/// Which fields of a mentor an edit changed.
+pub(crate) fn changed_mentor_fields(before: &MentorRow, after: &MentorRow) -> Vec<&'static str> {
+    changed!(before, after, MentorRow {
+        name => "name",
+        slug => "slug",
+        display_name => "display_name",
+        description => "description",
+        system_prompt => "system_prompt",
+        llm_provider => "llm_provider",
+        llm_name => "llm_name",
+        llm_temperature => "llm_temperature",
+        metadata => "metadata",
+        provider => "provider",
+        sealed_api_key => "provider.api_key",
+        service_groups => "service_groups",
+    } but not { id, unique_id, organisation, created_by, created_at, updated_at, deleted_at })
 }

@@ -9,8 +9,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use diesel::QueryResult;
 use model::document::{
-    Agent, Alert, Document, DocumentKind, Endpoint, Mentor, Organisation, Pause, Previous, Provider, Schedule, Subject,
-    next_version,
+    Agent, Alert, Document, DocumentKind, Mentor, Organisation, Pause, Previous, Provider, Subject, next_version,
 };
 use model::id::{AgentId, MentorId, OrganisationKey};
 use model::run::RunState;
@@ -18,6 +17,7 @@ use serde::Deserialize;
 use service_kit::database::DbConnection;
 
 use crate::config::Config;
+use crate::policy;
 use crate::store::agents::AgentRow;
 use crate::store::documents::{self, DocumentName};
 use crate::store::mentors::MentorRow;
@@ -98,6 +98,9 @@ pub(crate) fn config_for(conn: &mut DbConnection, organisation: &str, config: &C
 
 /// What is said of a mentor.
 pub(crate) fn of_mentor(row: &MentorRow, config: &Config) -> Subject {
+    if row.deleted_at.is_some() {
+        return Subject::MentorDeleted(MentorId(row.id));
+    }
     Subject::Mentor(Mentor {
         id: MentorId(row.id),
         unique_id: row.unique_id.to_string(),
@@ -105,7 +108,7 @@ pub(crate) fn of_mentor(row: &MentorRow, config: &Config) -> Subject {
         system_prompt: row.system_prompt.clone(),
         provider: provider_of(row, config),
         runs_in_flight_max: None,
-        service_groups: Vec::new(),
+        service_groups: Vec::deserialize(&*row.service_groups).unwrap_or_default(),
     })
 }
 
@@ -118,22 +121,17 @@ pub(crate) fn of_agent(row: &AgentRow) -> Subject {
         prompt: row.prompt.clone(),
         username: row.username.clone(),
         last_editor: row.last_editor.clone(),
-        schedule: Schedule {
-            timing_version: row.timing_version,
-            crontab: row.crontab(),
-            timezone: row.timezone.as_deref().and_then(|name| name.parse().ok()),
-            enabled: row.enabled,
-            one_off: row.one_off,
-            start_time: row.start_time.map(DateTime::from),
-            ..Schedule::default()
-        },
-        endpoint: (!row.callback_url.is_empty())
-            .then(|| Endpoint::new(row.callback_url.clone(), row.sealed_callback_secret.clone().unwrap_or_default())),
+        schedule: policy::schedule_of(row),
+        endpoint: policy::endpoint_of(row),
         pathway: row.pathway.clone(),
         parent_session_id: row.parent_session_id.clone(),
         parent_mentor_id: row.parent_mentor_id,
         previous: previous_of(row),
-        pause: Pause::default(),
+        pause: Pause {
+            paused: row.paused,
+            // Only words of this set are ever stored.
+            resumed_with: row.resumed_with.as_deref().and_then(|word| word.parse().ok()),
+        },
         runs_in_flight_max: None,
     }))
 }

@@ -4,10 +4,9 @@
 //! be announced, or none of it.
 
 use actix_web::http::StatusCode;
-use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, Utc};
 use model::crontab::Crontab;
-use model::document::{DocumentKind, Subject, next_version};
+use model::document::{CatchUp, DocumentKind, OverlapPolicy, Subject, next_version};
 use model::id::AgentId;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::egress::EgressError;
@@ -17,11 +16,12 @@ use url::Url;
 use crate::access::{self, Acting};
 use crate::audit;
 use crate::documents::{self, Written};
+use crate::policy;
 use crate::state::{State, callback_secret_owner};
-use crate::store::activity;
 use crate::store::agents::{self, AgentRow};
 use crate::store::mentors::{self, MentorRow};
 use crate::store::organisations::{self, OrganisationRow};
+use crate::timing;
 use crate::validation::agent::{AgentInput, SecretChange};
 use crate::validation::fields::Faults;
 use crate::validation::reference::no_such_pk;
@@ -51,14 +51,14 @@ pub(crate) fn create(conn: &mut DbConnection, state: &State, edit: Edit) -> Resu
     access::enter_organisation(conn, &edit.acting, now, &mut written)?;
     check_agents_max(conn, &edit.acting.organisation)?;
     let mut row = blank(&edit.acting, now);
-    let mentor = apply(conn, state, &mut row, &edit)?;
+    let mentor = apply(conn, state, None, &mut row, &edit)?;
     row.timing_version = next_version(0, now);
     row.id = agents::insert(conn, &row)?;
     if let SecretChange::Set(_) = &edit.input.callback_secret {
         row.sealed_callback_secret = seal_secret(state, row.id, &edit.input.callback_secret, None)?;
         agents::set_callback_secret(conn, row.id, row.sealed_callback_secret.as_deref().unwrap_or_default())?;
     }
-    plan(conn, &row, now)?;
+    timing::plan(conn, &row, now)?;
     announce(conn, state, &row, &mentor, &mut written)?;
     audit::record(conn, &edit.acting, "agent.created", &row.id.to_string(), &[], now)?;
     Ok(Saved { row, mentor, written })
@@ -71,17 +71,21 @@ pub(crate) fn change(conn: &mut DbConnection, state: &State, id: i64, edit: Edit
     let before = agents::find_for_update(conn, &edit.acting.organisation, id)?;
     let before = before.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
     let mut row = before.clone();
-    let mentor = apply(conn, state, &mut row, &edit)?;
+    let mentor = apply(conn, state, Some(&before), &mut row, &edit)?;
     row.sealed_callback_secret =
         seal_secret(state, id, &edit.input.callback_secret, before.sealed_callback_secret.clone())?;
+    if !matches!(edit.input.callback_secret, SecretChange::Keep) {
+        // Only a rotation leaves the secret before it good for a while.
+        (row.sealed_previous_secret, row.previous_secret_until) = (None, None);
+    }
     row.last_editor.clone_from(&edit.acting.caller);
     row.modified_at = now.into();
-    if timing_changed(&before, &row) {
+    if timing::changed(&before, &row) {
         row.timing_version = documents::version_after(conn, DocumentKind::Agent, &id.to_string(), now)?;
     }
     agents::update(conn, &row)?;
     if row.timing_version != before.timing_version || row.fires_by_itself() != before.fires_by_itself() {
-        plan(conn, &row, now)?;
+        timing::plan(conn, &row, now)?;
     }
     announce(conn, state, &row, &mentor, &mut written)?;
     let fields = audit::changed_fields(&before, &row);
@@ -173,18 +177,42 @@ fn blank(acting: &Acting, now: DateTime<Utc>) -> AgentRow {
         created_at: now.into(),
         modified_at: now.into(),
         timing_version: 0,
+        end_time: None,
+        jitter_seconds: 0,
+        overlap_policy: OverlapPolicy::default().to_string(),
+        catch_up: CatchUp::default().to_string(),
+        catch_up_window_seconds: None,
+        max_attempts: 1,
+        timeout_seconds: policy::TIMEOUT_SECONDS,
+        callback_on_runs: true,
+        callback_on_skipped: false,
+        callback_encrypt: false,
+        callback_signature_only_hub: false,
+        sealed_previous_secret: None,
+        previous_secret_until: None,
+        paused: false,
+        paused_note: String::new(),
+        resumed_with: None,
     };
     row.set_crontab(model::crontab::CrontabFields::default());
     row
 }
 
 /// Writes over a row what the request says. The errors are all that is wrong with it, at once.
-fn apply(conn: &mut DbConnection, state: &State, row: &mut AgentRow, edit: &Edit) -> Result<MentorRow, ApiError> {
+fn apply(
+    conn: &mut DbConnection,
+    state: &State,
+    before: Option<&AgentRow>,
+    row: &mut AgentRow,
+    edit: &Edit,
+) -> Result<MentorRow, ApiError> {
     let faults = Faults::from(edit.errors.clone());
     let mentor = apply_mentor(conn, state, row, &edit.input, &faults)?;
     apply_previous_agent(conn, row, &edit.input, &faults)?;
     apply_texts(row, &edit.input);
     apply_task(row, &edit.input, &faults);
+    policy::apply(row, &edit.input, &faults);
+    timing::check(conn, before, row, state.clock.now(), &faults)?;
     check_callback_url(state, edit.input.callback_url.as_deref(), &faults);
     faults.into_errors().into_result()?;
     // Without a fault there is a mentor.
@@ -201,7 +229,8 @@ fn apply_mentor(
     let Some(reference) = input.mentor else {
         return Ok(mentors::by_ids(conn, vec![row.mentor_id])?.remove(&row.mentor_id));
     };
-    let Some(mentor) = mentors::find(conn, &row.organisation, reference)? else {
+    let found = mentors::find(conn, &row.organisation, reference)?;
+    let Some(mentor) = found.filter(|mentor| mentor.deleted_at.is_none()) else {
         faults.add("mentor", reference.missing());
         return Ok(None);
     };
@@ -296,7 +325,7 @@ fn check_callback_url(state: &State, url: Option<&str>, faults: &Faults) {
     }
 }
 
-fn seal_secret(
+pub(crate) fn seal_secret(
     state: &State,
     agent_id: i64,
     change: &SecretChange,
@@ -311,28 +340,4 @@ fn seal_secret(
             sealed.map(Some).map_err(|error| ApiError::internal(&error))
         }
     }
-}
-
-/// Whether what is due has to be settled under the old timing and planned anew.
-fn timing_changed(before: &AgentRow, after: &AgentRow) -> bool {
-    let turned_on = after.fires_by_itself() && !before.fires_by_itself();
-    turned_on
-        || before.crontab() != after.crontab()
-        || before.timezone != after.timezone
-        || before.one_off != after.one_off
-        || before.start_time != after.start_time
-}
-
-/// Shows when the agent will fire until the dispatcher, which decides it, says so itself.
-fn plan(conn: &mut DbConnection, row: &AgentRow, now: DateTime<Utc>) -> Result<(), ApiError> {
-    let own_zone = row.timezone.as_deref().and_then(|name| name.parse().ok());
-    let zone = match own_zone {
-        Some(zone) => zone,
-        None => organisations::timezone(conn, &row.organisation)?.unwrap_or(Tz::UTC),
-    };
-    let start = row.start_time.map_or(DateTime::UNIX_EPOCH, DateTime::from);
-    let after = now.max(start - TimeDelta::microseconds(1));
-    let crontab = Crontab::parse(&row.crontab()).ok().filter(|_| row.fires_by_itself());
-    let next_fire_time = crontab.and_then(|crontab| crontab.next_after(zone, after));
-    Ok(activity::set_next_fire(conn, row.id, next_fire_time, now)?)
 }

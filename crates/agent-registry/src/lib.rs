@@ -20,13 +20,17 @@ mod documents;
 mod edit;
 mod erase;
 mod http;
+mod idempotency;
+mod mentor_edit;
 mod merger;
 mod outbox;
+mod policy;
 mod retention;
 mod runs;
 mod state;
 mod store;
 mod sweeper;
+mod timing;
 mod validation;
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Removes what nobody can see any more: logs of deleted agents, tombstones that were held for long enough, what is
-//! older than it is to be kept, and organisations that are being erased.
+//! older than it is to be kept, requests that may not be repeated any more, and organisations that are being erased.
 //!
 //! In small batches, each its own transaction, so that a crash leaves only less to do.
 
@@ -11,8 +11,9 @@ use service_kit::error::chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::documents::Written;
+use crate::idempotency::LIFE;
 use crate::state::State;
-use crate::store::{agents, documents, logs};
+use crate::store::{agents, documents, idempotency, logs};
 use crate::{erase, retention};
 
 const BATCH: usize = 500;
@@ -48,7 +49,8 @@ async fn sweep(state: &State, shutdown: &CancellationToken) -> Result<(), Databa
             let mut written = Written::new();
             let more = erase::some(conn, now, limit, &mut written)?
                 | sweep_logs(conn, limit)?
-                | (documents::sweep_tombstones(conn, now, limit)? == BATCH);
+                | (documents::sweep_tombstones(conn, now, limit)? == BATCH)
+                | (idempotency::sweep(conn, now - LIFE, limit)? == BATCH);
             Ok::<_, DatabaseError>((more, written))
         });
         let (left, written) = swept.await?;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::error::DispatchError;
-use crate::store::{documents, runs, ticks};
+use crate::store::{documents, runs, ticks, triggers};
 
 /// How often the sweep looks.
 const ROUND: Duration = Duration::from_secs(60);
@@ -16,6 +16,8 @@ const ROUND: Duration = Duration::from_secs(60);
 const ROWS_MAX: u16 = 500;
 /// How long a tombstone is kept, so that a straggler cannot bring a deleted document back.
 const TOMBSTONES_KEPT: TimeDelta = TimeDelta::days(30);
+/// How long a trigger may be repeated, with an hour for the clocks of those who ask.
+const TRIGGERS_KEPT: TimeDelta = TimeDelta::hours(25);
 
 /// Sweeps every minute, for as long as the process runs.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -47,7 +49,8 @@ async fn sweep(context: &Context) -> Result<usize, DispatchError> {
             let runs = runs::sweep(conn, ticks_before, limit)?;
             let skipped = ticks::sweep(conn, ticks_before, limit)?;
             let tombstones = documents::sweep_tombstones(conn, now - TOMBSTONES_KEPT, limit)?;
-            Ok(runs.max(skipped).max(tombstones))
+            let triggers = triggers::sweep(conn, now - TRIGGERS_KEPT, limit)?;
+            Ok(runs.max(skipped).max(tombstones).max(triggers))
         })
         .await
 }

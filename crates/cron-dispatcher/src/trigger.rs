@@ -1,4 +1,7 @@
 //! Trigger: a run that somebody asked for. It uses no tick.
+//!
+//! With a key, its answer is kept in the transaction that makes the run: a crash leaves both or neither, and whoever asks
+//! again with the same key gets the same run.
 
 use chrono::{DateTime, Utc};
 use model::internal::TriggerRequest;
@@ -12,7 +15,7 @@ use crate::fire::{enqueue, request};
 use crate::prompt::with_output;
 use crate::store::documents::Directory;
 use crate::store::queue::NewRun;
-use crate::store::schedules;
+use crate::store::{schedules, triggers};
 
 /// Makes the run, queued; what the registry knows of the agent is applied first.
 pub(crate) fn trigger(
@@ -23,6 +26,10 @@ pub(crate) fn trigger(
     let applied = apply(conn, &asked.documents, now)?;
     let unknown = || DispatchError::UnknownAgent(asked.agent_id);
     let mut schedule = schedules::lock(conn, asked.agent_id.0)?.ok_or_else(unknown)?;
+    // Whoever asked at the same time has the schedule until its answer is kept.
+    if let Some(record) = triggers::find(conn, &asked.idempotency_key)? {
+        return Ok((record, applied));
+    }
     let directory = Directory::load(conn, &[asked.agent_id.0])?;
     let view = directory.agent(asked.agent_id.0).ok_or_else(unknown)?;
     let mentor = view.mentor.ok_or(DispatchError::MentorDeleted(asked.agent_id))?;
@@ -39,5 +46,8 @@ pub(crate) fn trigger(
 
     let [NewRun { request, .. }] = new;
     let made = announcements(conn, &[request.run.id.0])?.pop().ok_or_else(unknown)?;
+    if !asked.idempotency_key.is_empty() {
+        triggers::insert(conn, &asked.idempotency_key, &made.record, now)?;
+    }
     Ok((made.record, applied))
 }

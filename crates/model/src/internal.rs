@@ -17,6 +17,8 @@ pub struct TriggerRequest {
     pub prompt: Option<String>,
     /// The moment that the run is about; none: now.
     pub nominal_time: Option<DateTime<Utc>>,
+    /// Asked again with the same key within a day, it is answered with the same run; empty: each asking is a run.
+    pub idempotency_key: String,
 }
 
 /// `GET /internal/agents/{id}/ticks`: one page, newest first.

@@ -11,6 +11,7 @@ compile_error!("the features `bundled-libpq` and `libpq` exclude each other: add
 compile_error!("there is no libpq: choose the feature `bundled-libpq` or `libpq`");
 
 pub mod admin;
+pub mod api_docs;
 pub mod auth;
 pub mod clock;
 pub mod config;

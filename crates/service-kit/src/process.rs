@@ -51,6 +51,7 @@ pub struct Process {
     listener: Option<Listener>,
     admin_listener: Listener,
     body_bytes_max: usize,
+    cors_origins: Vec<String>,
 }
 
 impl Process {
@@ -72,6 +73,7 @@ impl Process {
             listener,
             admin_listener,
             body_bytes_max: http.body_bytes_max,
+            cors_origins: http.cors_origins.clone(),
         })
     }
 
@@ -93,7 +95,7 @@ impl Process {
     ///
     /// A role or a server ended early, or the drain took too long.
     pub async fn run(self, microservices: Vec<Microservice>, internal: &InternalConfig) -> anyhow::Result<()> {
-        let Self { shutdown, readiness, clock, listener, admin_listener, body_bytes_max } = self;
+        let Self { shutdown, readiness, clock, listener, admin_listener, body_bytes_max, cors_origins } = self;
         let names: Vec<&'static str> = microservices.iter().map(|one| one.name).collect();
         let verifier = InternalVerifier::new(internal, &names);
         let drain = microservices.iter().map(|one| one.drain).max().unwrap_or_default() + DRAIN_MARGIN;
@@ -109,7 +111,7 @@ impl Process {
         let admin = admin::serve(admin_listener, options, readiness, Some(internal), shutdown.clone());
         roles.push(Role::new("admin", async { Ok(admin.await?) }));
         if let Some(listener) = listener {
-            let options = ServerOptions { name: "public", body_bytes_max, ..ServerOptions::default() };
+            let options = ServerOptions { name: "public", body_bytes_max, cors_origins, ..ServerOptions::default() };
             let server = http::serve(listener, options, shutdown.clone(), all(public));
             roles.push(Role::new("public", async { Ok(server.await?) }));
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 use service_kit::auth::AuthError;
 use service_kit::database::DatabaseError;
 use service_kit::error::ApiError;
+use utoipa::ToSchema;
 
 /// An answer other than success.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub(crate) enum Refusal {
 }
 
 /// One thing that is wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Fault {
     /// Where: `["body", "fields", 0, "name"]`.
     pub(crate) loc: Vec<Step>,
@@ -32,7 +33,7 @@ pub(crate) struct Fault {
 }
 
 /// A step on the way to what is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Step {
     /// Into a part of the request, or a field.

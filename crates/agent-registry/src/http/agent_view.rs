@@ -3,9 +3,11 @@
 use diesel::QueryResult;
 use serde::Serialize;
 use service_kit::database::DbConnection;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::mentor_view::MentorView;
+use crate::policy;
 use crate::store::activity::ActivityRow;
 use crate::store::agents::AgentRow;
 use crate::store::logs;
@@ -22,7 +24,8 @@ const PREVIOUS_OUTPUT_CHARS_MAX: i32 = 65_536;
 const NEVER_RAN: &str = "pending";
 
 /// A periodic agent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PeriodicAgent)]
 pub(super) struct AgentView {
     id: i64,
     mentor: MentorField,
@@ -44,21 +47,36 @@ pub(super) struct AgentView {
     previous_agent: Option<i64>,
     previous_agent_status: String,
     previous_agent_output: String,
+    callback_on: Vec<&'static str>,
+    callback_options: CallbackOptionsView,
     next_fire_time: Option<String>,
     last_status: String,
+    paused: bool,
+    paused_note: String,
     callback_secret_set: bool,
+    callback_state: String,
+    failing_since: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CallbackOptions)]
+struct CallbackOptionsView {
+    encrypt: bool,
+    signature_only_hub: bool,
 }
 
 /// Answers to reads hold the whole mentor; answers to writes name it as the request did.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = MentorField)]
 enum MentorField {
     Whole(Box<MentorView>),
     Id(i64),
     UniqueId(Uuid),
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PeriodicTask)]
 struct TaskView {
     id: i64,
     name: String,
@@ -66,9 +84,17 @@ struct TaskView {
     one_off: bool,
     start_time: Option<String>,
     enabled: bool,
+    end_time: Option<String>,
+    jitter_seconds: i32,
+    overlap_policy: String,
+    catch_up: String,
+    catch_up_window_seconds: Option<u64>,
+    max_attempts: i32,
+    timeout_seconds: i32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Crontab)]
 struct CrontabView {
     minute: String,
     hour: String,
@@ -139,9 +165,21 @@ impl AgentView {
             previous_agent: row.previous_agent_id,
             previous_agent_status: row.previous_agent_status,
             previous_agent_output: String::new(),
+            callback_on: [("runs", row.callback_on_runs), ("skipped", row.callback_on_skipped)]
+                .into_iter()
+                .filter_map(|(word, on)| on.then_some(word))
+                .collect(),
+            callback_options: CallbackOptionsView {
+                encrypt: row.callback_encrypt,
+                signature_only_hub: row.callback_signature_only_hub,
+            },
             next_fire_time: activity.and_then(|activity| activity.next_fire_time).map(|time| render(time.into())),
             last_status: last_status.to_owned(),
+            paused: row.paused,
+            paused_note: row.paused_note,
             callback_secret_set: row.sealed_callback_secret.is_some(),
+            callback_state: activity.map_or_else(|| "ok".to_owned(), |activity| activity.callback_state.clone()),
+            failing_since: activity.and_then(|activity| activity.failing_since).map(|time| render(time.into())),
         }
     }
 }
@@ -162,6 +200,13 @@ impl TaskView {
             one_off: row.one_off,
             start_time: row.start_time.map(|time| render(time.into())),
             enabled: row.enabled,
+            end_time: row.end_time.map(|time| render(time.into())),
+            jitter_seconds: row.jitter_seconds,
+            overlap_policy: row.overlap_policy.clone(),
+            catch_up: row.catch_up.clone(),
+            catch_up_window_seconds: policy::catch_up_window(row).map(|window| window.as_secs()),
+            max_attempts: row.max_attempts,
+            timeout_seconds: row.timeout_seconds,
         }
     }
 }

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use service_kit::error::ApiError;
 
 use super::agent_view::AgentView;
+use super::body::{self, Form};
 use super::request::{self, Item};
+use crate::documents::Written;
 use crate::edit::{self, Edit, Saved};
+use crate::idempotency::{Begun, Repeatable};
 use crate::state::State;
 use crate::store::activity;
 use crate::validation::agent::{AgentInput, Write};
 use crate::validation::fields::Faults;
+use crate::validation::form;
 
 /// `POST P/periodic-agents/`
 pub(super) async fn create_agent(
@@ -53,7 +58,12 @@ async fn save(
 ) -> Result<HttpResponse, ApiError> {
     let acting = request::admit(&state, &request)?;
     let id = path.map(|path| path.id("PeriodicAgent")).transpose()?;
-    let body = request::read_json(&state, &request, payload).await?;
+    let form = Form { shape: form::AGENT, partial: write == Write::Change };
+    let body = body::read(&state, &request, payload, form).await?;
+    let repeatable = match write {
+        Write::Create => Repeatable::read(&state, request.headers(), &acting, "periodic-agents", &body)?,
+        Write::Replace | Write::Change => None,
+    };
     let faults = Faults::default();
     let input = AgentInput::read(&body, write, &faults);
     let (mentor_reference, secret) = (input.mentor, input.callback_secret.clone());
@@ -61,22 +71,31 @@ async fn save(
 
     let writer = Arc::clone(&state);
     let stored = state.db.write(move |conn| {
+        if let Some(repeatable) = &repeatable
+            && let Begun::Answered(body) = repeatable.begin(conn, &writer)?
+        {
+            return Ok((body, Written::new()));
+        }
         let saved = match id {
             None => edit::create(conn, &writer, edit)?,
             Some(id) => edit::change(conn, &writer, id, edit)?,
         };
         let Saved { row, mentor, written } = saved;
         let activity = activity::by_agents(conn, vec![row.id])?.remove(&row.id);
-        let saved = (row.id, row.organisation.clone());
+        tracing::info!(agent.id = row.id, organisation = row.organisation, "an agent is saved");
         let mut views = [AgentView::of_write(row, &mentor, mentor_reference, &secret, activity.as_ref())];
         AgentView::with_previous_outputs(conn, &mut views)?;
-        Ok::<_, ApiError>((saved, views, written))
+        let [view] = views;
+        let body = serde_json::to_vec(&view).map_err(|error| ApiError::internal(&error))?;
+        if let Some(repeatable) = &repeatable {
+            repeatable.answer(conn, &writer, &body)?;
+        }
+        Ok::<_, ApiError>((body, written))
     });
-    let ((agent_id, organisation), [view], written) = stored.await?;
+    let (body, written) = stored.await?;
     state.outbox.announce(written);
-    tracing::info!(agent.id = agent_id, organisation, "an agent was saved");
     let status = if write == Write::Create { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(HttpResponse::build(status).json(view))
+    Ok(HttpResponse::build(status).content_type(ContentType::json()).body(body))
 }
 
 /// `DELETE P/periodic-agents/{id}/`

@@ -5,6 +5,7 @@ use diesel::QueryResult;
 use serde::Serialize;
 use service_kit::database::DbConnection;
 use service_kit::error::{ApiError, FieldErrors};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::agent_view::AgentView;
@@ -53,8 +54,8 @@ pub(super) async fn get_agent(
 }
 
 /// How many agents have which status, by their newest logs.
-#[derive(Debug, Default, Serialize)]
-struct Statistics {
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct Statistics {
     total_tasks: i64,
     succeeded_tasks: i64,
     failed_tasks: i64,

@@ -8,7 +8,9 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use service_kit::database::Timestamp;
 use service_kit::error::{ApiError, FieldErrors};
+use utoipa::ToSchema;
 
+use super::body::{self, Form};
 use super::request;
 use crate::access::{self, keys};
 use crate::audit;
@@ -17,6 +19,7 @@ use crate::state::State;
 use crate::store::api_keys::{self, ApiKeyRow};
 use crate::validation::api_key::ApiKeyInput;
 use crate::validation::fields::{Faults, REQUIRED};
+use crate::validation::form;
 use crate::validation::time::render;
 
 /// So that their list can be whole.
@@ -24,8 +27,9 @@ const KEYS_MAX: i64 = 1_000;
 const TAKEN: &str = "The fields platform_key, name must make a unique set.";
 
 /// A key as it is shown.
-#[derive(Debug, Serialize)]
-struct ApiKeyView {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ApiKey)]
+pub(super) struct ApiKeyView {
     username: String,
     name: String,
     /// Only in the answer to the request that made it; later it is empty, for nobody knows it.
@@ -75,7 +79,7 @@ pub(super) async fn create_api_key(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     request::known(&request)?;
-    let body = request::read_json(&state, &request, payload).await?;
+    let body = body::read(&state, &request, payload, Form::whole(form::API_KEY)).await?;
     let faults = Faults::default();
     let input = ApiKeyInput::read(&body, &faults);
     // Whoever may not act there learns nothing of the rest.

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use service_kit::error::{ApiError, FieldErrors};
+use utoipa::ToSchema;
 
 use super::page::PageRequest;
 use super::request;
@@ -14,8 +15,9 @@ use crate::validation::query::Query;
 use crate::validation::time;
 
 /// A change as it is shown.
-#[derive(Debug, Serialize)]
-struct ChangeView {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Change)]
+pub(super) struct ChangeView {
     id: i64,
     at: String,
     /// Who asked.

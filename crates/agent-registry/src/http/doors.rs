@@ -4,9 +4,10 @@ use actix_web::dev::HttpServiceFactory;
 use actix_web::http::{Method, header};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpRequest, HttpResponse, Route, web};
+use serde_json::json;
 use service_kit::error::ApiError;
 
-use super::request;
+use super::{body, request};
 
 /// How a method of a path is answered: routes cannot be copied, so each is made where it is needed.
 pub(super) type MakeRoute = fn() -> Route;
@@ -99,7 +100,8 @@ fn refuse(request: &HttpRequest, allowed: &[Method]) -> Result<HttpResponse, Api
     request::admit_to_ask(request)?;
     if *request.method() == Method::OPTIONS {
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        return Ok(HttpResponse::Ok().insert_header((header::ALLOW, allowed)).finish());
+        let about = json!({ "renders": ["application/json"], "parses": body::MEDIA_TYPES });
+        return Ok(HttpResponse::Ok().insert_header((header::ALLOW, allowed)).json(about));
     }
     Err(ApiError::method_not_allowed(request.method(), allowed))
 }

@@ -6,6 +6,7 @@ use model::id::RunId;
 use serde::Serialize;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::error::{ApiError, FieldErrors};
+use utoipa::ToSchema;
 
 use super::agents::mentor_filter;
 use super::list::read_list;
@@ -23,7 +24,8 @@ use crate::validation::time::render;
 const STATUSES: [&str; 3] = ["success", "error", "running"];
 
 /// A log as the API shows it; the fields of the original first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PeriodicAgentLog)]
 pub(super) struct LogView {
     id: i64,
     content: String,
@@ -47,7 +49,8 @@ pub(super) struct LogView {
     usage: UsageView,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Usage)]
 struct UsageView {
     prompt_tokens: i64,
     completion_tokens: i64,

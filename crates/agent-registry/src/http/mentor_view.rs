@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::documents::own_provider;
@@ -10,7 +11,8 @@ use crate::validation::mentor::ProviderSettings;
 use crate::validation::time::render;
 
 /// A mentor; what clients of the original need to find is there, if only empty.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Mentor)]
 pub(super) struct MentorView {
     id: i64,
     unique_id: Uuid,
@@ -19,18 +21,25 @@ pub(super) struct MentorView {
     display_name: String,
     description: String,
     platform: String,
+    #[schema(value_type = Option<Object>)]
     flow: Option<Value>,
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
     allow_anonymous: bool,
+    #[schema(value_type = Vec<i64>)]
     categories: [Value; 0],
+    #[schema(value_type = Vec<i64>)]
     types: [Value; 0],
+    #[schema(value_type = Vec<i64>)]
     subjects: [Value; 0],
+    #[schema(value_type = Vec<i64>)]
     mcp_servers: [Value; 0],
     system_prompt: String,
     llm_provider: String,
     llm_name: String,
     llm_temperature: Option<f64>,
     provider: Option<ProviderView>,
+    #[schema(value_type = Vec<Uuid>)]
     service_groups: Value,
     created_by: String,
     created_at: String,
@@ -38,7 +47,8 @@ pub(super) struct MentorView {
 }
 
 /// How a mentor is asked, without the API key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Provider)]
 struct ProviderView {
     #[serde(flatten)]
     settings: ProviderSettings,

@@ -1,35 +1,41 @@
 //! The public door: every route of the registry.
 //!
 //! Routes are declared as a list, which the server is built from and which [`operations`] tells: so a test can hold
-//! every one of them against the table of who may do what.
+//! every one of them against the table of who may do what, and against the API's document.
 
 mod agent_view;
 mod agent_write;
 mod agents;
 mod api_keys;
 mod audit_log;
+mod body;
 mod doors;
 mod list;
 mod logs;
 mod mentor_view;
 mod mentors;
+mod openapi;
 mod organisation_view;
 mod organisations;
 mod page;
 mod pauses;
 mod request;
 mod runs;
+mod secrets;
 mod templates;
 
 use actix_web::http::{Method, header};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, Resource, web};
+use service_kit::api_docs;
+use service_kit::error::ApiError;
 
 use self::doors::{Door, endpoint};
 use crate::state::State;
 
 /// Every route, for one worker of the server.
 pub(crate) fn configure(config: &mut web::ServiceConfig, state: &web::Data<State>) {
-    config.app_data(state.clone()).route(JWKS, web::get().to(get_jwks));
+    config.app_data(state.clone()).service(key_set());
+    api_docs::configure(config, "/openapi.json", "/docs", openapi::document());
     for door in doors() {
         config.service(door.into_scope());
     }
@@ -101,10 +107,30 @@ fn user_door() -> Door {
         ],
     );
     let scope = endpoint(scope, "/periodic-agents/{id}/run", &[(post(), || web::to(runs::trigger_run))]);
+    let scope = endpoint(scope, "/periodic-agents/{id}/rotate-secret", &[(post(), || web::to(secrets::rotate_secret))]);
     let scope = endpoint(scope, "/periodic-agents/{id}/ticks", &[(get(), || web::to(runs::list_ticks))]);
     let scope = endpoint(scope, "/periodic-agent-logs", &[(get(), || web::to(logs::list_logs))]);
     let scope = endpoint(scope, "/periodic-agent-logs/{id}", &[(get(), || web::to(logs::get_log))]);
+    let scope = endpoint(scope, "/create-mentor-wizard", &[(post(), || web::to(mentors::create_mentor_by_wizard))]);
+    // After every literal name in its place.
+    let scope = endpoint(
+        scope,
+        "/{mentor}",
+        &[
+            (get(), || web::to(mentors::get_mentor)),
+            (Method::PUT, || web::to(mentors::put_mentor)),
+            (Method::PATCH, || web::to(mentors::patch_mentor)),
+            (Method::DELETE, || web::to(mentors::delete_mentor)),
+        ],
+    );
     endpoint(scope, "", &[(get(), || web::to(mentors::list_mentors)), (post(), || web::to(mentors::create_mentor))])
+}
+
+fn key_set() -> Resource {
+    let resource = web::resource(JWKS).route(web::get().to(get_jwks)).route(web::head().to(get_jwks));
+    resource.default_service(web::to(async |request: HttpRequest| {
+        HttpResponse::from_error(ApiError::method_not_allowed(request.method(), &[Method::GET, Method::HEAD]))
+    }))
 }
 
 /// `GET /.well-known/jwks.json`: the public keys of run sessions.

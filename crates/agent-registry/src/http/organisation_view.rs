@@ -1,12 +1,14 @@
 //! An organisation as it is shown.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::store::organisations::OrganisationRow;
 use crate::validation::time::render;
 
 /// An organisation, without its secret.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Organisation)]
 pub(super) struct OrganisationView {
     platform_key: String,
     timezone: String,
@@ -22,7 +24,8 @@ pub(super) struct OrganisationView {
 }
 
 /// What is none is not limited.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrganisationLimits)]
 struct Limits {
     agents_max: Option<i32>,
     runs_in_flight_max: Option<i32>,
@@ -31,7 +34,8 @@ struct Limits {
 }
 
 /// What is none is as the configuration says.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrganisationRetention)]
 struct Retention {
     logs_days: Option<i32>,
     ticks_days: Option<i32>,

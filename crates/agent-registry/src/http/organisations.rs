@@ -14,6 +14,7 @@ use service_kit::egress::EgressError;
 use service_kit::error::ApiError;
 use url::Url;
 
+use super::body::{self, Form};
 use super::organisation_view::OrganisationView;
 use super::page::PageRequest;
 use super::request;
@@ -26,6 +27,7 @@ use crate::store::documents::DocumentName;
 use crate::store::mentors;
 use crate::store::organisations::{self, OrganisationRow};
 use crate::validation::fields::Faults;
+use crate::validation::form;
 use crate::validation::organisation::OrganisationInput;
 
 /// `GET /api/core/orgs/`: those that the caller may see.
@@ -64,7 +66,8 @@ pub(super) async fn patch_organisation(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     let acting = request::admit_to(&request, &request::organisation(&request)?)?;
-    let body = request::read_json(&state, &request, payload).await?;
+    let form = Form { shape: form::ORGANISATION, partial: true };
+    let body = body::read(&state, &request, payload, form).await?;
     let faults = Faults::default();
     let input = OrganisationInput::read(&body, &faults);
     check(&state, &input, &faults);

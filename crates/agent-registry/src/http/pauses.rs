@@ -5,10 +5,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 use service_kit::error::ApiError;
 
+use super::body::{self, Form};
 use super::request;
 use crate::dispatcher::PauseEverything;
 use crate::state::State;
 use crate::validation::fields::{Faults, Fields, Presence, Text};
+use crate::validation::form;
 use crate::validation::organisation::{CATCH_UPS, NOTE_CHARS_MAX};
 
 /// `POST /api/core/pause/` `{note?}`
@@ -37,7 +39,7 @@ async fn set(
 ) -> Result<HttpResponse, ApiError> {
     let known = request::known(request)?;
     let operator = known.operate()?;
-    let body = request::read_json(state, request, payload).await?;
+    let body = body::read(state, request, payload, Form::whole(form::PAUSE)).await?;
     let pause = read(&body, paused)?;
     state.dispatcher.pause_everything(&pause).await?;
     tracing::warn!(user.name = operator, paused, "everything was paused or resumed");

@@ -1,25 +1,18 @@
-//! What comes before an endpoint's own work: does the client take JSON, may it act here, what does it say.
-
-use std::time::Duration;
+//! What comes before an endpoint's own work: does the client take JSON, may it act here, what does it ask for.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap};
-use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use service_kit::auth::AuthError;
 use service_kit::error::ApiError;
 
 use crate::access::{self, Acting, Known};
 use crate::state::State;
-use crate::validation::json;
 use crate::validation::query::Query;
-
-/// How long a client may take to send its body.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The organisation and user that every path of the API begins with.
 #[derive(Debug, Clone, Deserialize)]
@@ -117,42 +110,6 @@ pub(super) fn query(request: &HttpRequest) -> Query {
     Query::parse(request.query_string())
 }
 
-/// The request's JSON body; an empty one counts as `{}`.
-pub(super) async fn read_json(state: &State, request: &HttpRequest, payload: web::Payload) -> Result<Value, ApiError> {
-    let body = read_body(state, request, payload).await?;
-    if body.is_empty() {
-        return Ok(json!({}));
-    }
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let content_type = content_type.unwrap_or_default();
-    if !is_json(content_type) {
-        return Err(ApiError::unsupported_media_type(content_type));
-    }
-    json::parse(&body).map_err(|message| {
-        ApiError::detail(StatusCode::BAD_REQUEST, format!("JSON parse error - {message}")).with_code("parse_error")
-    })
-}
-
-/// The whole body, or 408: who sends slowly must not hold a part of the memory for as long as he likes.
-async fn read_body(state: &State, request: &HttpRequest, payload: web::Payload) -> Result<web::Bytes, ApiError> {
-    let mut payload = payload.into_inner();
-    let read = tokio::select! {
-        read = web::Bytes::from_request(request, &mut payload) => read,
-        () = state.clock.sleep(BODY_WITHIN) => {
-            return Err(ApiError::detail(StatusCode::REQUEST_TIMEOUT, "Request body took too long."));
-        }
-    };
-    read.map_err(|error| match error.as_response_error().status_code() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(),
-        _ => ApiError::detail(StatusCode::BAD_REQUEST, "The request body could not be read."),
-    })
-}
-
-fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    ["application/json", "application/scim+json", "*/*"].iter().any(|json| essence.eq_ignore_ascii_case(json))
-}
-
 /// Whether some media range of `Accept` takes JSON; without the header all do.
 fn accepts_json(headers: &HeaderMap) -> bool {
     let mut ranges = headers
@@ -180,6 +137,7 @@ fn range_takes_json(range: &str) -> bool {
 mod tests {
     use super::*;
     use actix_web::http::header::HeaderValue;
+    use serde_json::json;
 
     #[test]
     fn json_is_taken_where_a_range_includes_it() {

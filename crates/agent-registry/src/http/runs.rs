@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use actix_web::http::StatusCode;
+use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use model::document::{Document, DocumentKind};
@@ -10,59 +12,92 @@ use model::internal::TriggerRequest;
 use model::run::{Tick, TickOutcome};
 use serde::Serialize;
 use serde_json::Value;
+use service_kit::database::DbConnection;
 use service_kit::error::ApiError;
+use utoipa::ToSchema;
 
+use super::body::{self, Form};
 use super::logs::LogView;
 use super::page::PageRequest;
 use super::request::{self, Item};
+use crate::idempotency::{Begun, Repeatable};
 use crate::runs::{self, Recorded};
 use crate::state::State;
-use crate::store::agents;
 use crate::store::documents::{self, DocumentName};
 use crate::store::logs::Log;
+use crate::store::{agents, mentors};
 use crate::validation::fields::{Faults, Fields, Presence, Text};
+use crate::validation::form;
 use crate::validation::limits::PROMPT_CHARS_MAX;
 use crate::validation::time::render;
 
 /// `POST P/periodic-agents/{id}/run/`: the log of a run made now.
 ///
 /// The agent's documents go along, so that the run is of the agent as this client last saw it. The log row is written
-/// from the answer; a crash before that loses nothing, since the dispatcher records the run like any other.
+/// from the answer; a crash before that loses nothing, since the dispatcher records the run like any other. With an
+/// `Idempotency-Key` a repeat gets the same run, also after such a crash: the dispatcher knows the key.
 pub(super) async fn trigger_run(
     state: web::Data<State>,
     request: HttpRequest,
     payload: web::Payload,
     path: web::Path<Item>,
 ) -> Result<HttpResponse, ApiError> {
-    let organisation = request::admit(&state, &request)?.organisation;
+    let acting = request::admit(&state, &request)?;
     let id = path.id("PeriodicAgent")?;
-    let body = request::read_json(&state, &request, payload).await?;
-    let documents = state.db.read(move |conn| {
-        let agent = agents::find(conn, &organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
-        let name = |kind, key| DocumentName { kind, key };
-        let names = [
-            name(DocumentKind::Organisation, organisation),
-            name(DocumentKind::Mentor, agent.mentor_id.to_string()),
-            name(DocumentKind::Agent, id.to_string()),
-        ];
-        Ok::<_, ApiError>(documents::load(conn, &names)?)
-    });
-    let trigger = read_trigger(&body, AgentId(id), documents.await?)?;
+    let body = body::read(&state, &request, payload, Form::whole(form::TRIGGER)).await?;
+    let operation = format!("periodic-agents/{id}/run");
+    let repeatable = Repeatable::read(&state, request.headers(), &acting, &operation, &body)?;
+    let mut trigger = read_trigger(&body, AgentId(id))?;
+    let organisation = acting.organisation;
+    trigger.documents = state.db.read(move |conn| documents_of(conn, organisation, id)).await?;
+    if let Some(repeatable) = repeatable.clone() {
+        let beginner = Arc::clone(&state);
+        match state.db.write(move |conn| repeatable.begin(conn, &beginner)).await? {
+            Begun::Answered(body) => return Ok(accepted(body)),
+            Begun::New(token) => trigger.idempotency_key = token,
+        }
+    }
 
     let said_at = state.clock.now();
     let record = state.dispatcher.trigger(&trigger).await?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
-    let log = Log::of(record.clone());
+    let view = LogView::try_from(Log::of(record.clone()))?;
+    let body = serde_json::to_vec(&view).map_err(|error| ApiError::internal(&error))?;
     let recorder = Arc::clone(&state);
     let stored = state.db.write(move |conn| {
         let mut written = Vec::new();
         runs::record(conn, vec![Recorded { record, said_at }], recorder.clock.now(), &mut written)?;
-        Ok::<_, ApiError>(written)
+        if let Some(repeatable) = &repeatable {
+            repeatable.answer(conn, &recorder, &body)?;
+        }
+        Ok::<_, ApiError>((body, written))
     });
-    state.outbox.announce(stored.await?);
-    Ok(HttpResponse::Accepted().json(LogView::try_from(log)?))
+    let (body, written) = stored.await?;
+    state.outbox.announce(written);
+    Ok(accepted(body))
 }
 
-fn read_trigger(body: &Value, agent_id: AgentId, documents: Vec<Document>) -> Result<TriggerRequest, ApiError> {
+fn accepted(body: Vec<u8>) -> HttpResponse {
+    HttpResponse::Accepted().content_type(ContentType::json()).body(body)
+}
+
+/// What the dispatcher must know of the agent to run it.
+fn documents_of(conn: &mut DbConnection, organisation: String, id: i64) -> Result<Vec<Document>, ApiError> {
+    let agent = agents::find(conn, &organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    let mentor = mentors::by_ids(conn, vec![agent.mentor_id])?.remove(&agent.mentor_id);
+    if mentor.is_none_or(|mentor| mentor.deleted_at.is_some()) {
+        let text = "The mentor of this agent was deleted: give it another one first.";
+        return Err(ApiError::coded(StatusCode::CONFLICT, "mentor_deleted", text));
+    }
+    let name = |kind, key| DocumentName { kind, key };
+    let names = [
+        name(DocumentKind::Organisation, organisation),
+        name(DocumentKind::Mentor, agent.mentor_id.to_string()),
+        name(DocumentKind::Agent, id.to_string()),
+    ];
+    Ok(documents::load(conn, &names)?)
+}
+
+fn read_trigger(body: &Value, agent_id: AgentId) -> Result<TriggerRequest, ApiError> {
     let faults = Faults::default();
     let fields = Fields::of(body, Presence::Partial, &faults);
     let prompt = fields
@@ -71,12 +106,14 @@ fn read_trigger(body: &Value, agent_id: AgentId, documents: Vec<Document>) -> Re
         .flatten();
     let nominal_time = fields.as_ref().and_then(|fields| fields.datetime("nominal_time")).flatten();
     faults.into_errors().into_result()?;
-    Ok(TriggerRequest { documents, agent_id, prompt: prompt.filter(|prompt| !prompt.is_empty()), nominal_time })
+    let prompt = prompt.filter(|prompt| !prompt.is_empty());
+    Ok(TriggerRequest { documents: Vec::new(), agent_id, prompt, nominal_time, idempotency_key: String::new() })
 }
 
 /// One planned moment, or a span of them that had no runs.
-#[derive(Debug, Serialize)]
-struct TickView {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tick)]
+pub(super) struct TickView {
     fire_time: String,
     nominal_time: String,
     outcome: &'static str,

@@ -3,12 +3,14 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use service_kit::error::ApiError;
+use utoipa::ToSchema;
 
 use super::request;
 use crate::state::State;
 
 /// A template that every organisation has.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TemplateMentor)]
 pub(super) struct Template {
     id: i64,
     name: &'static str,

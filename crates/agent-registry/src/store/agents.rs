@@ -41,6 +41,22 @@ pub(crate) struct AgentRow {
     pub(crate) created_at: Timestamp,
     pub(crate) modified_at: Timestamp,
     pub(crate) timing_version: i64,
+    pub(crate) end_time: Option<Timestamp>,
+    pub(crate) jitter_seconds: i32,
+    pub(crate) overlap_policy: String,
+    pub(crate) catch_up: String,
+    pub(crate) catch_up_window_seconds: Option<i32>,
+    pub(crate) max_attempts: i32,
+    pub(crate) timeout_seconds: i32,
+    pub(crate) callback_on_runs: bool,
+    pub(crate) callback_on_skipped: bool,
+    pub(crate) callback_encrypt: bool,
+    pub(crate) callback_signature_only_hub: bool,
+    pub(crate) sealed_previous_secret: Option<Vec<u8>>,
+    pub(crate) previous_secret_until: Option<Timestamp>,
+    pub(crate) paused: bool,
+    pub(crate) paused_note: String,
+    pub(crate) resumed_with: Option<String>,
 }
 
 impl AgentRow {

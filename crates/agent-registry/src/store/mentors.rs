@@ -12,11 +12,11 @@ use super::schema::mentors;
 use crate::validation::reference::MentorReference;
 
 /// A mentor as it is stored.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = mentors, treat_none_as_default_value = false)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = mentors, treat_none_as_default_value = false, treat_none_as_null = true)]
 pub(crate) struct MentorRow {
     /// Given by the database.
-    #[diesel(skip_insertion)]
+    #[diesel(skip_insertion, skip_update)]
     pub(crate) id: i64,
     pub(crate) unique_id: Uid,
     pub(crate) organisation: String,
@@ -37,6 +37,8 @@ pub(crate) struct MentorRow {
     pub(crate) created_by: String,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
+    /// Of a mentor that only its agents still show.
+    pub(crate) deleted_at: Option<Timestamp>,
 }
 
 /// Inserts a mentor and returns its id; none if its public id or slug was taken in the meantime.
@@ -49,12 +51,38 @@ pub(crate) fn insert(conn: &mut DbConnection, row: &MentorRow) -> QueryResult<Op
         .optional())
 }
 
+/// Writes every column of a mentor; false if its slug was taken in the meantime.
+pub(crate) fn update(conn: &mut DbConnection, row: &MentorRow) -> QueryResult<bool> {
+    use diesel::result::DatabaseErrorKind::UniqueViolation;
+    use diesel::result::Error::DatabaseError;
+
+    match per_backend!(conn, c => diesel::update(mentors::table.find(row.id)).set(row).execute(c)) {
+        Err(DatabaseError(UniqueViolation, _)) => Ok(false),
+        written => written.map(|_| true),
+    }
+}
+
+/// A mentor that is not deleted, kept from other writers until the transaction ends.
+pub(crate) fn find_for_update(
+    conn: &mut DbConnection,
+    organisation: &str,
+    name: &str,
+) -> QueryResult<Option<MentorRow>> {
+    let Some(found) = find_by_any(conn, organisation, name)? else { return Ok(None) };
+    if let DbConnection::Postgres(c) = conn {
+        // Somebody else may have written it until the lock was had.
+        let locked = mentors::table.find(found.id).filter(mentors::deleted_at.is_null()).for_no_key_update();
+        return locked.select(MentorRow::as_select()).first(c).optional();
+    }
+    Ok(Some(found))
+}
+
 /// Sets the sealed API key: it is sealed for the mentor's id, which only the insert gave.
 pub(crate) fn set_api_key(conn: &mut DbConnection, id: i64, sealed: &[u8]) -> QueryResult<()> {
     diesel::update(mentors::table.find(id)).set(mentors::sealed_api_key.eq(Some(sealed))).execute(conn).map(|_| ())
 }
 
-/// The organisation's mentor that a request refers to.
+/// The organisation's mentor that a request refers to, also a deleted one.
 pub(crate) fn find(
     conn: &mut DbConnection,
     organisation: &str,
@@ -73,11 +101,13 @@ pub(crate) fn find(
 pub(crate) fn find_by_any(conn: &mut DbConnection, organisation: &str, text: &str) -> QueryResult<Option<MentorRow>> {
     if let Ok(unique_id) = Uuid::parse_str(text)
         && let Some(mentor) = find(conn, organisation, MentorReference::UniqueId(unique_id))?
+        && mentor.deleted_at.is_none()
     {
         return Ok(Some(mentor));
     }
     let own = || {
-        mentors::table.select(MentorRow::as_select()).filter(mentors::organisation.eq(organisation)).order(mentors::id)
+        let own = mentors::table.select(MentorRow::as_select()).filter(mentors::organisation.eq(organisation));
+        own.filter(mentors::deleted_at.is_null()).order(mentors::id)
     };
     if let Some(mentor) = own().filter(mentors::slug.eq(text)).first(conn).optional()? {
         return Ok(Some(mentor));
@@ -93,7 +123,8 @@ pub(crate) fn unique_id_is_taken(conn: &mut DbConnection, unique_id: Uuid) -> Qu
 
 /// Whether a slug is taken within the organisation.
 pub(crate) fn slug_is_taken(conn: &mut DbConnection, organisation: &str, slug: &str) -> QueryResult<bool> {
-    let taken = mentors::table.filter(mentors::organisation.eq(organisation)).filter(mentors::slug.eq(slug));
+    let living = mentors::table.filter(mentors::organisation.eq(organisation)).filter(mentors::deleted_at.is_null());
+    let taken = living.filter(mentors::slug.eq(slug));
     diesel::select(diesel::dsl::exists(taken)).get_result(conn)
 }
 
@@ -108,7 +139,7 @@ pub(crate) fn by_ids(conn: &mut DbConnection, ids: Vec<i64>) -> QueryResult<Hash
 pub(crate) fn without_own_provider(conn: &mut DbConnection, organisation: &str) -> QueryResult<Vec<MentorRow>> {
     mentors::table
         .filter(mentors::organisation.eq(organisation))
-        .filter(mentors::provider.is_null())
+        .filter(mentors::provider.is_null().and(mentors::deleted_at.is_null()))
         .select(MentorRow::as_select())
         .load(conn)
 }
@@ -126,7 +157,8 @@ pub(crate) fn delete(conn: &mut DbConnection, id: i64) -> QueryResult<()> {
 
 /// How many mentors the organisation has.
 pub(crate) fn count(conn: &mut DbConnection, organisation: &str) -> QueryResult<i64> {
-    mentors::table.filter(mentors::organisation.eq(organisation)).count().get_result(conn)
+    let own = mentors::table.filter(mentors::organisation.eq(organisation)).filter(mentors::deleted_at.is_null());
+    own.count().get_result(conn)
 }
 
 /// A page of the organisation's mentors: by name, or the newest first.
@@ -139,6 +171,7 @@ pub(crate) fn page(
     let own = mentors::table
         .select(MentorRow::as_select())
         .filter(mentors::organisation.eq(organisation.to_owned()))
+        .filter(mentors::deleted_at.is_null())
         .into_boxed();
     let ordered = if by_name {
         own.order((mentors::name.asc(), mentors::id.asc()))

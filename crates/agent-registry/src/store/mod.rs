@@ -8,6 +8,7 @@ pub(crate) mod agents;
 pub(crate) mod api_keys;
 pub(crate) mod audit_log;
 pub(crate) mod documents;
+pub(crate) mod idempotency;
 pub(crate) mod log_counts;
 pub(crate) mod log_list;
 pub(crate) mod logs;

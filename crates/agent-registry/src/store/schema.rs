@@ -81,6 +81,7 @@ diesel::table! {
         created_by -> Text,
         created_at -> SqlTimestamp,
         updated_at -> SqlTimestamp,
+        deleted_at -> Nullable<SqlTimestamp>,
     }
 }
 
@@ -117,6 +118,22 @@ diesel::table! {
         created_at -> SqlTimestamp,
         modified_at -> SqlTimestamp,
         timing_version -> BigInt,
+        end_time -> Nullable<SqlTimestamp>,
+        jitter_seconds -> Integer,
+        overlap_policy -> Text,
+        catch_up -> Text,
+        catch_up_window_seconds -> Nullable<Integer>,
+        max_attempts -> Integer,
+        timeout_seconds -> Integer,
+        callback_on_runs -> Bool,
+        callback_on_skipped -> Bool,
+        callback_encrypt -> Bool,
+        callback_signature_only_hub -> Bool,
+        sealed_previous_secret -> Nullable<Binary>,
+        previous_secret_until -> Nullable<SqlTimestamp>,
+        paused -> Bool,
+        paused_note -> Text,
+        resumed_with -> Nullable<Text>,
     }
 }
 
@@ -131,6 +148,8 @@ diesel::table! {
         latest_status -> Nullable<Text>,
         next_fire_time -> Nullable<SqlTimestamp>,
         next_fire_time_as_of -> SqlTimestamp,
+        callback_state -> Text,
+        failing_since -> Nullable<SqlTimestamp>,
     }
 }
 
@@ -186,6 +205,21 @@ diesel::table! {
 
     deleted_agents (agent_id) {
         agent_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    idempotency_keys (organisation, username, operation, key) {
+        organisation -> Text,
+        username -> Text,
+        operation -> Text,
+        key -> Text,
+        fingerprint -> Binary,
+        created_at -> SqlTimestamp,
+        sealed_answer -> Nullable<Binary>,
     }
 }
 

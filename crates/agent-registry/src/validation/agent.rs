@@ -8,6 +8,7 @@ use service_kit::secrets::Secret;
 
 use super::fields::{Faults, Fields, Presence, Text};
 use super::limits::{DESCRIPTION_CHARS_MAX, PROMPT_CHARS_MAX};
+use super::policy::{EndpointInput, PolicyInput};
 use super::{reference, url};
 use crate::validation::reference::MentorReference;
 
@@ -52,6 +53,7 @@ pub(crate) struct AgentInput {
     pub(crate) parent_mentor_id: Option<Option<i64>>,
     pub(crate) previous_agent: Option<Option<i64>>,
     pub(crate) previous_agent_status: Option<&'static str>,
+    pub(crate) endpoint: EndpointInput,
 }
 
 /// The fields of its `task`.
@@ -61,6 +63,7 @@ pub(crate) struct TaskInput {
     pub(crate) one_off: Option<bool>,
     pub(crate) start_time: Option<Option<DateTime<Utc>>>,
     pub(crate) enabled: Option<bool>,
+    pub(crate) policy: PolicyInput,
 }
 
 /// The fields of the task's `crontab`.
@@ -88,6 +91,7 @@ impl AgentInput {
             parent_mentor_id: fields.integer("parent_mentor_id"),
             previous_agent: reference::agent_id(&fields, "previous_agent"),
             previous_agent_status: fields.choice("previous_agent_status", &STATUSES),
+            endpoint: EndpointInput::read(&fields),
         }
     }
 }
@@ -118,6 +122,8 @@ impl TaskInput {
             one_off: task.boolean("one_off"),
             start_time: task.datetime("start_time"),
             enabled: task.boolean("enabled"),
+            // A client of the original does not know of it, and so its PUT keeps it.
+            policy: PolicyInput::read(task),
         };
         if write != Write::Change {
             input.one_off.get_or_insert(false);

@@ -294,7 +294,7 @@ pub(crate) fn python_type(value: &Value) -> &'static str {
 }
 
 /// A scalar as Python prints it; anything else as JSON.
-fn python_text(value: &Value) -> String {
+pub(crate) fn python_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Bool(true) => "True".to_owned(),

@@ -6,6 +6,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service_kit::secrets::Secret;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::fields::{Faults, Fields, Presence, Text};
@@ -15,27 +16,28 @@ use super::url;
 /// The ways to ask a mentor.
 pub(crate) const KINDS: [&str; 3] = ["openai", "http", "echo"];
 
-/// The fields of a mentor that a request carries.
+/// The fields of a mentor that a request carries; absent ones keep what was there.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MentorInput {
-    pub(crate) name: String,
+    pub(crate) name: Option<String>,
     pub(crate) unique_id: Option<Uuid>,
     pub(crate) slug: Option<String>,
-    pub(crate) display_name: String,
-    pub(crate) description: String,
-    pub(crate) system_prompt: String,
-    pub(crate) llm_provider: String,
-    pub(crate) llm_name: String,
-    pub(crate) llm_temperature: Option<f64>,
-    pub(crate) metadata: Option<Value>,
-    pub(crate) service_groups: Vec<Uuid>,
-    pub(crate) provider: Option<ProviderInput>,
+    pub(crate) display_name: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) system_prompt: Option<String>,
+    pub(crate) llm_provider: Option<String>,
+    pub(crate) llm_name: Option<String>,
+    pub(crate) llm_temperature: Option<Option<f64>>,
+    pub(crate) metadata: Option<Option<Value>>,
+    pub(crate) service_groups: Option<Vec<Uuid>>,
+    /// An inner none: by its `llm_provider`, or the default one.
+    pub(crate) provider: Option<Option<ProviderInput>>,
     /// Of a mentor made from a template.
-    pub(crate) template_name: String,
+    pub(crate) template_name: Option<String>,
 }
 
 /// How a mentor is asked, as its owner wrote it; all of it but the API key is shown and stored as it stands here.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub(crate) struct ProviderSettings {
     /// A provider of the configuration.
@@ -57,41 +59,53 @@ pub(crate) struct ProviderInput {
 }
 
 impl MentorInput {
-    /// Reads `POST P/`, noting every fault.
-    pub(crate) fn read(body: &Value, faults: &Faults) -> Self {
-        let Some(fields) = Fields::of(body, Presence::Whole, faults) else { return Self::default() };
-        let name = fields.text("name", Text::REQUIRED.max(255));
-        Self { name: name.unwrap_or_default(), ..Self::read_common(&fields) }
+    /// Reads `POST P/`, `PUT` and `PATCH P/{name}/`, noting every fault.
+    pub(crate) fn read(body: &Value, presence: Presence, faults: &Faults) -> Self {
+        let Some(fields) = Fields::of(body, presence, faults) else { return Self::default() };
+        Self { name: fields.text("name", Text::REQUIRED.max(255)), ..Self::read_common(&fields) }
     }
 
     /// Reads `POST P/mentor-with-settings/`, noting every fault.
     pub(crate) fn read_with_settings(body: &Value, faults: &Faults) -> Self {
         let Some(fields) = Fields::of(body, Presence::Whole, faults) else { return Self::default() };
-        let template_name = fields.text("template_name", Text::REQUIRED);
-        let name = fields.text("new_mentor_name", Text::REQUIRED.max(255));
         Self {
-            name: name.unwrap_or_default(),
-            template_name: template_name.unwrap_or_default(),
+            template_name: fields.text("template_name", Text::REQUIRED),
+            name: fields.text("new_mentor_name", Text::REQUIRED.max(255)),
             ..Self::read_common(&fields)
         }
     }
 
-    fn read_common(fields: &Fields<'_>) -> Self {
-        let text = |name: &str, rule: Text| fields.text(name, rule).unwrap_or_default();
+    /// Reads `POST P/create-mentor-wizard/`, noting every fault: such a mentor is what its description says.
+    pub(crate) fn read_wizard(body: &Value, faults: &Faults) -> Self {
+        let Some(fields) = Fields::of(body, Presence::Whole, faults) else { return Self::default() };
+        let description = fields.text("description", Text::REQUIRED.max(1_000));
+        if description.as_ref().is_some_and(|text| text.chars().nth(19).is_none()) {
+            fields.fault("description", "Ensure this field has at least 20 characters.");
+        }
+        let common = Self::read_common(&fields);
         Self {
-            name: String::new(),
-            template_name: String::new(),
+            name: fields.text("name", Text::REQUIRED.max(100)),
+            system_prompt: common.system_prompt.or_else(|| description.clone()),
+            description,
+            ..common
+        }
+    }
+
+    fn read_common(fields: &Fields<'_>) -> Self {
+        Self {
+            name: None,
+            template_name: None,
             unique_id: read_uuid(fields),
             slug: read_slug(fields),
-            display_name: text("display_name", Text::OPTIONAL.max(255)),
-            description: text("description", Text::OPTIONAL.max(DESCRIPTION_CHARS_MAX)),
-            system_prompt: text("system_prompt", Text::OPTIONAL.max(PROMPT_CHARS_MAX)),
-            llm_provider: text("llm_provider", Text::OPTIONAL.max(255)),
-            llm_name: text("llm_name", Text::OPTIONAL.max(255)),
-            llm_temperature: fields.decimal("llm_temperature", 0.0, 1.0).flatten(),
+            display_name: fields.text("display_name", Text::OPTIONAL.max(255)),
+            description: fields.text("description", Text::OPTIONAL.max(DESCRIPTION_CHARS_MAX)),
+            system_prompt: fields.text("system_prompt", Text::OPTIONAL.max(PROMPT_CHARS_MAX)),
+            llm_provider: fields.text("llm_provider", Text::OPTIONAL.max(255)),
+            llm_name: fields.text("llm_name", Text::OPTIONAL.max(255)),
+            llm_temperature: fields.decimal("llm_temperature", 0.0, 1.0),
             metadata: read_metadata(fields),
             service_groups: read_uuids(fields, "service_groups"),
-            provider: fields.nullable_object("provider").flatten().map(|provider| read_provider(&provider)),
+            provider: fields.nullable_object("provider").map(|provider| provider.map(|fields| read_provider(&fields))),
         }
     }
 }
@@ -105,14 +119,14 @@ fn read_uuid(fields: &Fields<'_>) -> Option<Uuid> {
     read
 }
 
-fn read_uuids(fields: &Fields<'_>, name: &str) -> Vec<Uuid> {
-    let Some(value) = fields.given(name) else { return Vec::new() };
+fn read_uuids(fields: &Fields<'_>, name: &str) -> Option<Vec<Uuid>> {
+    let value = fields.given(name)?;
     let items = value.as_array().map(|items| items.iter().map(|item| item.as_str().and_then(|text| text.parse().ok())));
     let read: Option<Vec<Uuid>> = items.and_then(Iterator::collect);
     if read.is_none() {
         fields.fault(name, "Must be a list of valid UUIDs.");
     }
-    read.unwrap_or_default()
+    read
 }
 
 fn read_slug(fields: &Fields<'_>) -> Option<String> {
@@ -124,8 +138,11 @@ fn read_slug(fields: &Fields<'_>) -> Option<String> {
     None
 }
 
-fn read_metadata(fields: &Fields<'_>) -> Option<Value> {
-    let value = fields.raw("metadata").filter(|value| !value.is_null())?;
+fn read_metadata(fields: &Fields<'_>) -> Option<Option<Value>> {
+    let value = fields.raw("metadata")?;
+    if value.is_null() {
+        return Some(None);
+    }
     if !value.is_object() {
         fields.fault("metadata", "Value must be a JSON object or null.");
         return None;
@@ -134,7 +151,7 @@ fn read_metadata(fields: &Fields<'_>) -> Option<Value> {
         fields.fault("metadata", super::fields::NO_NUL);
         return None;
     }
-    Some(value.clone())
+    Some(Some(value.clone()))
 }
 
 /// PostgreSQL holds NUL neither in text nor in JSON.
@@ -210,7 +227,7 @@ mod tests {
 
     fn faults_of(body: &Value) -> Value {
         let faults = Faults::default();
-        MentorInput::read(body, &faults);
+        MentorInput::read(body, Presence::Whole, &faults);
         faults.into_errors().into_value()
     }
 
@@ -254,8 +271,8 @@ mod tests {
     fn an_api_key_does_not_show_in_debug() {
         let faults = Faults::default();
         let body = json!({ "name": "Ada", "provider": { "kind": "echo", "api_key": "sk-t0ps3cret" } });
-        let input = MentorInput::read(&body, &faults);
+        let input = MentorInput::read(&body, Presence::Whole, &faults);
         assert!(!format!("{input:?}").contains("t0ps3cret"));
-        assert_eq!(input.provider.unwrap().api_key.unwrap().expose(), "sk-t0ps3cret");
+        assert_eq!(input.provider.unwrap().unwrap().api_key.unwrap().expose(), "sk-t0ps3cret");
     }
 }

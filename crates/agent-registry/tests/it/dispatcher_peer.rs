@@ -37,6 +37,9 @@ struct PeerState {
     ticks: HashMap<i64, Vec<Tick>>,
     handed_over: Vec<Document>,
     pauses: Vec<serde_json::Value>,
+    /// Runs by the key that they were asked for with.
+    keys: HashMap<String, RunRecord>,
+    dies_after_runs: bool,
 }
 
 impl DispatcherPeer {
@@ -71,6 +74,11 @@ impl DispatcherPeer {
     /// From now on nothing is answered but 503; or everything again.
     pub(crate) fn set_away(&self, away: bool) {
         self.0.away.store(away, Ordering::Relaxed);
+    }
+
+    /// From now on runs are made, but nobody is told of it.
+    pub(crate) fn set_dies_after_runs(&self, dies: bool) {
+        self.0.state.lock().unwrap().dies_after_runs = dies;
     }
 
     pub(crate) fn triggers(&self) -> Vec<TriggerRequest> {
@@ -152,13 +160,22 @@ async fn trigger(peer: web::Data<DispatcherPeer>, request: HttpRequest, body: we
     let Some((organisation, prompt)) = agent else { return HttpResponse::NotFound().finish() };
     let now = peer.0.clock.now();
     let mut state = peer.0.state.lock().unwrap();
+    if let Some(record) = state.keys.get(&trigger.idempotency_key) {
+        return answer(StatusCode::ACCEPTED, record);
+    }
     state.next_id += 1;
     let mut record = pending_run(state.next_id, organisation.as_str(), trigger.agent_id.0, now);
     record.run.trigger = Trigger::Manual;
     record.run.nominal_time = trigger.nominal_time.unwrap_or(now);
     record.prompt = trigger.prompt.clone().unwrap_or(prompt);
     state.runs.insert(record.run.id.0, record.clone());
+    if !trigger.idempotency_key.is_empty() {
+        state.keys.insert(trigger.idempotency_key.clone(), record.clone());
+    }
     state.triggers.push(trigger);
+    if state.dies_after_runs {
+        return HttpResponse::InternalServerError().finish();
+    }
     answer(StatusCode::ACCEPTED, &record)
 }
 

@@ -113,3 +113,74 @@ async fn nul_is_refused_wherever_it_stands() {
     assert_eq!(app.get("?filter_by=%00").await.ok(200)["count"], 0);
     assert_eq!(app.get("periodic-agents/?title=%00&search=%00").await.ok(200)["count"], 0);
 }
+
+#[tokio::test]
+async fn a_mentor_is_changed_by_its_name_and_keeps_what_a_change_does_not_speak_of() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let provider = json!({ "kind": "http", "base_url": "https://a.example/ask", "api_key": "k3y" });
+    let mentor = app.post("", json!({ "name": "Ada L", "system_prompt": "Be.", "provider": provider })).await.ok(201);
+    assert_eq!(app.get("Ada%20L/").await.ok(200), mentor);
+    assert_eq!(mentor["provider"]["api_key_set"], true);
+
+    let changed = app.patch("ada-l/", json!({ "description": "New", "metadata": null })).await.ok(200);
+    assert_eq!((&changed["description"], &changed["system_prompt"]), (&json!("New"), &json!("Be.")));
+    let put = app.put("ada-l/", json!({ "name": "Ada", "slug": "ada", "unique_id": mentor["unique_id"] })).await;
+    let put = put.ok(200);
+    assert_eq!((&put["name"], &put["slug"], &put["system_prompt"]), (&json!("Ada"), &json!("ada"), &json!("Be.")));
+    assert_eq!(put["unique_id"], mentor["unique_id"]);
+    assert_eq!(app.put("ada/", json!({})).await.ok(400), json!({ "name": ["This field is required."] }));
+    app.get("ada-l/").await.ok(404);
+
+    // What was read is written back without the key: the same provider keeps it, another one does not get it.
+    let same = app.patch("ada/", json!({ "provider": put["provider"] })).await.ok(200);
+    assert_eq!(same["provider"]["api_key_set"], true);
+    let other = json!({ "kind": "http", "base_url": "https://thief.example/" });
+    assert_eq!(app.patch("ada/", json!({ "provider": other })).await.ok(200)["provider"]["api_key_set"], false);
+
+    app.post("", json!({ "name": "B", "slug": "taken" })).await.ok(201);
+    let errors = app.patch("ada/", json!({ "slug": "taken" })).await.ok(400);
+    assert_eq!(errors, json!({ "slug": ["This field must be unique."] }));
+}
+
+#[tokio::test]
+async fn a_deleted_mentor_is_announced_as_gone_and_its_agents_say_so() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let agent = app.agent(&mentor, json!({})).await;
+    let place = format!("periodic-agents/{}/", agent["id"]);
+    app.delete("ada/").await.ok(204);
+    let mut queue = world.consume(Queue::CronDispatcherDocuments).await;
+    document_where(&mut queue, |document| matches!(document.subject, Subject::MentorDeleted(_))).await;
+
+    app.delete("ada/").await.ok(404);
+    app.get("ada/").await.ok(404);
+    app.get(&format!("mentors/{}/", mentor["unique_id"].as_str().unwrap())).await.ok(404);
+    assert_eq!(app.get("").await.ok(200)["count"], 0);
+    assert_eq!(app.get(&place).await.ok(200)["mentor"]["unique_id"], mentor["unique_id"]);
+    assert_eq!(app.post(&format!("{place}run/"), json!({})).await.ok(409)["code"], "mentor_deleted");
+    let body = json!({ "mentor": mentor["unique_id"], "title": "T", "task": { "crontab": {} } });
+    let errors = app.post("periodic-agents/", body).await.ok(400);
+    assert!(errors["mentor"][0].as_str().unwrap().ends_with("does not exist."));
+
+    // An edit of an agent brings no mentor back, and its slug is free again.
+    app.patch(&place, json!({ "title": "Still here" })).await.ok(200);
+    let again = app.post("", json!({ "name": "Ada", "provider": { "kind": "echo" } })).await.ok(201);
+    assert_eq!(again["slug"], "ada");
+    app.patch(&place, json!({ "mentor": again["unique_id"] })).await.ok(200);
+    app.post(&format!("{place}run/"), json!({})).await.ok(202);
+}
+
+#[tokio::test]
+async fn the_wizard_makes_a_mentor_of_a_description() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let description = "Explains the weather of the coming week.";
+    let mentor = app.post("create-mentor-wizard/", json!({ "name": "Weather", "description": description })).await;
+    let mentor = mentor.ok(201);
+    assert_eq!((&mentor["description"], &mentor["system_prompt"]), (&json!(description), &json!(description)));
+    let errors = app.post("create-mentor-wizard/", json!({ "name": "x".repeat(101), "description": "short" })).await;
+    let errors = errors.ok(400);
+    assert!(errors["name"].is_array() && errors["description"].is_array(), "{errors}");
+}

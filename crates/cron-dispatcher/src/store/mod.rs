@@ -10,6 +10,7 @@ pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod stage;
 pub(crate) mod ticks;
+pub(crate) mod triggers;
 pub(crate) mod turns;
 
 use chrono::{DateTime, Utc};

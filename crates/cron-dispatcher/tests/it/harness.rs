@@ -177,7 +177,13 @@ impl House {
         if let Subject::Mentor(mentor) = &mut documents[1].subject {
             mentor.id = MentorId(PROBE.0);
         }
-        let asked = TriggerRequest { documents, agent_id: id, prompt: None, nominal_time: None };
+        let asked = TriggerRequest {
+            documents,
+            agent_id: id,
+            prompt: None,
+            nominal_time: None,
+            idempotency_key: String::new(),
+        };
         let record = self.trigger(&asked).await.expect("a probe");
         let request = self.requested().await;
         assert_eq!(request.run.id, record.run.id, "a run was requested before the probe: {request:?}");

@@ -737,6 +737,9 @@ pub struct TriggerRequest {
     pub prompt: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "4")]
     pub nominal_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Not empty: asked again with the same key within a day, it is answered with the same run.
+    #[prost(string, tag = "5")]
+    pub idempotency_key: ::prost::alloc::string::String,
 }
 impl ::prost::Name for TriggerRequest {
     const NAME: &'static str = "TriggerRequest";

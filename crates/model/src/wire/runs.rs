@@ -322,6 +322,7 @@ impl Wire for TriggerRequest {
             agent_id: self.agent_id.0,
             prompt: self.prompt.clone(),
             nominal_time: self.nominal_time.map(to_timestamp),
+            idempotency_key: self.idempotency_key.clone(),
         }
     }
 
@@ -331,6 +332,7 @@ impl Wire for TriggerRequest {
             agent_id: AgentId(message.agent_id),
             prompt: message.prompt,
             nominal_time: to_time("nominal_time", message.nominal_time)?,
+            idempotency_key: message.idempotency_key,
         })
     }
 }

@@ -26,6 +26,10 @@ pub struct HttpConfig {
     pub public_url: Option<Url>,
     /// The largest request body: by default room for the longest texts that the API takes, however they are escaped.
     pub body_bytes_max: usize,
+    /// The web pages that may call the API from a browser, by their origins (`https://app.example`); `*`: all. By
+    /// default none.
+    #[serde(with = "comma_list")]
+    pub cors_origins: Vec<String>,
 }
 
 impl Default for HttpConfig {
@@ -35,6 +39,7 @@ impl Default for HttpConfig {
             admin_listen: (Ipv4Addr::LOCALHOST, 9090).into(),
             public_url: None,
             body_bytes_max: 4 * 1024 * 1024,
+            cors_origins: Vec::new(),
         }
     }
 }
@@ -52,6 +57,13 @@ impl HttpConfig {
         }
         if let Some(url) = self.public_url.as_ref().filter(|url| !matches!(url.scheme(), "http" | "https")) {
             return Err(ConfigError::setting("http.public_url", format!("must be http:// or https://, got {url}")));
+        }
+        for origin in self.cors_origins.iter().filter(|origin| *origin != "*") {
+            let is_origin = Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+            if !is_origin {
+                let problem = format!("must be origins such as https://app.example, or *, got `{origin}`");
+                return Err(ConfigError::setting("http.cors_origins", problem));
+            }
         }
         in_range("http.body_bytes_max", self.body_bytes_max, 1024, 1024 * 1024 * 1024)
     }

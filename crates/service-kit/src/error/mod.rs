@@ -89,6 +89,11 @@ impl ApiError {
         Self::detail(StatusCode::CONFLICT, text)
     }
 
+    /// `{"detail": text, "code": code}`: a code for programs, which stays as it is when the text is bettered.
+    pub fn coded(status: StatusCode, code: &str, text: impl Into<String>) -> Self {
+        Self { status, body: json!({ "detail": text.into(), "code": code }), headers: Vec::new() }
+    }
+
     /// 413: the body is larger than `http.body_bytes_max`.
     #[must_use]
     pub fn body_too_large() -> Self {

@@ -6,7 +6,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_web::middleware::from_fn;
+use actix_cors::Cors;
+use actix_web::http::header::{self, HeaderName};
+use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App, HttpServer, web};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +17,9 @@ pub use observe::RequestContext;
 /// Longer than clients and proxies keep idle connections, so that it is they who close them.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// How long a browser may go by what it was told.
+const CORS_SECONDS: usize = 600;
 
 /// An address that is ours.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub struct ServerOptions {
     pub name: &'static str,
     /// The largest request body.
     pub body_bytes_max: usize,
+    /// The web pages that may call it, by their origins; `*`: all.
+    pub cors_origins: Vec<String>,
     /// Threads that serve.
     pub workers: usize,
     /// How long requests in progress may take once a stop was asked for.
@@ -38,7 +45,13 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { name: "carillon", body_bytes_max: 12 * 1024 * 1024, workers: 2, drain: Duration::from_secs(20) }
+        Self {
+            name: "carillon",
+            body_bytes_max: 12 * 1024 * 1024,
+            cors_origins: Vec::new(),
+            workers: 2,
+            drain: Duration::from_secs(20),
+        }
     }
 }
 
@@ -96,7 +109,7 @@ pub async fn serve(
     shutdown: CancellationToken,
     routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 ) -> Result<(), HttpError> {
-    let ServerOptions { name, body_bytes_max, workers, drain } = options;
+    let ServerOptions { name, body_bytes_max, cors_origins, workers, drain } = options;
     let failed = |source| HttpError::Serve { name, source };
     let server = HttpServer::new(move || {
         let routes = routes.clone();
@@ -104,6 +117,7 @@ pub async fn serve(
             .app_data(web::PayloadConfig::new(body_bytes_max))
             .app_data(web::JsonConfig::default().limit(body_bytes_max))
             .app_data(web::FormConfig::default().limit(body_bytes_max))
+            .wrap(Condition::new(!cors_origins.is_empty(), cors(&cors_origins)))
             .wrap(from_fn(move |request, next| observe::observe(name, request, next)))
             .configure(move |config| routes(config))
     })
@@ -116,4 +130,20 @@ pub async fn serve(
     .map_err(failed)?;
     tracing::info!(server = name, address = %listener.address, "listening");
     server.run().await.map_err(failed)
+}
+
+/// What browsers are told. Credentials come in `Authorization`, never in cookies, so that no origin gains anything by
+/// being believed.
+fn cors(origins: &[String]) -> Cors {
+    let any = origins.iter().any(|origin| origin == "*");
+    let cors = origins
+        .iter()
+        .filter(|origin| *origin != "*")
+        .fold(Cors::default(), |cors, origin| cors.allowed_origin(origin));
+    let cors = if any { cors.allow_any_origin().send_wildcard() } else { cors };
+    cors.allow_any_method()
+        .allow_any_header()
+        .expose_headers([header::ALLOW, header::LOCATION, header::RETRY_AFTER, header::WWW_AUTHENTICATE, REQUEST_ID])
+        .block_on_origin_mismatch(false)
+        .max_age(CORS_SECONDS)
 }

@@ -227,3 +227,34 @@ async fn internal_routes_open_only_to_a_token_for_this_microservice() {
     assert_eq!(ask(None, "/internal/nowhere").await, (401, without));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn only_pages_of_configured_origins_may_call_from_a_browser() {
+    let routes = |config: &mut web::ServiceConfig| {
+        config.route("/x", web::get().to(async || HttpResponse::Ok().json("x")));
+    };
+    for (origins, expected) in [
+        (vec!["https://app.example".to_owned()], [Some("https://app.example"), None]),
+        (vec!["*".to_owned()], [Some("*"), Some("*")]),
+        (vec![], [None, None]),
+    ] {
+        let listener = listener();
+        let (address, shutdown) = (listener.address(), CancellationToken::new());
+        let options = ServerOptions { cors_origins: origins, ..ServerOptions::default() };
+        let running = tokio::spawn(http::serve(listener, options, shutdown.clone(), routes));
+        let url = format!("http://{address}/x");
+        for (origin, allowed) in ["https://app.example", "https://other.example"].into_iter().zip(expected) {
+            let preflight = client().request(reqwest::Method::OPTIONS, &url);
+            let preflight = preflight
+                .header("access-control-request-method", "PATCH")
+                .header("access-control-request-headers", "authorization,content-type");
+            for request in [preflight, client().get(&url)] {
+                let answer = request.header("origin", origin).send().await.unwrap();
+                let header = answer.headers().get("access-control-allow-origin");
+                assert_eq!(header.and_then(|value| value.to_str().ok()), allowed);
+            }
+        }
+        shutdown.cancel();
+        running.await.unwrap().unwrap();
+    }
+}

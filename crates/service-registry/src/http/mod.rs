@@ -2,6 +2,7 @@
 
 mod connections;
 mod groups;
+mod openapi;
 mod request;
 mod services;
 mod view;
@@ -10,12 +11,14 @@ use actix_web::dev::HttpServiceFactory;
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, Route, web};
+use service_kit::api_docs;
 
 use crate::State;
 use crate::refusal::Refusal;
 
 /// Every route, for one worker of the server.
 pub(crate) fn configure(config: &mut web::ServiceConfig, state: &web::Data<State>) {
+    api_docs::configure(config, "/v1beta1/openapi.json", "/v1beta1/docs", openapi::document());
     config.service(door().into_scope(state));
 }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Number;
 use service_kit::database::Timestamp;
 use service_kit::error::ApiError;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::refusal::Refusal;
@@ -12,7 +13,8 @@ use crate::store::services::{ServiceRow, SummaryRow};
 use crate::validation::service::Field;
 
 /// A whole service.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Service)]
 pub(super) struct ServiceView {
     uuid: Uuid,
     agent: String,
@@ -32,8 +34,11 @@ pub(super) struct ServiceView {
     created_at: String,
     updated_at: String,
     // These three stay 0 until runs use services.
+    #[schema(value_type = i64)]
     num_conversions: Number,
+    #[schema(value_type = f64)]
     conversion_rate: Number,
+    #[schema(value_type = f64)]
     uptime: Number,
     /// Ours; what follows the original's keys hurts none of its clients.
     endpoint: Option<String>,
@@ -68,7 +73,8 @@ impl TryFrom<ServiceRow> for ServiceView {
 }
 
 /// A service in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ServiceSummary)]
 pub(super) struct SummaryView {
     uuid: Uuid,
     agent: String,
@@ -92,7 +98,8 @@ impl From<SummaryRow> for SummaryView {
 }
 
 /// A group.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ServiceGroup)]
 pub(super) struct GroupView {
     uuid: Uuid,
     name: String,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service_kit::egress::Guard;
 use url::Url;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::fields::{Faults, Fields, Length};
@@ -38,7 +39,7 @@ pub(crate) struct ServiceInput {
 }
 
 /// A field of the message that a service takes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Field {
     pub(crate) name: String,
     pub(crate) required: bool,

@@ -43,8 +43,10 @@ CREATE TABLE mentors (
     created_by TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
-    UNIQUE (organisation, slug)
+    -- Its agents still show it; nothing else does.
+    deleted_at INTEGER
 );
+CREATE UNIQUE INDEX mentors_by_slug ON mentors (organisation, slug) WHERE deleted_at IS NULL;
 CREATE INDEX mentors_by_name ON mentors (organisation, name);
 
 -- Periodic agents. What changes at every run stands in agent_activity.
@@ -78,7 +80,26 @@ CREATE TABLE agents (
     created_at INTEGER NOT NULL,
     modified_at INTEGER NOT NULL,
     -- The document version of the last change of timing.
-    timing_version INTEGER NOT NULL
+    timing_version INTEGER NOT NULL,
+    end_time INTEGER,
+    jitter_seconds INTEGER NOT NULL,
+    overlap_policy TEXT NOT NULL,
+    catch_up TEXT NOT NULL,
+    -- Without one the default holds, unless nothing is caught up at all.
+    catch_up_window_seconds INTEGER,
+    max_attempts INTEGER NOT NULL,
+    timeout_seconds INTEGER NOT NULL,
+    callback_on_runs BOOLEAN NOT NULL,
+    callback_on_skipped BOOLEAN NOT NULL,
+    callback_encrypt BOOLEAN NOT NULL,
+    callback_signature_only_hub BOOLEAN NOT NULL,
+    -- The secret before the last rotation, and until when receivers may still use it.
+    sealed_previous_secret BLOB,
+    previous_secret_until INTEGER,
+    -- By an operator; what the last resume said about the ticks in between.
+    paused BOOLEAN NOT NULL,
+    paused_note TEXT NOT NULL,
+    resumed_with TEXT
 );
 CREATE INDEX agents_by_organisation ON agents (organisation, created_at, id);
 CREATE INDEX agents_by_mentor ON agents (mentor_id);
@@ -93,7 +114,10 @@ CREATE TABLE agent_activity (
     latest_status TEXT,
     next_fire_time INTEGER,
     -- When the dispatcher said so: later words win.
-    next_fire_time_as_of INTEGER NOT NULL
+    next_fire_time_as_of INTEGER NOT NULL,
+    -- How callbacks fare: `ok`, `failing`, `disabled`.
+    callback_state TEXT NOT NULL DEFAULT 'ok',
+    failing_since INTEGER
 );
 
 -- Runs as the dispatcher recorded them. Of an agent that is gone they wait to be swept.

@@ -1,0 +1,100 @@
+//! Requests that are repeated, with an `Idempotency-Key`.
+
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, App, World, path};
+
+async fn post(app: &App<'_>, rest: &str, key: &str, body: &Value) -> Answer {
+    let authorization = format!("Bearer {}", app.world.admin_token());
+    let headers =
+        [("authorization", authorization.as_str()), ("content-type", "application/json"), ("idempotency-key", key)];
+    app.send("POST", &path(rest), &headers, body.to_string().into_bytes()).await
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers["content-type"] == "application/json"
+}
+
+#[tokio::test]
+async fn a_creation_that_is_repeated_makes_one_agent_and_is_answered_alike_secret_included() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let body = json!({
+        "mentor": mentor["unique_id"], "title": "T", "task": { "crontab": {} }, "callback_secret": "s3cret",
+    });
+    let first = post(&app, "periodic-agents/", "k-1", &body).await;
+    assert!(is_json(&first.headers));
+    let first = first.ok(201);
+    assert_eq!(first["callback_secret"], "s3cret");
+    app.patch(&format!("periodic-agents/{}/", first["id"]), json!({ "title": "Changed since" })).await.ok(200);
+    assert_eq!(post(&app, "periodic-agents/", "k-1", &body).await.ok(201), first);
+
+    let mut other = body.clone();
+    other["title"] = json!("Another");
+    assert_eq!(post(&app, "periodic-agents/", "k-1", &other).await.ok(422)["code"], "idempotency_key_reused");
+    assert_ne!(post(&app, "periodic-agents/", "k-2", &body).await.ok(201)["id"], first["id"]);
+    assert_eq!(app.get("periodic-agents/").await.ok(200)["count"], 2);
+    assert_eq!(post(&app, "periodic-agents/", "", &body).await.ok(400)["code"], "idempotency_key_invalid");
+
+    // After its day a key is as new, and nothing of it is left.
+    app.advance(86_400).await;
+    assert_ne!(post(&app, "periodic-agents/", "k-1", &other).await.ok(201)["id"], first["id"]);
+    app.advance(2 * 86_400).await;
+    // What is deleted wakes the sweeper.
+    app.delete(&format!("periodic-agents/{}/", first["id"])).await.ok(204);
+    world.until_rows("idempotency_keys", 0).await;
+}
+
+#[tokio::test]
+async fn a_refused_creation_leaves_its_key_free() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let bad = json!({ "mentor": mentor["unique_id"], "title": "", "task": { "crontab": {} } });
+    post(&app, "periodic-agents/", "k", &bad).await.ok(400);
+    let good = json!({ "mentor": mentor["unique_id"], "title": "T", "task": { "crontab": {} } });
+    post(&app, "periodic-agents/", "k", &good).await.ok(201);
+}
+
+#[tokio::test]
+async fn many_at_once_make_one_agent_and_one_run() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let body = json!({ "mentor": mentor["unique_id"], "title": "T", "task": { "crontab": {} } });
+    let same = (0..8).map(|_| post(&app, "periodic-agents/", "k", &body));
+    let mut answers = futures::future::join_all(same).await;
+    let first = answers.remove(0).ok(201);
+    answers.into_iter().for_each(|answer| assert_eq!(answer.ok(201), first));
+    assert_eq!(app.get("periodic-agents/").await.ok(200)["count"], 1);
+
+    let place = format!("periodic-agents/{}/run/", first["id"]);
+    let nothing = json!({});
+    let same = (0..8).map(|_| post(&app, &place, "k", &nothing));
+    let mut answers = futures::future::join_all(same).await;
+    let log = answers.remove(0).ok(202);
+    answers.into_iter().for_each(|answer| assert_eq!(answer.ok(202)["id"], log["id"]));
+    assert_eq!(world.dispatcher.triggers().len(), 1);
+    assert_eq!(app.get("periodic-agent-logs/").await.ok(200)["count"], 1);
+}
+
+#[tokio::test]
+async fn a_trigger_whose_answer_was_lost_is_repeated_and_runs_once() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let place = format!("periodic-agents/{}/run/", app.agent(&mentor, json!({})).await["id"]);
+    let body = json!({ "prompt": "Once" });
+    world.dispatcher.set_dies_after_runs(true);
+    post(&app, &place, "k", &body).await.ok(503);
+    app.stop().await;
+    world.dispatcher.set_dies_after_runs(false);
+    let app = world.open().await;
+    let log = post(&app, &place, "k", &body).await.ok(202);
+    assert_eq!((&log["prompt"], world.dispatcher.triggers().len()), (&json!("Once"), 1));
+    assert_eq!(post(&app, &place, "k", &body).await.ok(202), log);
+    assert_eq!(post(&app, &place, "k", &json!({})).await.ok(422)["code"], "idempotency_key_reused");
+    assert_ne!(app.post(&place, body).await.ok(202)["id"], log["id"], "without a key each asking is a run");
+}
