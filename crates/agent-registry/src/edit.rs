@@ -22,7 +22,7 @@ use crate::store::activity;
 use crate::store::agents::{self, AgentRow};
 use crate::store::mentors::{self, MentorRow};
 use crate::store::organisations::{self, OrganisationRow};
-use crate::validation::agent::{AgentInput, SecretChange};
+use crate::validation::agent::{AgentInput, SecretChange, check_crontab};
 use crate::validation::fields::Faults;
 use crate::validation::reference::no_such_pk;
 
@@ -277,14 +277,7 @@ fn apply_task(row: &mut AgentRow, input: &AgentInput, faults: &Faults) {
     }
     let mut crontab = row.crontab();
     task.crontab.apply(&mut crontab);
-    if let Err(errors) = Crontab::parse(&crontab) {
-        for error in errors.0 {
-            match error.field {
-                Some(field) => faults.add(&format!("task.crontab.{field}"), error.reason),
-                None => faults.add_general("task.crontab", error.reason),
-            }
-        }
-    }
+    check_crontab(&crontab, "task.crontab", faults);
     row.set_crontab(crontab);
 }
 

@@ -70,6 +70,13 @@ impl Timing {
         self.zone
     }
 
+    /// When it fires, in English: `At 09:00, from Monday to Friday, by the clocks of Europe/Berlin.`
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let crontab = self.crontab.describe();
+        format!("{}, by the clocks of {}.", crontab.trim_end_matches('.'), self.zone.name())
+    }
+
     /// Whether it has one tick only.
     #[must_use]
     pub fn is_one_off(&self) -> bool {

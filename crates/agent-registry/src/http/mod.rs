@@ -19,6 +19,7 @@ mod page;
 mod pauses;
 mod request;
 mod runs;
+mod schedule;
 mod templates;
 
 use actix_web::http::{Method, header};
@@ -102,6 +103,9 @@ fn user_door() -> Door {
     );
     let scope = endpoint(scope, "/periodic-agents/{id}/run", &[(post(), || web::to(runs::trigger_run))]);
     let scope = endpoint(scope, "/periodic-agents/{id}/ticks", &[(get(), || web::to(runs::list_ticks))]);
+    let scope = endpoint(scope, "/periodic-agents/{id}/upcoming", &[(get(), || web::to(schedule::list_upcoming))]);
+    let scope = endpoint(scope, "/crontab/preview", &[(post(), || web::to(schedule::preview_crontab))]);
+    let scope = endpoint(scope, "/periodic-agent-logs/{id}/cancel", &[(post(), || web::to(schedule::cancel_run))]);
     let scope = endpoint(scope, "/periodic-agent-logs", &[(get(), || web::to(logs::list_logs))]);
     let scope = endpoint(scope, "/periodic-agent-logs/{id}", &[(get(), || web::to(logs::get_log))]);
     endpoint(scope, "", &[(get(), || web::to(mentors::list_mentors)), (post(), || web::to(mentors::create_mentor))])

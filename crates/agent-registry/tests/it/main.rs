@@ -18,5 +18,6 @@ mod organisations;
 mod permissions;
 mod retention;
 mod run_log;
+mod schedule;
 mod secrets;
 mod trigger;
