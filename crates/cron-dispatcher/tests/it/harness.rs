@@ -299,13 +299,22 @@ impl House {
 
     /// Damages what the dispatcher holds of an agent, as a failing disk might.
     pub(crate) fn damage(&self, agent_id: i64) {
-        let statement = format!("UPDATE documents SET body = 'damaged' WHERE kind = 'agent' AND key = '{agent_id}'");
+        self.execute(&format!("UPDATE documents SET body = 'damaged' WHERE kind = 'agent' AND key = '{agent_id}'"));
+    }
+
+    /// Does something to the dispatcher's database that no dispatcher does.
+    pub(crate) fn execute(&self, statement: &str) {
         let url = self.database.url.expose();
         let done = match url.strip_prefix("sqlite:") {
-            Some(file) => SqliteConnection::establish(file).expect("a connection").batch_execute(&statement),
-            None => PgConnection::establish(url).expect("a connection").batch_execute(&statement),
+            Some(file) => SqliteConnection::establish(file).expect("a connection").batch_execute(statement),
+            None => PgConnection::establish(url).expect("a connection").batch_execute(statement),
         };
-        done.expect("the document is damaged");
+        done.expect("the statement is executed");
+    }
+
+    /// What the ledger says.
+    pub(crate) async fn ledger(&self) -> ledger::Report {
+        ledger::verify(&self.database, 90, self.clock.now()).await.expect("a report")
     }
 
     pub(crate) async fn hold(&self, receiver: Receiver, run_ids: Vec<RunId>) {
@@ -360,7 +369,7 @@ impl House {
 
     /// Every tick up to now has one run or one reason.
     pub(crate) async fn assert_ledger_is_clean(&self) {
-        let report = ledger::verify(&self.database, 90, self.clock.now()).await.expect("a report");
+        let report = self.ledger().await;
         assert!(report.is_clean(), "{report:#?}");
     }
 

@@ -8,6 +8,7 @@ mod fairness;
 mod firing;
 mod harness;
 mod judging;
+mod ledger;
 mod limits;
 mod neighbours;
 mod overlapping;

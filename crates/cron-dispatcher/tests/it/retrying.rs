@@ -11,7 +11,7 @@ async fn house_with_attempts(attempts: u32) -> House {
     let mut house = House::start("2026-01-01T10:00:00Z").await;
     let version = house.version();
     let mut stubborn: Agent = agent(7, "1", "10", version);
-    stubborn.schedule.max_attempts = NonZeroU32::new(attempts).unwrap();
+    stubborn.schedule.max_attempts = NonZeroU32::new(attempts).expect("at least one");
     house.settle_in(vec![stubborn]).await;
     house.advance(60);
     house
