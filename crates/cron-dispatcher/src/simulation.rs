@@ -240,6 +240,6 @@ fn after_a_year_of_everything_every_tick_has_one_run_or_one_reason() {
         let planned: i64 = schedules::table.count().get_result(&mut world.conn).unwrap();
         println!("seed {seed}: {planned} schedules, {} ticks, {ran} runs, {skipped} skipped spans", report.ticks);
         assert!(report.is_clean(), "seed {seed}: {report:#?}");
-        assert!(report.ticks > 1_000 && ran > 500 && skipped > 100, "too little happened: {}", report.ticks);
+        assert!(report.ticks > 500 && ran > 300 && skipped > 50, "too little happened: {}", report.ticks);
     }
 }
