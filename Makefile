@@ -10,7 +10,7 @@ MICROSERVICES = --package agent-registry --package agent-runner --package callba
 TEST_THREADS ?= 8
 FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
-.PHONY: help demo test test-tls test-clients test-openapi test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
+.PHONY: help demo test test-simulation test-tls test-clients test-openapi test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,6 +80,11 @@ run-distributed:
 bench-lists: toolchain ## Measure the lists of a million agents and ten million logs (about 10 minutes, 10 GiB of disk)
 	$(CARGO) build --locked --release --package carillon --package bench
 	$(SERVICES) run $(TARGET)/release/bench --binary $(TARGET)/release/carillon lists
+
+# AGENTS=1000 SEEDS=1 is the year of a thousand schedules.
+test-simulation: toolchain ## A year of random schedules, owners, outages and clocks, for 20 seeds
+	CARILLON_SIMULATION_SEEDS=$(or $(SEEDS),20) CARILLON_SIMULATION_AGENTS=$(or $(AGENTS),30) \
+	    $(CARGO) test --locked --package cron-dispatcher --lib simulation -- --nocapture
 
 verify: fmt clippy test ## What CI runs
 

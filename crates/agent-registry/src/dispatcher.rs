@@ -13,7 +13,7 @@ use serde::Serialize;
 use service_kit::auth::InternalSigner;
 use service_kit::clock::Clock;
 use service_kit::error::{ApiError, chain};
-use url::Url;
+use url::{Url, form_urlencoded};
 
 /// Whom the tokens are for.
 const NAME: &str = "cron-dispatcher";
@@ -73,10 +73,23 @@ impl Dispatcher {
         self.ask(self.request(Method::GET, &format!("/internal/runs/{id}"))?).await
     }
 
-    /// A page of an agent's ticks, newest first; `None` if the dispatcher knows no such agent.
-    pub(crate) async fn ticks(&self, id: AgentId, page: i64, page_size: i64) -> Result<Option<TickPage>, Unavailable> {
-        let path = format!("/internal/agents/{id}/ticks?page={page}&page_size={page_size}");
-        self.ask(self.request(Method::GET, &path)?).await
+    /// Ends a run now, and answers with it; `None` if the dispatcher knows it no more, or never did.
+    pub(crate) async fn cancel(&self, id: RunId) -> Result<Option<RunRecord>, Unavailable> {
+        self.ask(self.request(Method::POST, &format!("/internal/runs/{id}/cancel"))?).await
+    }
+
+    /// A page of an agent's ticks, newest first, those that `filter` says; `None` if the dispatcher knows no such agent.
+    pub(crate) async fn ticks(
+        &self,
+        id: AgentId,
+        filter: &[(&str, String)],
+        page: i64,
+        page_size: i64,
+    ) -> Result<Option<TickPage>, Unavailable> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("page", &page.to_string()).append_pair("page_size", &page_size.to_string());
+        let query = query.extend_pairs(filter).finish();
+        self.ask(self.request(Method::GET, &format!("/internal/agents/{id}/ticks?{query}"))?).await
     }
 
     /// Hands over documents that must be in force at once.

@@ -5,7 +5,6 @@
 
 use actix_web::http::StatusCode;
 use chrono::{DateTime, Utc};
-use model::crontab::Crontab;
 use model::document::{CatchUp, DocumentKind, OverlapPolicy, Subject, next_version};
 use model::id::AgentId;
 use service_kit::database::{DbConnection, Timestamp};
@@ -22,7 +21,7 @@ use crate::store::agents::{self, AgentRow};
 use crate::store::mentors::{self, MentorRow};
 use crate::store::organisations::{self, OrganisationRow};
 use crate::timing;
-use crate::validation::agent::{AgentInput, SecretChange};
+use crate::validation::agent::{AgentInput, SecretChange, check_crontab};
 use crate::validation::fields::Faults;
 use crate::validation::reference::no_such_pk;
 
@@ -306,14 +305,7 @@ fn apply_task(row: &mut AgentRow, input: &AgentInput, faults: &Faults) {
     }
     let mut crontab = row.crontab();
     task.crontab.apply(&mut crontab);
-    if let Err(errors) = Crontab::parse(&crontab) {
-        for error in errors.0 {
-            match error.field {
-                Some(field) => faults.add(&format!("task.crontab.{field}"), error.reason),
-                None => faults.add_general("task.crontab", error.reason),
-            }
-        }
-    }
+    check_crontab(&crontab, "task.crontab", faults);
     row.set_crontab(crontab);
 }
 

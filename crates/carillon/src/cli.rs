@@ -45,6 +45,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BusCommand,
     },
+    /// The ledger of ticks.
+    #[command(after_help = "Example:\n  carillon ledger verify --data-dir ./carillon-data")]
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
     /// See the main job work: one agent, one run, one verified callback.
     Demo(DemoArguments),
 }
@@ -224,6 +230,29 @@ pub(crate) enum MicroserviceName {
     AgentRunner,
     /// Delivers results.
     CallbackDeliverer,
+}
+
+/// `carillon ledger …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Recompute every tick that there should have been, and print those that are missing, double or unexplained.
+    Verify(LedgerVerifyArguments),
+}
+
+/// `carillon ledger verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  carillon ledger verify --data-dir ./carillon-data --output json\n  \
+    carillon ledger verify --url postgres://carillon@db/cron_dispatcher\n\n\
+    Exits 0 if every tick is accounted for, 1 if not.")]
+pub(crate) struct LedgerVerifyArguments {
+    /// The dispatcher's database [default: as configured, else the data directory's].
+    #[arg(long, value_name = "URL", env = "CARILLON__DATABASE__CRON_DISPATCHER_URL", hide_env_values = true)]
+    pub(crate) url: Option<String>,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 /// `carillon bus …`.

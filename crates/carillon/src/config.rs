@@ -141,6 +141,12 @@ impl Config {
         Ok(self.auth)
     }
 
+    /// The dispatcher's database: as configured, else the data directory's.
+    pub(crate) fn dispatcher_database(self, data: &DataDir) -> anyhow::Result<DatabaseConfig> {
+        let config = self.with_files_of(data)?;
+        Ok(config.database.of(&config.database.cron_dispatcher_url))
+    }
+
     /// Fills in databases and bus.
     fn with_files_of(mut self, data: &DataDir) -> anyhow::Result<Self> {
         let file = |name: &str| ConnectionUrl::new(format!("sqlite:{}", data.join(name).display()));

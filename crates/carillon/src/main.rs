@@ -8,6 +8,7 @@ mod cron;
 mod data_dir;
 mod demo;
 mod keys;
+mod ledger;
 mod output;
 mod token;
 mod up;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command, CronCommand, KeysCommand};
+use crate::cli::{Cli, Command, CronCommand, KeysCommand, LedgerCommand};
 use crate::output::ReaderGone;
 
 fn main() -> ExitCode {
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Keys { command: KeysCommand::Env(arguments) } => keys::env(&arguments),
         Command::VerifySignature(arguments) => verify_signature::verify(&arguments),
         Command::Bus { command } => bus_commands::run(&command),
+        Command::Ledger { command: LedgerCommand::Verify(arguments) } => ledger::verify(&arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
     };
     match outcome {

@@ -2,8 +2,9 @@
 
 use bus::Message;
 use chrono::{DateTime, Utc};
-use model::event::{Event, RunsFinished, RunsRecorded};
-use model::run::{RunAnswer, RunRecord, RunRequest};
+use model::event::{Event, RunCancel, RunsFinished, RunsRecorded, TicksSkipped};
+use model::id::RunId;
+use model::run::{RunAnswer, RunRecord, RunRequest, SkippedTick};
 use model::wire::Wire;
 use service_kit::database::DbConnection;
 use std::collections::HashMap;
@@ -57,7 +58,7 @@ pub(crate) fn record(
     answer: Option<RunAnswer>,
     next_fire_time: Option<DateTime<Utc>>,
 ) -> RunRecord {
-    let state = row.stage.state();
+    let (state, agent_version) = (row.stage.state(), row.agent_version);
     RunRecord {
         run: row.run,
         state,
@@ -68,8 +69,28 @@ pub(crate) fn record(
         result: answer.map(|answer| answer.result),
         next_fire_time,
         finished_timing_version: row.finished_timing_version,
-        agent_version: None,
+        agent_version,
     }
+}
+
+/// Tells the deliverer of ticks that have no run.
+pub(crate) async fn announce_skipped(context: &Context, ticks: &[SkippedTick]) -> Result<(), DispatchError> {
+    let now = context.clock.now();
+    let batch = |ticks: &[SkippedTick]| message(&TicksSkipped { ticks: ticks.to_vec() }, now);
+    let messages: Vec<Message> = ticks.chunks(RUNS_MAX).map(batch).collect();
+    if !messages.is_empty() {
+        context.bus.publish(messages).await?;
+    }
+    Ok(())
+}
+
+/// Tells every runner to let go of these runs.
+pub(crate) async fn stop(context: &Context, run_ids: Vec<RunId>) -> Result<(), DispatchError> {
+    if run_ids.is_empty() {
+        return Ok(());
+    }
+    let now = context.clock.now();
+    Ok(context.bus.broadcast(message(&RunCancel { run_ids }, now)).await?)
 }
 
 /// Tells the registry and the deliverer, each what it needs, in one publish.

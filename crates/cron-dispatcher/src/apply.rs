@@ -1,28 +1,34 @@
-//! Apply: documents become schedules.
+//! Apply: documents become schedules, limits and pauses.
 //!
 //! A document is applied only when its version is higher than the one held, under the lock of the transaction; so
 //! repeats and stragglers change nothing. What was due under an agent's old timing is settled before its new timing
 //! begins. Other edits leave the next tick alone.
 
 use chrono::{DateTime, Utc};
-use model::document::{Agent, Document, DocumentKind, HeldDocument, Subject, version_time};
-use model::id::AgentId;
+use model::document::{
+    Agent, Document, DocumentKind, HeldDocument, Mentor, Organisation, Pause, Subject, version_time,
+};
+use model::id::{AgentId, MentorId, RunId};
 use service_kit::database::DbConnection;
 
 use crate::chain::leave;
+use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
-use crate::fire::{Fired, fire};
-use crate::plan::{Timing, planning_start};
-use crate::store::schedules::{self, Schedule};
-use crate::store::{arrivals, documents};
+use crate::pause::{RESTART_DELAY, change_pause};
+use crate::replan::{plan, replan_organisation, replans, settle_before};
+use crate::settle::{Fired, Through, fire};
+use crate::store::schedules::{self, Of};
+use crate::store::{documents, history, limits};
 
 /// What a batch of documents came to.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     /// What is held now, for the registry to know.
     pub(crate) held: Vec<HeldDocument>,
-    /// What was due under old timings.
-    pub(crate) fired: Vec<Fired>,
+    /// What was due under old timings, and before pauses.
+    pub(crate) fired: Fired,
+    /// Requested runs that pauses took back.
+    pub(crate) taken_back: Vec<RunId>,
 }
 
 /// Applies documents, those that others lean on first.
@@ -31,6 +37,7 @@ pub(crate) struct Applied {
 pub(crate) fn apply(
     conn: &mut DbConnection,
     documents: &[Document],
+    config: &DispatcherConfig,
     now: DateTime<Utc>,
 ) -> Result<Applied, DispatchError> {
     let mut ordered: Vec<&Document> = documents.iter().collect();
@@ -45,7 +52,7 @@ pub(crate) fn apply(
                 tracing::info!(document.kind = %kind, document.key = key, "document came before what it leans on");
                 continue;
             }
-            applied.fired.extend(apply_one(conn, document, now)?);
+            Applying { conn, document, config, now, applied: &mut applied }.apply()?;
             version = document.version;
         }
         let next_fire_time = match kind {
@@ -64,90 +71,119 @@ fn leans_on_held(conn: &mut DbConnection, document: &Document) -> Result<bool, D
     Ok(mentor.is_some() && organisation.is_some())
 }
 
-fn apply_one(conn: &mut DbConnection, document: &Document, now: DateTime<Utc>) -> Result<Option<Fired>, DispatchError> {
-    match &document.subject {
-        Subject::Agent(agent) => {
-            let fired = settle_old_timing(conn, document, agent, now)?;
-            documents::put(conn, document, now)?;
-            plan(conn, agent, now)?;
-            Ok(fired)
-        }
-        Subject::AgentDeleted(AgentId(id)) => {
-            documents::put(conn, document, now)?;
-            leave(conn, *id)?;
-            schedules::delete(conn, *id)?;
-            Ok(None)
-        }
-        Subject::Organisation(_) | Subject::Mentor(_) | Subject::MentorDeleted(_) => {
-            documents::put(conn, document, now)?;
-            Ok(None)
-        }
-    }
-}
-
-/// Fires what was due before the edit, as the agent was then.
-fn settle_old_timing(
-    conn: &mut DbConnection,
-    document: &Document,
-    agent: &Agent,
-    now: DateTime<Utc>,
-) -> Result<Option<Fired>, DispatchError> {
-    let Some(schedule) = schedules::lock(conn, agent.id.0)? else { return Ok(None) };
-    let replans = agent.schedule.timing_version > schedule.timing_version || !fires_by_itself(agent);
-    let edited_at = version_time(document.version).min(now);
-    if replans && schedule.next_fire_at.is_some_and(|due| due <= edited_at) {
-        return Ok(Some(fire(conn, vec![schedule], edited_at, now)?));
-    }
-    Ok(None)
-}
-
-/// Brings the schedule's row to what the document says.
-fn plan(conn: &mut DbConnection, agent: &Agent, now: DateTime<Utc>) -> Result<(), DispatchError> {
-    let timing_version = agent.schedule.timing_version;
-    let known = schedules::lock(conn, agent.id.0)?;
-    let mut schedule = known.unwrap_or(Schedule {
-        agent_id: agent.id.0,
-        timing_version: 0,
-        next_fire_at: None,
-        fired_through: DateTime::UNIX_EPOCH,
-        finished: false,
-        calls_back: false,
-        sequence: 0,
-        follows: None,
-    });
-    let follows = agent.previous.filter(|_| agent.schedule.enabled);
-    if follows != schedule.follows {
-        leave(conn, agent.id.0)?;
-        schedule.follows = follows;
-        schedule.next_fire_at = None;
-    }
-    schedule.calls_back = agent.endpoint.is_some();
-    // Read even if it does not fire now: a crontab that cannot be read is refused when it comes, not when it is due.
-    let view = documents::Directory::load(conn, &[agent.id.0])?;
-    let zone = view.agent(agent.id.0).map(|view| view.zone).unwrap_or_default();
-    let timing = Timing::of(agent, zone).map_err(|error| DispatchError::Crontab(agent.id, error))?;
-    if timing_version > schedule.timing_version {
-        schedule.timing_version = timing_version;
-        schedule.finished = false;
-        schedule.next_fire_at = timing.first_after(planning_start(timing_version, schedule.fired_through));
-    }
-    if schedule.finished || !fires_by_itself(agent) {
-        schedule.next_fire_at = None;
-    }
-    if schedule.follows.is_some() && !schedule.finished && arrivals::is_waiting(conn, agent.id.0)? {
-        schedule.next_fire_at = timing.first_allowed(now);
-    }
-    schedules::put(conn, &schedule)?;
-    Ok(())
-}
-
-/// Whether its crontab alone makes it fire.
-fn fires_by_itself(agent: &Agent) -> bool {
-    agent.schedule.enabled && agent.previous.is_none()
-}
-
 fn next_fire_time(conn: &mut DbConnection, key: &str) -> Result<Option<DateTime<Utc>>, DispatchError> {
     let Ok(agent_id) = key.parse() else { return Ok(None) };
     let schedule = schedules::load(conn, &[agent_id])?.pop();
     Ok(schedule.and_then(|schedule| schedule.next_fire_at))
+}
+
+/// One document on its way into the tables.
+struct Applying<'a> {
+    conn: &'a mut DbConnection,
+    document: &'a Document,
+    config: &'a DispatcherConfig,
+    now: DateTime<Utc>,
+    applied: &'a mut Applied,
+}
+
+impl Applying<'_> {
+    fn apply(&mut self) -> Result<(), DispatchError> {
+        match &self.document.subject {
+            Subject::Organisation(organisation) => self.organisation(organisation),
+            Subject::Mentor(mentor) => self.mentor(mentor),
+            Subject::MentorDeleted(MentorId(id)) => {
+                let scope = limits::of_mentor(self.document.organisation.as_str(), *id);
+                limits::delete(self.conn, &scope)?;
+                self.put()
+            }
+            Subject::Agent(agent) => self.agent(agent),
+            Subject::AgentDeleted(AgentId(id)) => {
+                self.put()?;
+                leave(self.conn, *id)?;
+                schedules::delete(self.conn, *id)?;
+                history::delete(self.conn, *id)?;
+                Ok(limits::delete(self.conn, &limits::of_agent(self.document.organisation.as_str(), *id))?)
+            }
+        }
+    }
+
+    fn put(&mut self) -> Result<(), DispatchError> {
+        Ok(documents::put(self.conn, self.document, self.now)?)
+    }
+
+    /// When the edit was made.
+    fn edited_at(&self) -> DateTime<Utc> {
+        version_time(self.document.version).min(self.now)
+    }
+
+    fn organisation(&mut self, organisation: &Organisation) -> Result<(), DispatchError> {
+        let key = self.document.organisation.as_str();
+        let before = match documents::find(self.conn, DocumentKind::Organisation, key)?.map(|held| held.subject) {
+            Some(Subject::Organisation(before)) => before,
+            _ => Organisation::default(),
+        };
+        let of = Of::Organisation(key);
+        self.settle_before_pause(of, before.pause, organisation.pause)?;
+        let edited_at = self.edited_at();
+        let mut replanned = Vec::new();
+        if before.timezone != organisation.timezone {
+            let (fired, agents) = replan_organisation(self.conn, key, edited_at, self.now, self.config)?;
+            self.applied.fired.join(fired);
+            replanned = agents;
+        }
+        self.put()?;
+        limits::put(self.conn, &limits::of_organisation(key), organisation.runs_in_flight_max, organisation.pause)?;
+        for agent_id in replanned {
+            plan(self.conn, agent_id, true, edited_at, self.now)?;
+        }
+        self.pause(of, before.pause, organisation.pause)
+    }
+
+    fn mentor(&mut self, mentor: &Mentor) -> Result<(), DispatchError> {
+        self.put()?;
+        let scope = limits::of_mentor(self.document.organisation.as_str(), mentor.id.0);
+        Ok(limits::put(self.conn, &scope, mentor.runs_in_flight_max, Pause::default())?)
+    }
+
+    fn agent(&mut self, agent: &Agent) -> Result<(), DispatchError> {
+        let id = agent.id.0;
+        let before = match documents::find(self.conn, DocumentKind::Agent, &id.to_string())?.map(|held| held.subject) {
+            Some(Subject::Agent(before)) => Some(*before),
+            _ => None,
+        };
+        let paused_before = before.as_ref().map(|before| before.pause).unwrap_or_default();
+        self.settle_before_pause(Of::Agent(id), paused_before, agent.pause)?;
+        let edited_at = self.edited_at();
+        let replans = replans(before.as_ref(), agent);
+        if replans {
+            self.applied.fired.join(settle_before(self.conn, agent, edited_at, self.now, self.config)?);
+        }
+        self.put()?;
+        let scope = limits::of_agent(self.document.organisation.as_str(), id);
+        limits::put(self.conn, &scope, agent.runs_in_flight_max, agent.pause)?;
+        plan(self.conn, id, replans, edited_at, self.now)?;
+        self.pause(Of::Agent(id), paused_before, agent.pause)
+    }
+
+    /// What was due before the pause began is fired: it waits in the queue, and is no tick of the pause.
+    fn settle_before_pause(&mut self, of: Of<'_>, before: Pause, after: Pause) -> Result<(), DispatchError> {
+        if before.paused || !after.paused {
+            return Ok(());
+        }
+        let paused_at = self.edited_at();
+        for agent_id in schedules::due_of(self.conn, of, paused_at)? {
+            let one: Vec<_> = schedules::lock(self.conn, agent_id)?.into_iter().collect();
+            let fired = fire(self.conn, one, Through::Edit(paused_at), self.now, self.config)?;
+            self.applied.fired.join(fired);
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, of: Of<'_>, before: Pause, after: Pause) -> Result<(), DispatchError> {
+        if before.paused != after.paused {
+            let taken_back = change_pause(self.conn, of, after, self.now + RESTART_DELAY)?;
+            self.applied.taken_back.extend(taken_back);
+        }
+        Ok(())
+    }
 }

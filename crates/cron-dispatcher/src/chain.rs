@@ -5,14 +5,16 @@
 //! and the output that came with it; arrivals in between are that same fire.
 
 use chrono::{DateTime, Utc};
+use model::document::Previous;
 use model::id::{AgentId, RunId};
-use model::run::RunState;
+use model::run::{RunState, SkipReason};
+use model::schedule::{Span, Timing};
 use service_kit::database::DbConnection;
 
 use crate::error::DispatchError;
-use crate::plan::Timing;
+use crate::settle::skipped;
 use crate::store::documents::Directory;
-use crate::store::{arrivals, runs, schedules};
+use crate::store::{arrivals, runs, schedules, ticks};
 
 /// A run of an agent that has come to a status.
 #[derive(Debug, Clone, Copy)]
@@ -31,24 +33,42 @@ pub(crate) fn arrive(conn: &mut DbConnection, reached: &[Reached], now: DateTime
     }
     let ids: Vec<i64> = followers.iter().map(|schedule| schedule.agent_id).collect();
     let directory = Directory::load(conn, &ids)?;
-    let (mut ready, mut replaced) = (Vec::new(), Vec::new());
+    let (mut ready, mut replaced, mut missed) = (Vec::new(), Vec::new(), Vec::new());
     for mut schedule in followers {
         let newest = reached
             .iter()
             .filter(|one| schedule.follows.is_some_and(|f| f.agent_id == one.agent_id && f.status == one.status))
             .max_by_key(|one| one.run_id);
-        let (Some(newest), Some(view)) = (newest, directory.agent(schedule.agent_id)) else { continue };
+        let Some(view) = directory.agent(schedule.agent_id) else { continue };
+        let Some(newest) = newest else {
+            if reached.iter().any(|one| ended_otherwise(schedule.follows, one)) {
+                missed.push(skipped(&schedule, view, Span::one(now, SkipReason::PreviousStatus)));
+            }
+            continue;
+        };
         replaced.extend(arrivals::put(conn, schedule.agent_id, newest.run_id)?);
         if schedule.next_fire_at.is_none() && !schedule.finished {
             let timing =
                 Timing::of(view.agent, view.zone).map_err(|error| DispatchError::Crontab(view.agent.id, error))?;
-            schedule.next_fire_at = timing.first_allowed(now);
+            // It waits as before if it waits for something else as well.
+            schedule.next_fire_at = timing.first_allowed(now).filter(|_| schedule.waits.is_none());
             ready.push(schedule);
         }
     }
     schedules::advance(conn, &ready)?;
+    ticks::skip(conn, &missed, now)?;
     runs::forget_held(conn, &replaced)?;
     Ok(())
+}
+
+/// Whether a run of the agent that is followed has ended, and not in the state that is waited for.
+fn ended_otherwise(follows: Option<Previous>, one: &Reached) -> bool {
+    follows.is_some_and(|follows| {
+        follows.agent_id == one.agent_id
+            && follows.status.is_final()
+            && one.status.is_final()
+            && follows.status != one.status
+    })
 }
 
 /// The agent follows nobody any more, or somebody else: what it waited to take is let go.

@@ -5,6 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use service_kit::config::ConfigError;
 
+/// A runner takes what is requested less than two seconds after a cancel for what was cancelled.
+const RETRY_DELAY_SECONDS_MIN: u32 = 3;
+
+/// The longest that a failed run waits to be tried again.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(600);
+
 /// How the dispatcher conducts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -21,6 +27,12 @@ pub struct DispatcherConfig {
     pub verdict_grace_seconds: u64,
     /// Days that ticks are kept.
     pub ticks_days: u32,
+    /// Most missed ticks of an agent that are made good at once.
+    pub catch_up_max: u32,
+    /// Most runs of an organisation that wait; ticks beyond are skipped.
+    pub backlog_max: u32,
+    /// Seconds until a failed run is tried again; doubles with each attempt.
+    pub retry_delay_seconds: u32,
 }
 
 impl Default for DispatcherConfig {
@@ -32,6 +44,9 @@ impl Default for DispatcherConfig {
             lost_requests_max: 3,
             verdict_grace_seconds: 10,
             ticks_days: 90,
+            catch_up_max: 100,
+            backlog_max: 500_000,
+            retry_delay_seconds: 10,
         }
     }
 }
@@ -47,11 +62,17 @@ impl DispatcherConfig {
             ("dispatcher.window", self.window),
             ("dispatcher.fire_batch", self.fire_batch),
             ("dispatcher.ticks_days", self.ticks_days),
+            ("dispatcher.catch_up_max", self.catch_up_max),
+            ("dispatcher.backlog_max", self.backlog_max),
         ];
         for (key, value) in positive {
             if value == 0 {
                 return Err(ConfigError::setting(key, "must be at least 1, got 0"));
             }
+        }
+        if self.retry_delay_seconds < RETRY_DELAY_SECONDS_MIN {
+            let problem = format!("must be at least {RETRY_DELAY_SECONDS_MIN}, got {}", self.retry_delay_seconds);
+            return Err(ConfigError::setting("dispatcher.retry_delay_seconds", problem));
         }
         if self.overdue_ms < 100 {
             let problem = format!("must be at least 100, got {}", self.overdue_ms);
@@ -64,6 +85,12 @@ impl DispatcherConfig {
     pub(crate) fn overdue(&self, sends: i32) -> Duration {
         let doublings = u32::try_from(sends.saturating_sub(1)).unwrap_or_default().min(6);
         Duration::from_millis(self.overdue_ms).saturating_mul(1 << doublings)
+    }
+
+    /// How long after the failure of its `run_attempt`th attempt a run is tried again.
+    pub(crate) fn retry_delay(&self, run_attempt: u32) -> Duration {
+        let delay = Duration::from_secs(self.retry_delay_seconds.into());
+        delay.saturating_mul(1 << run_attempt.saturating_sub(1).min(10)).min(RETRY_DELAY_MAX)
     }
 
     pub(crate) fn verdict_grace(&self) -> Duration {

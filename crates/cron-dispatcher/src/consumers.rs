@@ -8,16 +8,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bus::{HandleError, Handler, Message};
 use bytes::Bytes;
-use model::document::Receiver;
+use model::document::{Document, Receiver};
 use model::event::{DocumentChanged, DocumentsHeld, Event, EventKind, RunStarted, RunsHeld};
 use model::run::RunAnswer;
 use model::wire::{Wire, decode_event};
 
-use crate::announce::announce;
+use crate::announce::{announce, stop};
 use crate::apply::apply;
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
-use crate::store::runs;
+use crate::store::{runs, ticks};
 use crate::{fire, judge};
 
 fn decode<E: Event>(message: &Message) -> Result<E, DispatchError> {
@@ -41,15 +41,26 @@ impl Documents {
         for message in batch {
             documents.extend(decode::<DocumentChanged>(message)?.documents);
         }
+        let held = hold_documents(context, documents).await?;
         let now = context.clock.now();
-        let applied = context.db.write(move |conn| apply(conn, &documents, now)).await?;
-        applied.fired.iter().for_each(fire::count);
-        context.schedules_changed.notify_one();
-        context.runs_queued.notify_one();
-        let held = DocumentsHeld { receiver: Receiver::CronDispatcher, documents: applied.held };
         context.bus.publish(vec![Message::new(DocumentsHeld::KIND, NAME, now, held.encode())]).await?;
         Ok(())
     }
+}
+
+/// Applies documents, at once and whole: when this returns, a pause is true of every dispatcher and runner.
+pub(crate) async fn hold_documents(
+    context: &Context,
+    documents: Vec<Document>,
+) -> Result<DocumentsHeld, DispatchError> {
+    let (now, config) = (context.clock.now(), context.config.clone());
+    let applied = context.db.write(move |conn| apply(conn, &documents, &config, now)).await?;
+    let held = DocumentsHeld { receiver: Receiver::CronDispatcher, documents: applied.held };
+    stop(context, applied.taken_back).await?;
+    fire::tell(context, applied.fired).await?;
+    context.schedules_changed.notify_one();
+    context.runs_queued.notify_one();
+    Ok(held)
 }
 
 /// `run.started` and `run.answered`: judges, and announces what ended.
@@ -122,6 +133,8 @@ impl Held {
                     let ids: Vec<i64> = one.run_ids.iter().map(|id| id.0).collect();
                     runs::hold(conn, one.receiver, &ids)?;
                 }
+                let ticks: Vec<_> = held.iter().flat_map(|one| one.ticks.iter().copied()).collect();
+                ticks::hold(conn, &ticks)?;
                 Ok(())
             })
             .await

@@ -17,6 +17,8 @@ pub(crate) enum DispatchError {
     Wire(#[from] WireError),
     #[error("the crontab of agent {0} cannot be read")]
     Crontab(AgentId, #[source] CrontabErrors),
+    #[error("{0}")]
+    BadRequest(String),
     #[error("agent {0} is not known here")]
     UnknownAgent(AgentId),
     #[error("the mentor of agent {0} was deleted")]

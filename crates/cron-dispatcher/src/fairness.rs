@@ -30,6 +30,11 @@ impl Turns {
         turn
     }
 
+    /// How far the organisation's last turn is behind the one that is served now: about as many runs of it are queued.
+    pub(crate) fn backlog(&self, organisation: &str) -> i64 {
+        self.last.get(organisation).map_or(0, |last| (last - self.served).max(0))
+    }
+
     /// The last turn of each organisation now.
     pub(crate) fn into_last(self) -> HashMap<String, i64> {
         self.last

@@ -4,18 +4,22 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
+use chrono::{DateTime, Utc};
+use model::event::DocumentChanged;
 use model::id::{AgentId, RunId};
 use model::internal::TriggerRequest;
 use model::wire::Wire;
 use serde::Deserialize;
+use service_kit::database::DbConnection;
 use service_kit::error::ApiError;
 
-use crate::announce::announcements;
+use crate::announce::{announce, announcements, stop};
+use crate::consumers::hold_documents;
 use crate::context::Context;
 use crate::error::DispatchError;
-use crate::fire;
-use crate::store::ticks;
+use crate::store::ticks::{self, Wanted};
 use crate::trigger::trigger;
+use crate::{fire, judge, pause};
 
 /// Most ticks on one page.
 const PAGE_SIZE_MAX: i64 = 100;
@@ -26,6 +30,10 @@ pub(crate) fn routes(config: &mut web::ServiceConfig, context: &Arc<Context>) {
         .app_data(web::Data::from(Arc::clone(context)))
         .route("/runs", web::post().to(post_run))
         .route("/runs/{id}", web::get().to(get_run))
+        .route("/runs/{id}/cancel", web::post().to(cancel_run))
+        .route("/documents", web::post().to(post_documents))
+        .route("/pause", web::get().to(pause::get))
+        .route("/pause", web::put().to(put_pause))
         .route("/agents/{id}/ticks", web::get().to(list_ticks));
 }
 
@@ -34,8 +42,10 @@ async fn post_run(context: web::Data<Context>, body: web::Bytes) -> Result<HttpR
     let asked = TriggerRequest::decode(&body)
         .map_err(|error| ApiError::detail(StatusCode::BAD_REQUEST, service_kit::error::chain(&error)))?;
     let now = context.clock.now();
-    let (record, applied) = context.db.write(move |conn| trigger(conn, &asked, now)).await?;
-    applied.fired.iter().for_each(fire::count);
+    let config = context.config.clone();
+    let (record, applied) = context.db.write(move |conn| trigger(conn, &asked, &config, now)).await?;
+    stop(&context, applied.taken_back).await?;
+    fire::tell(&context, applied.fired).await?;
     tracing::info!(
         run.id = %record.run.id, agent.id = %record.run.agent_id, organisation = %record.run.organisation,
         "run triggered"
@@ -52,15 +62,59 @@ async fn get_run(context: web::Data<Context>, id: web::Path<RunId>) -> Result<Ht
     found.map(|one| protobuf(&one.record)).ok_or_else(ApiError::not_found)
 }
 
-#[derive(Deserialize)]
-struct Page {
-    #[serde(default)]
-    page: Option<i64>,
-    #[serde(default)]
-    page_size: Option<i64>,
+/// `POST /internal/runs/{id}/cancel`: ends a run now, unless it has ended. Answers with its record; 404 once it is
+/// forgotten.
+async fn cancel_run(context: web::Data<Context>, id: web::Path<RunId>) -> Result<HttpResponse, ApiError> {
+    let id = id.into_inner().0;
+    let (now, config) = (context.clock.now(), context.config.clone());
+    let cancel = move |conn: &mut DbConnection| {
+        let (cancelled, ended) = judge::cancel(conn, &[id], &config, now)?;
+        Ok::<_, DispatchError>((cancelled, ended, announcements(conn, &[id])?.pop()))
+    };
+    let (cancelled, ended, found) = context.db.write(cancel).await?;
+    if !cancelled.is_empty() {
+        tracing::info!(run.id = id, "run cancelled");
+    }
+    stop(&context, cancelled).await?;
+    announce(&context, ended).await?;
+    context.runs_queued.notify_one();
+    context.schedules_changed.notify_one();
+    found.map(|one| protobuf(&one.record)).ok_or_else(ApiError::not_found)
 }
 
-/// `GET /internal/agents/{id}/ticks?page=&page_size=`: newest first.
+/// `POST /internal/documents`: applies documents at once, as if they had come over the bus. Answers with what is held.
+async fn post_documents(context: web::Data<Context>, body: web::Bytes) -> Result<HttpResponse, ApiError> {
+    let changed = DocumentChanged::decode(&body)
+        .map_err(|error| ApiError::detail(StatusCode::BAD_REQUEST, service_kit::error::chain(&error)))?;
+    Ok(protobuf(&hold_documents(&context, changed.documents).await?))
+}
+
+/// `PUT /internal/pause`: pauses or resumes everything.
+async fn put_pause(
+    context: web::Data<Context>,
+    asked: web::Json<pause::PauseRequest>,
+) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().json(pause::put(&context, asked.into_inner()).await?))
+}
+
+#[derive(Deserialize)]
+struct Page {
+    page: Option<i64>,
+    page_size: Option<i64>,
+    /// `run`, `skipped`, or both with a comma between; all by default.
+    outcome: Option<String>,
+    from: Option<DateTime<Utc>>,
+    to: Option<DateTime<Utc>>,
+}
+
+impl Page {
+    fn wanted(&self) -> Wanted {
+        let says = |word| self.outcome.as_ref().is_none_or(|outcome| outcome.split(',').any(|one| one == word));
+        Wanted { run: says("run"), skipped: says("skipped"), from: self.from, to: self.to }
+    }
+}
+
+/// `GET /internal/agents/{id}/ticks?page=&page_size=&outcome=&from=&to=`: newest first.
 async fn list_ticks(
     context: web::Data<Context>,
     id: web::Path<AgentId>,
@@ -69,7 +123,10 @@ async fn list_ticks(
     let id = id.into_inner().0;
     let limit = page.page_size.unwrap_or(25).clamp(1, PAGE_SIZE_MAX);
     let offset = (page.page.unwrap_or(1).max(1) - 1).saturating_mul(limit);
-    let found = context.db.read(move |conn| ticks::page(conn, id, offset, limit).map_err(DispatchError::from)).await?;
+    let (wanted, now) = (page.wanted(), context.clock.now());
+    let read =
+        move |conn: &mut DbConnection| Ok::<_, DispatchError>(ticks::page(conn, id, wanted, now, (offset, limit))?);
+    let found = context.db.read(read).await?;
     Ok(protobuf(&found))
 }
 
@@ -81,6 +138,7 @@ impl From<DispatchError> for ApiError {
     fn from(error: DispatchError) -> Self {
         match error {
             DispatchError::UnknownAgent(_) => Self::not_found(),
+            DispatchError::BadRequest(reason) => Self::detail(StatusCode::BAD_REQUEST, reason),
             DispatchError::MentorDeleted(_) => Self::conflict(error.to_string()),
             DispatchError::Database(error) => error.into(),
             error => Self::internal(&error),

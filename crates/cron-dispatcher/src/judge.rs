@@ -3,6 +3,8 @@
 //! An answer's bytes are kept as they came. A later answer, or one to another run attempt, changes nothing; so a run
 //! that was asked twice still has one result, one log and one callback.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use model::event::RunStarted;
@@ -15,7 +17,8 @@ use crate::announce::{Announcement, announcements};
 use crate::chain::{Reached, arrive};
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
-use crate::store::runs::{self, RunRow};
+use crate::store::runs::{self, RunRow, Standing};
+use crate::store::schedules;
 
 /// Takes first answers. Returns what is to be announced of the runs that ended by them.
 pub(crate) fn take_answers(
@@ -26,20 +29,27 @@ pub(crate) fn take_answers(
 ) -> Result<Vec<Announcement>, DispatchError> {
     let check_at = now + config.overdue(1);
     let ids: Vec<i64> = answers.iter().map(|(answer, _)| answer.run_id.0).collect();
-    let started = runs::started(conn, &ids)?;
+    let standing = runs::standing(conn, &ids)?;
+    let agent_ids: Vec<i64> = standing.values().map(|one| one.agent_id).collect();
+    // Before any run ends: who finds one under way and makes its tick wait for it, has done so by then.
+    let queueing = schedules::lock_queueing(conn, &agent_ids)?;
     let mut ended: Vec<i64> = Vec::with_capacity(answers.len());
     // In key order, so that two dispatchers never wait for each other.
     let mut ordered: Vec<&(RunAnswer, Bytes)> = answers.iter().collect();
     ordered.sort_by_key(|(answer, _)| answer.run_id);
     for (answer, bytes) in ordered {
-        if runs::end(conn, answer, check_at)? {
+        let is_last = !standing.get(&answer.run_id.0).is_some_and(|one| one.may_try_again(answer.run_attempt));
+        if !is_last && answer.result.reason.is_some_and(heals) {
+            try_again(conn, answer, config, now)?;
+        } else if runs::end(conn, answer, check_at)? {
             runs::keep_answer(conn, answer.run_id, bytes)?;
             ended.push(answer.run_id.0);
         }
     }
+    schedules::end_overlap(conn, &queueing)?;
     let mut announcements = announcements(conn, &ended)?;
     // An answer implies the start.
-    let unstarted = announcements.iter().filter(|one| !started.contains(&one.record.run.id.0));
+    let unstarted = announcements.iter().filter(|one| !is_started(&standing, one));
     let mut reached: Vec<Reached> = unstarted.map(|one| reached(one, RunState::Running)).collect();
     reached.extend(announcements.iter().map(|one| self::reached(one, one.record.state)));
     arrive(conn, &reached, now)?;
@@ -63,7 +73,7 @@ pub(crate) fn take_starts(
 ) -> Result<Vec<Announcement>, DispatchError> {
     let ids: Vec<i64> = starts.iter().map(|start| start.run_id.0).collect();
     let known = runs::load(conn, &ids)?;
-    let started = runs::started(conn, &ids)?;
+    let standing = runs::standing(conn, &ids)?;
     let mut begun = Vec::with_capacity(starts.len());
     for start in starts {
         let Some((_, request, _)) = known.iter().find(|(row, ..)| row.run.id == start.run_id) else { continue };
@@ -74,10 +84,53 @@ pub(crate) fn take_starts(
     }
     let announcements = announcements(conn, &begun)?;
     // Started once more, by another runner after the first one died, it has arrived already.
-    let first = announcements.iter().filter(|one| !started.contains(&one.record.run.id.0));
+    let first = announcements.iter().filter(|one| !is_started(&standing, one));
     let reached: Vec<Reached> = first.map(|one| reached(one, RunState::Running)).collect();
     arrive(conn, &reached, now)?;
     Ok(announcements)
+}
+
+fn is_started(standing: &HashMap<i64, Standing>, one: &Announcement) -> bool {
+    standing.get(&one.record.run.id.0).is_some_and(Standing::is_started)
+}
+
+/// Whether what went wrong may go right the next time.
+fn heals(reason: RunReason) -> bool {
+    matches!(reason, RunReason::ProviderFailed | RunReason::TimedOut)
+}
+
+/// Plans the next attempt of a run that failed, unless it has ended meanwhile.
+fn try_again(
+    conn: &mut DbConnection,
+    answer: &RunAnswer,
+    config: &DispatcherConfig,
+    now: DateTime<Utc>,
+) -> Result<(), DispatchError> {
+    let at = now + config.retry_delay(answer.run_attempt);
+    if runs::try_again(conn, answer, at)? {
+        let reason = answer.result.reason.map_or("", RunReason::as_str);
+        metrics::counter!("carillon_run_attempts_failed_total", "reason" => reason).increment(1);
+        tracing::info!(run.id = %answer.run_id, run.attempt = answer.run_attempt, reason, "a run failed, trying it again");
+    }
+    Ok(())
+}
+
+/// Ends these runs as cancelled, unless they have ended already. Returns which, for the runners to stop, and what is to
+/// be announced of them.
+pub(crate) fn cancel(
+    conn: &mut DbConnection,
+    ids: &[i64],
+    config: &DispatcherConfig,
+    now: DateTime<Utc>,
+) -> Result<(Vec<RunId>, Vec<Announcement>), DispatchError> {
+    if ids.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    runs::lock(conn, ids)?;
+    let unfinished = runs::load(conn, ids)?.into_iter().filter(|(row, ..)| !row.stage.state().is_final());
+    let verdicts: Vec<_> = unfinished.map(|(row, ..)| verdict(&row, RunReason::Cancelled, now)).collect();
+    let ended = take_answers(conn, &verdicts, config, now)?;
+    Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))
 }
 
 fn reached(one: &Announcement, status: RunState) -> Reached {
@@ -88,6 +141,7 @@ fn reached(one: &Announcement, status: RunState) -> Reached {
 pub(crate) fn verdict(row: &RunRow, reason: RunReason, now: DateTime<Utc>) -> (RunAnswer, Bytes) {
     let said = match reason {
         RunReason::Lost => format!("requested {} times and never answered", row.sends),
+        RunReason::Cancelled => "it was cancelled".to_owned(),
         _ => "no answer within the run's time-out".to_owned(),
     };
     let stamp = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);

@@ -22,9 +22,15 @@ mod fairness;
 mod fire;
 mod http;
 mod judge;
-mod plan;
+pub mod ledger;
+mod pause;
 mod prompt;
+mod replan;
+mod request;
 mod schema;
+mod settle;
+#[cfg(test)]
+mod simulation;
 mod store;
 mod sweep;
 mod time;
@@ -83,6 +89,11 @@ impl CronDispatcher {
         let db = Db::open(&database, store::migrations()).await?;
         let floor = clock.now().timestamp().saturating_mul(IDS_PER_SECOND);
         db.write_exclusively(move |conn| store::queue::raise_ids(conn, floor).map_err(DispatchError::from)).await?;
+        let replanned = db.write_exclusively(replan::replan_older_tzdb).await?;
+        if replanned > 0 {
+            let tzdb = model::crontab::tzdb_version();
+            tracing::warn!(schedules = replanned, tzdb, "ticks were planned anew with a newer time zone database");
+        }
         // Where there is another clock to agree with, nothing is claimed before it was asked.
         let has_other_clock = db.backend() == Backend::Postgres && clock.is_host();
         let context = Context {

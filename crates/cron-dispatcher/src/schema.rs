@@ -21,14 +21,22 @@ diesel::table! {
 
     schedules (agent_id) {
         agent_id -> BigInt,
+        organisation -> Text,
         timing_version -> BigInt,
+        tzdb -> Text,
         next_fire_at -> Nullable<SqlTimestamp>,
+        nominal_at -> Nullable<SqlTimestamp>,
         fired_through -> SqlTimestamp,
         finished -> Bool,
         calls_back -> Bool,
         sequence -> BigInt,
         follows -> Nullable<BigInt>,
         follows_status -> Nullable<Text>,
+        overlap -> Text,
+        calls_back_skipped -> Bool,
+        waits_for -> Nullable<Text>,
+        waits_since -> Nullable<SqlTimestamp>,
+        resumed_with -> Nullable<Text>,
     }
 }
 
@@ -48,13 +56,19 @@ diesel::table! {
     runs (id) {
         id -> BigInt,
         agent_id -> BigInt,
+        mentor_id -> BigInt,
         organisation -> Text,
+        agent_version -> Nullable<BigInt>,
         made_by -> Text,
         fire_time -> SqlTimestamp,
         nominal_time -> SqlTimestamp,
+        passed_over -> Integer,
         sequence -> BigInt,
         run_attempt -> Integer,
+        max_attempts -> Integer,
         stage -> Text,
+        waits_for -> Nullable<Text>,
+        exclusive -> Bool,
         turn -> BigInt,
         sends -> Integer,
         check_at -> Nullable<SqlTimestamp>,
@@ -86,6 +100,9 @@ diesel::table! {
         fire_time -> SqlTimestamp,
         until -> SqlTimestamp,
         reason -> Text,
+        organisation -> Text,
+        agent_version -> Nullable<BigInt>,
+        announce_at -> Nullable<SqlTimestamp>,
     }
 }
 
@@ -97,6 +114,46 @@ diesel::table! {
         last_turn -> BigInt,
     }
 }
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    limits (scope) {
+        scope -> Text,
+        in_flight_max -> Nullable<BigInt>,
+        paused -> Bool,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    everything (id) {
+        id -> Integer,
+        paused -> Bool,
+        note -> Text,
+        changed_at -> SqlTimestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    schedule_history (agent_id, effective_from) {
+        agent_id -> BigInt,
+        effective_from -> SqlTimestamp,
+        timing_version -> BigInt,
+        tzdb -> Text,
+        crontab -> Nullable<Text>,
+        timezone -> Text,
+        one_off -> Bool,
+        start_time -> Nullable<SqlTimestamp>,
+        end_time -> Nullable<SqlTimestamp>,
+    }
+}
+
 diesel::joinable!(run_bodies -> runs (run_id));
 diesel::joinable!(arrivals -> run_bodies (previous_run_id));
 diesel::allow_tables_to_appear_in_same_query!(arrivals, run_bodies, runs);

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::error::DispatchError;
-use crate::store::{documents, runs, ticks, triggers};
+use crate::store::ticks::Retained;
+use crate::store::{documents, history, runs, ticks, triggers};
 
 /// How often the sweep looks.
 const ROUND: Duration = Duration::from_secs(60);
@@ -42,15 +43,22 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
 async fn sweep(context: &Context) -> Result<usize, DispatchError> {
     let now = context.clock.now();
     let limit = i64::from(ROWS_MAX);
-    let ticks_before = now - TimeDelta::days(i64::from(context.config.ticks_days));
+    let default_days = context.config.ticks_days;
     context
         .db
         .write(move |conn| {
-            let runs = runs::sweep(conn, ticks_before, limit)?;
-            let skipped = ticks::sweep(conn, ticks_before, limit)?;
-            let tombstones = documents::sweep_tombstones(conn, now - TOMBSTONES_KEPT, limit)?;
-            let triggers = triggers::sweep(conn, now - TRIGGERS_KEPT, limit)?;
-            Ok(runs.max(skipped).max(tombstones).max(triggers))
+            let before = |days: u32| now - TimeDelta::days(i64::from(days));
+            let own = documents::ticks_days(conn)?;
+            let longest = own.iter().map(|(_, days)| *days).chain([default_days]).max().unwrap_or(default_days);
+            let runs = runs::sweep(conn, before(longest), limit)?;
+            let keepers: Vec<String> = own.iter().map(|(organisation, _)| organisation.clone()).collect();
+            let mut most = ticks::sweep(conn, Retained::OfAllBut(&keepers), before(default_days), limit)?.max(runs);
+            for (organisation, days) in &own {
+                most = most.max(ticks::sweep(conn, Retained::Of(organisation), before(*days), limit)?);
+            }
+            most = most.max(history::sweep(conn, before(longest), limit)?);
+            most = most.max(triggers::sweep(conn, now - TRIGGERS_KEPT, limit)?);
+            Ok(most.max(documents::sweep_tombstones(conn, now - TOMBSTONES_KEPT, limit)?))
         })
         .await
 }

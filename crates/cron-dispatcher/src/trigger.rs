@@ -10,9 +10,10 @@ use service_kit::database::DbConnection;
 
 use crate::announce::announcements;
 use crate::apply::{Applied, apply};
+use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
-use crate::fire::{enqueue, request};
 use crate::prompt::with_output;
+use crate::request::{enqueue, new_run, turns_of};
 use crate::store::documents::Directory;
 use crate::store::queue::NewRun;
 use crate::store::{schedules, triggers};
@@ -21,9 +22,10 @@ use crate::store::{schedules, triggers};
 pub(crate) fn trigger(
     conn: &mut DbConnection,
     asked: &TriggerRequest,
+    config: &DispatcherConfig,
     now: DateTime<Utc>,
 ) -> Result<(RunRecord, Applied), DispatchError> {
-    let applied = apply(conn, &asked.documents, now)?;
+    let applied = apply(conn, &asked.documents, config, now)?;
     let unknown = || DispatchError::UnknownAgent(asked.agent_id);
     let mut schedule = schedules::lock(conn, asked.agent_id.0)?.ok_or_else(unknown)?;
     // Whoever asked at the same time has the schedule until its answer is kept.
@@ -35,14 +37,17 @@ pub(crate) fn trigger(
     let mentor = view.mentor.ok_or(DispatchError::MentorDeleted(asked.agent_id))?;
 
     schedule.sequence += 1;
-    let mut request = request(view, mentor, Trigger::Manual, now, schedule.sequence);
+    let mut run = new_run(view, mentor, Trigger::Manual, schedule.sequence);
+    let request = &mut run.request;
+    request.run.fire_time = now;
     request.run.nominal_time = asked.nominal_time.unwrap_or(now);
     request.announce_start = true;
     // Asked for by hand, it follows nothing.
     request.prompt = with_output(asked.prompt.as_ref().unwrap_or(&view.agent.prompt), "");
-    let mut new = [NewRun { turn: 0, finished_timing_version: None, request }];
     schedules::advance(conn, &[schedule])?;
-    enqueue(conn, &mut new, now)?;
+    let mut new = [run];
+    let turns = turns_of(conn, &new)?;
+    enqueue(conn, &mut new, turns, now)?;
 
     let [NewRun { request, .. }] = new;
     let made = announcements(conn, &[request.run.id.0])?.pop().ok_or_else(unknown)?;

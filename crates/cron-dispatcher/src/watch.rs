@@ -7,23 +7,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Message, Queue};
+use bus::Queue;
 use chrono::{DateTime, Utc};
-use model::event::{Event, RunCancel};
 use model::run::RunReason;
-use model::wire::Wire;
 use service_kit::database::DbConnection;
 use tokio_util::sync::CancellationToken;
 
-use crate::announce::{announce, announcements};
-use crate::context::{Context, NAME};
+use crate::announce::{announce, announce_skipped, announcements, stop};
+use crate::context::Context;
 use crate::error::DispatchError;
 use crate::judge;
 use crate::store::runs::RunRow;
 use crate::store::stage::Stage;
-use crate::store::{overdue, queue};
+use crate::store::{overdue, queue, ticks};
 use crate::window;
 
+/// Skipped ticks wait as long for the next announcement as what was sent so often.
+const SKIPPED_SENDS: i32 = 4;
 /// How often the watch looks.
 const ROUND: Duration = Duration::from_secs(1);
 /// Most overdue runs of one stage taken in one round.
@@ -45,6 +45,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
 
 async fn round(context: &Context, queues: &mut SeenEmpty) -> Result<(), DispatchError> {
     let now = context.clock.now();
+    announce_skipped_again(context, now).await?;
     let late = context.db.read(move |conn| overdue_by_stage(conn, now)).await?;
     queues.look(context, late.iter().flat_map(|(stage, _)| waits_for(*stage))).await;
     for (stage, rows) in late {
@@ -82,7 +83,7 @@ fn overdue_by_stage(conn: &mut DbConnection, now: DateTime<Utc>) -> Result<Vec<(
 /// The queues in which what a run of this stage waits for may still be.
 fn waits_for(stage: Stage) -> &'static [Queue] {
     match stage {
-        Stage::Queued => &[],
+        Stage::Queued | Stage::Waiting | Stage::Delayed => &[],
         Stage::Requested => &[Queue::AgentRunnerRuns, Queue::CronDispatcherAnswers],
         Stage::Running => &[Queue::CronDispatcherAnswers],
         Stage::Success | Stage::Error => {
@@ -94,13 +95,15 @@ fn waits_for(stage: Stage) -> &'static [Queue] {
 async fn request_again(context: &Context, late: Vec<RunRow>) -> Result<(), DispatchError> {
     let lost_max = i32::try_from(context.config.lost_requests_max).unwrap_or(i32::MAX);
     let (lost, late): (Vec<_>, Vec<_>) = late.into_iter().partition(|row| row.sends > lost_max);
+    // Dated before: one that a pause takes back meanwhile is older than that.
+    let now = context.clock.now();
     let again = mark_sent_again(context, late).await?;
     if !again.is_empty() {
         tracing::warn!(runs = again.len(), "requests were lost, sending them again");
         metrics::counter!("carillon_requests_lost_total").increment(again.len() as u64);
         let sent = again.clone();
         let requests = context.db.read(move |conn| queue::requests(conn, &again).map_err(DispatchError::from)).await?;
-        if let Err(error) = window::request(context, requests).await {
+        if let Err(error) = window::request(context, requests, now).await {
             // Not sent is not lost: it does not count.
             context.db.write(move |conn| overdue::unsend(conn, &sent).map_err(DispatchError::from)).await?;
             return Err(error);
@@ -118,6 +121,18 @@ async fn announce_again(context: &Context, late: Vec<RunRow>) -> Result<(), Disp
     metrics::counter!("carillon_results_announced_again_total").increment(again.len() as u64);
     let announcements = context.db.read(move |conn| announcements(conn, &again)).await?;
     announce(context, announcements).await
+}
+
+/// Skipped ticks that the deliverer does not hold yet are told again: it takes each once, however often it hears of it.
+async fn announce_skipped_again(context: &Context, now: DateTime<Utc>) -> Result<(), DispatchError> {
+    if !context.db.read(move |conn| ticks::any_unannounced(conn, now).map_err(DispatchError::from)).await? {
+        return Ok(());
+    }
+    let next = now + context.config.overdue(SKIPPED_SENDS);
+    let late = context
+        .db
+        .write(move |conn| ticks::take_unannounced(conn, now, next, OVERDUE_MAX).map_err(DispatchError::from));
+    announce_skipped(context, &late.await?).await
 }
 
 /// Puts off when these are overdue next. Returns those that have not moved on meanwhile.
@@ -154,7 +169,7 @@ async fn end_unanswered(context: &Context, late: Vec<RunRow>, reason: RunReason)
     let run_ids = late.iter().map(|row| row.run.id).collect();
     let answers: Vec<_> = late.iter().map(|row| judge::verdict(row, reason, now)).collect();
     let ended = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
-    context.bus.broadcast(Message::new(RunCancel::KIND, NAME, now, RunCancel { run_ids }.encode())).await?;
+    stop(context, run_ids).await?;
     context.runs_queued.notify_one();
     context.schedules_changed.notify_one();
     announce(context, ended).await

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::Message;
+use chrono::{DateTime, Utc};
 use model::event::EventKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
-use crate::store::queue;
+use crate::store::{queue, window};
 
 /// The longest sleep, should a notification be lost with the replica that was to give it.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -22,9 +23,12 @@ const PUBLISH_MAX: usize = 500;
 /// Keeps the window full, for as long as the process runs.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
     loop {
-        match fill(&context).await {
-            Ok(()) => context.works(()),
+        let more = match fill(&context).await {
+            Ok(more) => context.works(more),
             Err(error) => context.troubled("runs were not requested", &error),
+        };
+        if more {
+            context.runs_queued.notify_one();
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -34,26 +38,32 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
     }
 }
 
-async fn fill(context: &Context) -> Result<(), DispatchError> {
-    let queued = context.db.read(|conn| queue::any_queued(conn).map_err(DispatchError::from)).await?;
-    if !queued {
-        return Ok(());
+/// Requests what has a place. True: there may be more.
+async fn fill(context: &Context) -> Result<bool, DispatchError> {
+    let now = context.clock.now();
+    if !context.db.read(move |conn| window::any(conn, now).map_err(DispatchError::from)).await? {
+        return Ok(false);
     }
-    let window = i64::from(context.config.window);
-    let check_at = context.clock.now() + context.config.overdue(1);
-    let requests = context
+    let size = i64::from(context.config.window);
+    let check_at = now + context.config.overdue(1);
+    let (requests, more) = context
         .db
         .write(move |conn| {
-            let ids = queue::enter_window(conn, window, check_at)?;
-            Ok::<_, DispatchError>(queue::requests(conn, &ids)?)
+            let entered = window::enter(conn, size, now, check_at)?;
+            Ok::<_, DispatchError>((queue::requests(conn, &entered.ids)?, entered.more))
         })
         .await?;
-    request(context, requests).await
+    // Dated before they entered: one that a pause takes back meanwhile is older than that, however late this is sent.
+    request(context, requests, now).await?;
+    Ok(more)
 }
 
 /// Publishes requests as they were written when their runs were made.
-pub(crate) async fn request(context: &Context, requests: Vec<(i64, Vec<u8>)>) -> Result<(), DispatchError> {
-    let now = context.clock.now();
+pub(crate) async fn request(
+    context: &Context,
+    requests: Vec<(i64, Vec<u8>)>,
+    now: DateTime<Utc>,
+) -> Result<(), DispatchError> {
     for piece in requests.chunks(PUBLISH_MAX) {
         let messages = piece
             .iter()

@@ -4,6 +4,7 @@
 //! equal. Day of month *and* day of week must match. How local times become instants is told in the `zone` module.
 
 mod civil;
+mod describe;
 mod error;
 mod field;
 #[cfg(test)]

@@ -10,5 +10,6 @@ pub mod id;
 pub mod internal;
 pub mod run;
 mod run_state;
+pub mod schedule;
 pub mod wire;
 pub mod word;

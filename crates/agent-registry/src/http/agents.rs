@@ -45,11 +45,7 @@ pub(super) async fn get_agent(
 ) -> Result<HttpResponse, ApiError> {
     let organisation = request::admit(&state, &request)?.organisation;
     let id = path.id("PeriodicAgent")?;
-    let found = state.db.read(move |conn| {
-        let row = agents::find(conn, &organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
-        Ok::<_, ApiError>(views(conn, vec![row])?.pop())
-    });
-    let view = found.await?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    let view = state.db.read(move |conn| view_of(conn, &organisation, id)).await?;
     Ok(HttpResponse::Ok().json(view))
 }
 
@@ -122,6 +118,12 @@ fn read_filter(conn: &mut DbConnection, query: &Query, organisation: String) -> 
     }
     errors.into_result()?;
     Ok(filter)
+}
+
+/// One agent as it is shown now.
+pub(super) fn view_of(conn: &mut DbConnection, organisation: &str, id: i64) -> Result<AgentView, ApiError> {
+    let row = agents::find(conn, organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    views(conn, vec![row])?.pop().ok_or_else(|| ApiError::no_such("PeriodicAgent"))
 }
 
 /// Agents with their mentors and activities.

@@ -3,6 +3,7 @@
 //! Routes are declared as a list, which the server is built from and which [`operations`] tells: so a test can hold
 //! every one of them against the table of who may do what, and against the API's document.
 
+mod agent_pause;
 mod agent_view;
 mod agent_write;
 mod agents;
@@ -21,6 +22,7 @@ mod page;
 mod pauses;
 mod request;
 mod runs;
+mod schedule;
 mod secrets;
 mod templates;
 
@@ -109,6 +111,11 @@ fn user_door() -> Door {
     let scope = endpoint(scope, "/periodic-agents/{id}/run", &[(post(), || web::to(runs::trigger_run))]);
     let scope = endpoint(scope, "/periodic-agents/{id}/rotate-secret", &[(post(), || web::to(secrets::rotate_secret))]);
     let scope = endpoint(scope, "/periodic-agents/{id}/ticks", &[(get(), || web::to(runs::list_ticks))]);
+    let scope = endpoint(scope, "/periodic-agents/{id}/pause", &[(post(), || web::to(agent_pause::pause_agent))]);
+    let scope = endpoint(scope, "/periodic-agents/{id}/resume", &[(post(), || web::to(agent_pause::resume_agent))]);
+    let scope = endpoint(scope, "/periodic-agents/{id}/upcoming", &[(get(), || web::to(schedule::list_upcoming))]);
+    let scope = endpoint(scope, "/crontab/preview", &[(post(), || web::to(schedule::preview_crontab))]);
+    let scope = endpoint(scope, "/periodic-agent-logs/{id}/cancel", &[(post(), || web::to(schedule::cancel_run))]);
     let scope = endpoint(scope, "/periodic-agent-logs", &[(get(), || web::to(logs::list_logs))]);
     let scope = endpoint(scope, "/periodic-agent-logs/{id}", &[(get(), || web::to(logs::get_log))]);
     let scope = endpoint(scope, "/create-mentor-wizard", &[(post(), || web::to(mentors::create_mentor_by_wizard))]);

@@ -13,7 +13,7 @@ use model::run::{Tick, TickOutcome};
 use serde::Serialize;
 use serde_json::Value;
 use service_kit::database::DbConnection;
-use service_kit::error::ApiError;
+use service_kit::error::{ApiError, FieldErrors};
 use utoipa::ToSchema;
 
 use super::body::{self, Form};
@@ -29,7 +29,8 @@ use crate::store::{agents, mentors};
 use crate::validation::fields::{Faults, Fields, Presence, Text};
 use crate::validation::form;
 use crate::validation::limits::PROMPT_CHARS_MAX;
-use crate::validation::time::render;
+use crate::validation::query::Query;
+use crate::validation::time::{BAD_DATETIME, parse, render};
 
 /// `POST P/periodic-agents/{id}/run/`: the log of a run made now.
 ///
@@ -144,18 +145,39 @@ pub(super) async fn list_ticks(
     let id = path.id("PeriodicAgent")?;
     let query = request::query(&request);
     let page = PageRequest::read(&query)?;
+    let filter = read_tick_filter(&query)?;
     let agent = state.db.read(move |conn| Ok::<_, ApiError>(agents::find(conn, &organisation, id)?)).await?;
     agent.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
 
     let asked = page.nth().unwrap_or(1);
     // The dispatcher may not have heard of a new agent: it has no ticks yet.
-    let first = state.dispatcher.ticks(AgentId(id), asked, page.size).await?;
+    let first = state.dispatcher.ticks(AgentId(id), &filter, asked, page.size).await?;
     let (count, mut ticks) = first.map_or_else(|| (0, Vec::new()), |found| (found.count, found.ticks));
     let page_of = page.of(count)?;
     if page_of.number != asked {
         // Which page is the last shows only in the answer.
-        let last = state.dispatcher.ticks(AgentId(id), page_of.number, page.size).await?;
+        let last = state.dispatcher.ticks(AgentId(id), &filter, page_of.number, page.size).await?;
         ticks = last.map(|found| found.ticks).unwrap_or_default();
     }
     Ok(page_of.answer(&state, &request, &query, ticks.into_iter().map(TickView::from).collect()))
+}
+
+/// `outcome=run,skipped`, `from` and `to`, as the dispatcher takes them.
+fn read_tick_filter(query: &Query) -> Result<Vec<(&'static str, String)>, ApiError> {
+    let (mut errors, mut filter) = (FieldErrors::new(), Vec::new());
+    if let Some(outcome) = query.text("outcome") {
+        for word in outcome.split(',').filter(|word| !["run", "skipped"].contains(word)) {
+            errors.add("outcome", format!("Select a valid choice. {word} is not one of the available choices."));
+        }
+        filter.push(("outcome", outcome.to_owned()));
+    }
+    for name in ["from", "to"] {
+        let Some(text) = query.text(name) else { continue };
+        match parse(text) {
+            Some(moment) => filter.push((name, moment.to_rfc3339_opts(chrono::SecondsFormat::Micros, true))),
+            None => errors.add(name, BAD_DATETIME),
+        }
+    }
+    errors.into_result()?;
+    Ok(filter)
 }

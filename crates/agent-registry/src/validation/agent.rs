@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use model::crontab::{CrontabField, CrontabFields};
+use model::crontab::{Crontab, CrontabField, CrontabFields};
 use serde_json::Value;
 use service_kit::secrets::Secret;
 
@@ -138,10 +138,27 @@ impl TaskInput {
 }
 
 impl CrontabInput {
-    fn read(crontab: &Fields<'_>) -> Self {
+    /// Reads a crontab object.
+    pub(crate) fn read(crontab: &Fields<'_>) -> Self {
         // The length of each is the crontab's own affair: it knows the limits.
         let fields = CrontabField::ALL.map(|field| crontab.text(field.as_str(), Text::FILLED));
-        Self { fields, timezone: read_timezone(crontab) }
+        Self { fields, timezone: Self::read_timezone(crontab) }
+    }
+
+    /// Reads the name of a zone: null or nothing is none of its own.
+    pub(crate) fn read_timezone(crontab: &Fields<'_>) -> Option<Option<Tz>> {
+        if crontab.raw("timezone")?.is_null() {
+            return Some(None);
+        }
+        let name = crontab.text("timezone", Text::OPTIONAL)?;
+        if name.is_empty() {
+            return Some(None);
+        }
+        let zone = name.parse().ok();
+        if zone.is_none() {
+            crontab.fault("timezone", format!("\"{name}\" is not the name of an IANA time zone."));
+        }
+        zone.map(Some)
     }
 
     /// Writes the fields that the request carries over those that were there.
@@ -161,19 +178,14 @@ impl CrontabInput {
     }
 }
 
-fn read_timezone(crontab: &Fields<'_>) -> Option<Option<Tz>> {
-    if crontab.raw("timezone")?.is_null() {
-        return Some(None);
+/// Notes what is wrong with a crontab, field by field.
+pub(crate) fn check_crontab(crontab: &CrontabFields, place: &str, faults: &Faults) {
+    for error in Crontab::parse(crontab).err().map(|errors| errors.0).unwrap_or_default() {
+        match error.field {
+            Some(field) => faults.add(&format!("{place}.{field}"), error.reason),
+            None => faults.add_general(place, error.reason),
+        }
     }
-    let name = crontab.text("timezone", Text::OPTIONAL)?;
-    if name.is_empty() {
-        return Some(None);
-    }
-    let zone = name.parse().ok();
-    if zone.is_none() {
-        crontab.fault("timezone", format!("\"{name}\" is not the name of an IANA time zone."));
-    }
-    zone.map(Some)
 }
 
 #[cfg(test)]

@@ -119,6 +119,19 @@ pub(crate) const ORGANISATION: Shape = &[
 /// A pause or a resume.
 pub(crate) const PAUSE: Shape = &[("note", Kind::Text), ("catch_up", Kind::Filled)];
 
+/// A crontab to preview.
+pub(crate) const PREVIEW: Shape = &[
+    ("crontab.minute", Kind::Filled),
+    ("crontab.hour", Kind::Filled),
+    ("crontab.day_of_week", Kind::Filled),
+    ("crontab.day_of_month", Kind::Filled),
+    ("crontab.month_of_year", Kind::Filled),
+    ("crontab.timezone", Kind::Nullable),
+    ("timezone", Kind::Nullable),
+    ("count", Kind::Nullable),
+    ("from", Kind::Nullable),
+];
+
 /// One field of a form as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Field {

@@ -11,7 +11,7 @@ use model::document::{Document, HeldDocument, Receiver, Subject};
 use model::event::{DocumentChanged, DocumentsHeld};
 use model::id::{AgentId, OrganisationKey, RunId};
 use model::internal::{TickPage, TriggerRequest};
-use model::run::{Run, RunRecord, RunState, Tick, Trigger};
+use model::run::{Run, RunReason, RunRecord, RunResult, RunState, Tick, TickOutcome, Trigger};
 use model::wire::Wire;
 use service_kit::auth::InternalVerifier;
 use service_kit::clock::Clock;
@@ -57,6 +57,7 @@ impl DispatcherPeer {
                 .app_data(data.clone())
                 .route("/internal/runs", web::post().to(trigger))
                 .route("/internal/runs/{id}", web::get().to(run))
+                .route("/internal/runs/{id}/cancel", web::post().to(cancel))
                 .route("/internal/agents/{id}/ticks", web::get().to(ticks))
                 .route("/internal/documents", web::post().to(documents))
                 .route("/internal/pause", web::put().to(pause))
@@ -189,10 +190,27 @@ async fn run(peer: web::Data<DispatcherPeer>, request: HttpRequest, id: web::Pat
     }
 }
 
+async fn cancel(peer: web::Data<DispatcherPeer>, request: HttpRequest, id: web::Path<i64>) -> HttpResponse {
+    if let Some(refusal) = peer.refusal(&request) {
+        return refusal;
+    }
+    let now = peer.0.clock.now();
+    match peer.0.state.lock().unwrap().runs.get_mut(&id) {
+        Some(record) => {
+            let result = RunResult { reason: Some(RunReason::Cancelled), ..RunResult::default() };
+            (record.state, record.ended_at, record.result) = (RunState::Error, Some(now), Some(result));
+            answer(StatusCode::OK, record)
+        }
+        None => HttpResponse::NotFound().finish(),
+    }
+}
+
 #[derive(serde::Deserialize)]
 struct Window {
     page: usize,
     page_size: usize,
+    outcome: Option<String>,
+    from: Option<DateTime<Utc>>,
 }
 
 async fn ticks(
@@ -206,7 +224,18 @@ async fn ticks(
     }
     let state = peer.0.state.lock().unwrap();
     let Some(all) = state.ticks.get(&id) else { return HttpResponse::NotFound().finish() };
-    let page = all.iter().skip((window.page - 1) * window.page_size).take(window.page_size).cloned().collect();
+    let wanted = |tick: &&Tick| {
+        let word = if matches!(tick.outcome, TickOutcome::Run(_)) { "run" } else { "skipped" };
+        window.outcome.as_ref().is_none_or(|outcome| outcome.split(',').any(|one| one == word))
+            && window.from.is_none_or(|from| tick.fire_time >= from)
+    };
+    let all: Vec<&Tick> = all.iter().filter(wanted).collect();
+    let page = all
+        .iter()
+        .skip((window.page - 1) * window.page_size)
+        .take(window.page_size)
+        .map(|tick| (*tick).clone())
+        .collect();
     answer(StatusCode::OK, &TickPage { count: i64::try_from(all.len()).unwrap(), ticks: page })
 }
 

@@ -23,5 +23,6 @@ mod permissions;
 mod policy;
 mod retention;
 mod run_log;
+mod schedule;
 mod secrets;
 mod trigger;

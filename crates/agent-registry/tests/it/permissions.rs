@@ -28,7 +28,7 @@ const P: &str = "/api/ai-mentor/orgs/{org}/users/{user_id}";
 
 /// Every operation: who may do it, and what they are answered in a world where nothing is but the organisation. A path
 /// that begins with a slash is under no user.
-const TABLE: [(&str, &str, Rule, u16); 27] = [
+const TABLE: [(&str, &str, Rule, u16); 38] = [
     ("GET", "/.well-known/jwks.json", Open, 200),
     ("POST", "mentor-with-settings/", Write, 400),
     ("GET", "available-template-mentors/", Read, 200),
@@ -41,9 +41,20 @@ const TABLE: [(&str, &str, Rule, u16); 27] = [
     ("PATCH", "periodic-agents/{id}/", Write, 404),
     ("DELETE", "periodic-agents/{id}/", Write, 404),
     ("POST", "periodic-agents/{id}/run/", Write, 404),
+    ("POST", "periodic-agents/{id}/rotate-secret/", Write, 404),
+    ("POST", "periodic-agents/{id}/pause/", Write, 404),
+    ("POST", "periodic-agents/{id}/resume/", Write, 404),
     ("GET", "periodic-agents/{id}/ticks/", Read, 404),
+    ("GET", "periodic-agents/{id}/upcoming/", Read, 404),
+    ("POST", "crontab/preview/", Write, 200),
     ("GET", "periodic-agent-logs/", Read, 200),
     ("GET", "periodic-agent-logs/{id}/", Read, 404),
+    ("POST", "periodic-agent-logs/{id}/cancel/", Write, 404),
+    ("POST", "create-mentor-wizard/", Write, 400),
+    ("GET", "{mentor}/", Read, 404),
+    ("PUT", "{mentor}/", Write, 404),
+    ("PATCH", "{mentor}/", Write, 404),
+    ("DELETE", "{mentor}/", Write, 404),
     ("GET", "", Read, 200),
     ("POST", "", Write, 400),
     ("GET", "/api/core/platform/api-tokens/", Read, 200),

@@ -6,4 +6,5 @@ mod bootstrap;
 mod command_line;
 mod kill;
 mod main_job;
+mod pause;
 mod start;

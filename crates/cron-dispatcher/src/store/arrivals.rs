@@ -28,8 +28,8 @@ pub(crate) fn is_waiting(conn: &mut DbConnection, agent_id: i64) -> QueryResult<
     diesel::select(diesel::dsl::exists(arrivals::table.find(agent_id))).get_result(conn)
 }
 
-/// Takes the arrivals of these agents: the previous run and its output by agent, and they are gone.
-pub(crate) fn take(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<HashMap<i64, (RunId, String)>> {
+/// The arrivals of these agents: the previous run and its output by agent.
+pub(crate) fn of(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<HashMap<i64, (RunId, String)>> {
     if agent_ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -39,14 +39,21 @@ pub(crate) fn take(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Ha
         .filter(arrivals::agent_id.eq_any(agent_ids))
         .select((arrivals::agent_id, arrivals::previous_run_id, run_bodies::answer.nullable()))
         .load(conn)?;
-    diesel::delete(arrivals::table.filter(arrivals::agent_id.eq_any(agent_ids))).execute(conn)?;
-    let mut taken = HashMap::with_capacity(waiting.len());
+    let mut arrived = HashMap::with_capacity(waiting.len());
     for (agent_id, run_id, answer) in waiting {
         let answer: Option<RunAnswer> = answer.map(|bytes| read_wire(&bytes)).transpose()?;
         let output = answer.map(|answer| answer.result.output).unwrap_or_default();
-        taken.insert(agent_id, (RunId(run_id), output));
+        arrived.insert(agent_id, (RunId(run_id), output));
     }
-    Ok(taken)
+    Ok(arrived)
+}
+
+/// The arrivals of these agents are taken: they are gone.
+pub(crate) fn take(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<()> {
+    if !agent_ids.is_empty() {
+        diesel::delete(arrivals::table.filter(arrivals::agent_id.eq_any(agent_ids))).execute(conn)?;
+    }
+    Ok(())
 }
 
 /// Forgets the arrival at an agent. Returns the run that it was of.

@@ -5,18 +5,23 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use diesel::prelude::*;
-use model::document::{Agent, Document, DocumentKind, Mentor, Subject};
+use model::document::{Agent, Document, DocumentKind, Mentor, Organisation, Subject};
 use model::id::OrganisationKey;
 use model::wire::Wire;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
-use super::read_wire;
+use super::{everything, read_wire};
 use crate::schema::documents;
 
 /// The version of a document that is held, if any.
 pub(crate) fn held_version(conn: &mut DbConnection, kind: DocumentKind, key: &str) -> QueryResult<Option<i64>> {
     documents::table.find((kind.as_str(), key)).select(documents::version).first(conn).optional()
+}
+
+/// A document as it is held, if any.
+pub(crate) fn find(conn: &mut DbConnection, kind: DocumentKind, key: &str) -> QueryResult<Option<Document>> {
+    Ok(load(conn, kind, &HashSet::from([key.to_owned()]))?.pop())
 }
 
 /// Stores a document over whatever version there was; the caller has compared versions under the same transaction.
@@ -52,9 +57,10 @@ fn load(conn: &mut DbConnection, kind: DocumentKind, keys: &HashSet<String>) -> 
 /// The agents of a batch with their mentors and organisations: all that a fire has to know.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    agents: HashMap<i64, (OrganisationKey, Agent)>,
+    agents: HashMap<i64, (OrganisationKey, i64, Agent)>,
     mentors: HashMap<i64, Mentor>,
-    zones: HashMap<OrganisationKey, Tz>,
+    organisations: HashMap<OrganisationKey, Organisation>,
+    everything_paused: bool,
 }
 
 /// An agent in its surroundings.
@@ -64,30 +70,34 @@ pub(crate) struct AgentView<'a> {
     pub(crate) agent: &'a Agent,
     /// None: it was deleted.
     pub(crate) mentor: Option<&'a Mentor>,
+    /// The version of the agent's document.
+    pub(crate) version: i64,
     /// The organisation's zone.
     pub(crate) zone: Tz,
+    /// Whether it, its organisation or everything is paused.
+    pub(crate) paused: bool,
 }
 
 impl Directory {
     /// Loads the living ones among these agents, with what they lean on.
     pub(crate) fn load(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Self> {
-        let mut directory = Self::default();
+        let mut directory = Self { everything_paused: everything::is_paused(conn)?, ..Self::default() };
         let keys = agent_ids.iter().map(i64::to_string).collect();
         for document in load(conn, DocumentKind::Agent, &keys)? {
             if let Subject::Agent(agent) = document.subject {
-                directory.agents.insert(agent.id.0, (document.organisation, *agent));
+                directory.agents.insert(agent.id.0, (document.organisation, document.version, *agent));
             }
         }
-        let mentors = directory.agents.values().map(|(_, agent)| agent.mentor_id.to_string()).collect();
+        let mentors = directory.agents.values().map(|(.., agent)| agent.mentor_id.to_string()).collect();
         for document in load(conn, DocumentKind::Mentor, &mentors)? {
             if let Subject::Mentor(mentor) = document.subject {
                 directory.mentors.insert(mentor.id.0, mentor);
             }
         }
-        let organisations = directory.agents.values().map(|(organisation, _)| organisation.0.clone()).collect();
+        let organisations = directory.agents.values().map(|(organisation, ..)| organisation.0.clone()).collect();
         for document in load(conn, DocumentKind::Organisation, &organisations)? {
             if let Subject::Organisation(settings) = document.subject {
-                directory.zones.insert(document.organisation, settings.timezone);
+                directory.organisations.insert(document.organisation, settings);
             }
         }
         Ok(directory)
@@ -95,14 +105,34 @@ impl Directory {
 
     /// One of them, unless it is gone.
     pub(crate) fn agent(&self, agent_id: i64) -> Option<AgentView<'_>> {
-        let (organisation, agent) = self.agents.get(&agent_id)?;
+        let (organisation, version, agent) = self.agents.get(&agent_id)?;
+        let settings = self.organisations.get(organisation);
+        let organisation_paused = settings.is_some_and(|settings| settings.pause.paused);
         Some(AgentView {
+            version: *version,
             organisation,
             agent,
             mentor: self.mentors.get(&agent.mentor_id.0),
-            zone: self.zones.get(organisation).copied().unwrap_or(Tz::UTC),
+            zone: settings.map_or(Tz::UTC, |settings| settings.timezone),
+            paused: agent.pause.paused || organisation_paused || self.everything_paused,
         })
     }
+}
+
+/// The organisations that say for themselves how many days their skipped ticks are kept.
+pub(crate) fn ticks_days(conn: &mut DbConnection) -> QueryResult<Vec<(String, u32)>> {
+    let bodies: Vec<Vec<u8>> = documents::table
+        .filter(documents::kind.eq(DocumentKind::Organisation.as_str()))
+        .select(documents::body)
+        .load(conn)?;
+    let mut own = Vec::new();
+    for body in bodies {
+        let document: Document = read_wire(&body)?;
+        if let Subject::Organisation(Organisation { ticks_days: Some(days), .. }) = document.subject {
+            own.push((document.organisation.0, days.get()));
+        }
+    }
+    Ok(own)
 }
 
 /// Forgets up to `limit` tombstones older than `before`. Returns how many.

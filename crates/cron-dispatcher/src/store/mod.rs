@@ -4,6 +4,9 @@
 
 pub(crate) mod arrivals;
 pub(crate) mod documents;
+pub(crate) mod everything;
+pub(crate) mod history;
+pub(crate) mod limits;
 pub(crate) mod overdue;
 pub(crate) mod queue;
 pub(crate) mod runs;
@@ -12,6 +15,7 @@ pub(crate) mod stage;
 pub(crate) mod ticks;
 pub(crate) mod triggers;
 pub(crate) mod turns;
+pub(crate) mod window;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;

@@ -75,7 +75,8 @@ mod tests {
                 (runs::sequence.eq(1), runs::run_attempt.eq(1), runs::turn.eq(1), runs::sends.eq(1)),
                 (runs::requested_at.eq(Timestamp::from(now)), runs::ended_at.eq(stamp(Some(now)))),
                 (runs::stage.eq(Stage::Success.as_str()), runs::check_at.eq(stamp(Some(now)))),
-                (runs::registry_held.eq(false), runs::deliverer_held.eq(false)),
+                (runs::registry_held.eq(false), runs::deliverer_held.eq(false), runs::exclusive.eq(false)),
+                (runs::mentor_id.eq(1), runs::passed_over.eq(0), runs::max_attempts.eq(1)),
             );
             per_backend!(conn, c => diesel::insert_into(runs::table).values(ended).execute(c))?;
             let late = of_stage(conn, Stage::Success, now, 10)?;

@@ -18,6 +18,11 @@ use crate::schema::{run_bodies, runs};
 pub(crate) struct NewRun {
     pub(crate) turn: i64,
     pub(crate) finished_timing_version: Option<i64>,
+    /// The agent's document version.
+    pub(crate) agent_version: i64,
+    pub(crate) max_attempts: u32,
+    /// Whether the agent's runs must not overlap.
+    pub(crate) exclusive: bool,
     /// What the runner will get; its run's id is filled in when the row is there.
     pub(crate) request: RunRequest,
 }
@@ -26,13 +31,18 @@ pub(crate) struct NewRun {
 #[diesel(table_name = runs, treat_none_as_default_value = false)]
 struct InsertRow {
     agent_id: i64,
+    mentor_id: i64,
     organisation: String,
+    agent_version: i64,
     made_by: &'static str,
     fire_time: Timestamp,
     nominal_time: Timestamp,
+    passed_over: i32,
     sequence: i64,
     run_attempt: i32,
+    max_attempts: i32,
     stage: &'static str,
+    exclusive: bool,
     turn: i64,
     sends: i32,
     requested_at: Timestamp,
@@ -76,12 +86,17 @@ fn to_insert(new: &NewRun, now: DateTime<Utc>) -> InsertRow {
     let run = &new.request.run;
     InsertRow {
         agent_id: run.agent_id.0,
+        mentor_id: new.request.mentor.id.0,
+        agent_version: new.agent_version,
         organisation: run.organisation.0.clone(),
         made_by: run.trigger.as_str(),
         fire_time: Timestamp::from(run.fire_time),
         nominal_time: Timestamp::from(run.nominal_time),
+        passed_over: i32::try_from(run.passed_over).unwrap_or(i32::MAX),
         sequence: run.sequence,
         run_attempt: i32::try_from(run.run_attempt).unwrap_or(i32::MAX),
+        max_attempts: i32::try_from(new.max_attempts).unwrap_or(i32::MAX),
+        exclusive: new.exclusive,
         stage: Stage::Queued.as_str(),
         turn: new.turn,
         sends: 0,
@@ -90,36 +105,6 @@ fn to_insert(new: &NewRun, now: DateTime<Utc>) -> InsertRow {
         deliverer_held: false,
         finished_timing_version: new.finished_timing_version,
     }
-}
-
-/// Moves queued runs, in turn, into the window of `window` places; each is overdue at `check_at`. Returns their ids in
-/// turn.
-pub(crate) fn enter_window(conn: &mut DbConnection, window: i64, check_at: DateTime<Utc>) -> QueryResult<Vec<i64>> {
-    if let DbConnection::Postgres(c) = conn {
-        // One dispatcher at a time, else each would fill the whole window.
-        diesel::sql_query("SELECT pg_advisory_xact_lock(7262745)").execute(c)?;
-    }
-    let taken: i64 = runs::table.filter(runs::stage.eq(Stage::Requested.as_str())).count().get_result(conn)?;
-    let room = window - taken;
-    if room <= 0 {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<i64> = runs::table
-        .filter(runs::stage.eq(Stage::Queued.as_str()))
-        .order((runs::turn, runs::id))
-        .limit(room)
-        .select(runs::id)
-        .load(conn)?;
-    if !ids.is_empty() {
-        diesel::update(runs::table.filter(runs::id.eq_any(&ids)))
-            .set((
-                runs::stage.eq(Stage::Requested.as_str()),
-                runs::sends.eq(1),
-                runs::check_at.eq(Some(Timestamp::from(check_at))),
-            ))
-            .execute(conn)?;
-    }
-    Ok(ids)
 }
 
 /// What the runners are sent for these runs, in the order of `ids`.
@@ -131,12 +116,6 @@ pub(crate) fn requests(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<
     let place: HashMap<i64, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
     bodies.sort_by_key(|(id, _)| place.get(id).copied());
     Ok(bodies)
-}
-
-/// Whether any run waits for a place in the window.
-pub(crate) fn any_queued(conn: &mut DbConnection) -> QueryResult<bool> {
-    let queued = runs::table.filter(runs::stage.eq(Stage::Queued.as_str()));
-    diesel::select(diesel::dsl::exists(queued)).get_result(conn)
 }
 
 /// Raises the sequence of ids to at least `floor`, so that a restored backup never uses an id twice.

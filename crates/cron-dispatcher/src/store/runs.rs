@@ -1,12 +1,13 @@
 //! Runs: a narrow row each, and their bytes beside it until all who need the result hold it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use model::document::Receiver;
 use model::id::{AgentId, OrganisationKey, RunId};
 use model::run::{Run, RunAnswer, RunRequest};
+use model::wire::Wire;
 use service_kit::database::{DbConnection, Timestamp};
 
 use super::stage::Stage;
@@ -26,6 +27,7 @@ pub(crate) struct RunRow {
     pub(crate) registry_held: bool,
     pub(crate) deliverer_held: bool,
     pub(crate) finished_timing_version: Option<i64>,
+    pub(crate) agent_version: Option<i64>,
 }
 
 #[derive(Queryable, Selectable)]
@@ -47,6 +49,8 @@ pub(super) struct Row {
     registry_held: bool,
     deliverer_held: bool,
     finished_timing_version: Option<i64>,
+    agent_version: Option<i64>,
+    passed_over: i32,
 }
 
 impl TryFrom<Row> for RunRow {
@@ -62,7 +66,7 @@ impl TryFrom<Row> for RunRow {
             nominal_time: row.nominal_time.into(),
             sequence: row.sequence,
             run_attempt: u32::try_from(row.run_attempt).unwrap_or(1),
-            passed_over: 0,
+            passed_over: u32::try_from(row.passed_over).unwrap_or_default(),
         };
         Ok(Self {
             run,
@@ -74,14 +78,84 @@ impl TryFrom<Row> for RunRow {
             registry_held: row.registry_held,
             deliverer_held: row.deliverer_held,
             finished_timing_version: row.finished_timing_version,
+            agent_version: row.agent_version,
         })
     }
 }
 
-/// Those among these runs that have been started.
-pub(crate) fn started(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashSet<i64>> {
-    let started = runs::table.filter(runs::id.eq_any(ids)).filter(runs::started_at.is_not_null()).select(runs::id);
-    Ok(started.load::<i64>(conn)?.into_iter().collect())
+/// What the judge has to know of a run before its answer.
+#[derive(Debug, Clone, Copy, Queryable)]
+pub(crate) struct Standing {
+    pub(crate) id: i64,
+    pub(crate) agent_id: i64,
+    started_at: Option<Timestamp>,
+    run_attempt: i32,
+    max_attempts: i32,
+}
+
+impl Standing {
+    pub(crate) fn is_started(&self) -> bool {
+        self.started_at.is_some()
+    }
+
+    /// Whether a failed answer to this run attempt is not the last.
+    pub(crate) fn may_try_again(&self, run_attempt: u32) -> bool {
+        i64::from(run_attempt) == i64::from(self.run_attempt) && self.run_attempt < self.max_attempts
+    }
+}
+
+/// Where these runs stand.
+pub(crate) fn standing(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashMap<i64, Standing>> {
+    let columns = (runs::id, runs::agent_id, runs::started_at, runs::run_attempt, runs::max_attempts);
+    let rows: Vec<Standing> = runs::table.filter(runs::id.eq_any(ids)).select(columns).load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+/// The runs of these agents that have not ended, of agents that do not let them overlap.
+pub(crate) fn exclusive(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<HashMap<i64, Vec<i64>>> {
+    let mut busy: HashMap<i64, Vec<i64>> = HashMap::new();
+    if agent_ids.is_empty() {
+        return Ok(busy);
+    }
+    let rows: Vec<(i64, i64)> = runs::table
+        .filter(runs::exclusive)
+        .filter(runs::agent_id.eq_any(agent_ids))
+        .order(runs::id)
+        .select((runs::agent_id, runs::id))
+        .load(conn)?;
+    for (agent_id, id) in rows {
+        busy.entry(agent_id).or_default().push(id);
+    }
+    Ok(busy)
+}
+
+/// From now on the runs of this agent must not overlap, those under way included.
+pub(crate) fn make_exclusive(conn: &mut DbConnection, agent_id: i64) -> QueryResult<()> {
+    let unfinished = runs::table.filter(runs::agent_id.eq(agent_id)).filter(runs::stage.eq_any(Stage::UNFINISHED));
+    diesel::update(unfinished).set(runs::exclusive.eq(true)).execute(conn)?;
+    Ok(())
+}
+
+/// The next attempt of a run, at `at`. False: not this run attempt, or it has ended already.
+pub(crate) fn try_again(conn: &mut DbConnection, answer: &RunAnswer, at: DateTime<Utc>) -> QueryResult<bool> {
+    let changed = diesel::update(unfinished(answer.run_id, answer.run_attempt))
+        .set((
+            runs::stage.eq(Stage::Delayed.as_str()),
+            runs::run_attempt.eq(runs::run_attempt + 1),
+            runs::sends.eq(0),
+            runs::started_at.eq(Some(Timestamp::from(answer.started_at))),
+            runs::check_at.eq(Some(Timestamp::from(at))),
+        ))
+        .execute(conn)?;
+    if changed == 0 {
+        return Ok(false);
+    }
+    let body: Vec<u8> = run_bodies::table.find(answer.run_id.0).select(run_bodies::request).first(conn)?;
+    let mut request: RunRequest = read_wire(&body)?;
+    request.run.run_attempt = answer.run_attempt.saturating_add(1);
+    let again = run_bodies::request.eq(request.encode().to_vec());
+    diesel::update(run_bodies::table.find(answer.run_id.0)).set(again).execute(conn)?;
+    Ok(true)
 }
 
 /// A run has begun. False: not this run attempt, or it has ended already.
@@ -92,7 +166,9 @@ pub(crate) fn start(
     started_at: DateTime<Utc>,
     check_at: DateTime<Utc>,
 ) -> QueryResult<bool> {
+    // One that was taken back meanwhile is stopped; only what is meant to run is running.
     let changed = diesel::update(unfinished(id, run_attempt))
+        .filter(runs::stage.eq_any(Stage::IN_FLIGHT))
         .set((
             runs::stage.eq(Stage::Running.as_str()),
             runs::started_at.eq(Some(Timestamp::from(started_at))),
@@ -108,6 +184,8 @@ pub(crate) fn end(conn: &mut DbConnection, answer: &RunAnswer, check_at: DateTim
         .set((
             runs::stage.eq(Stage::of(answer.result.state()).as_str()),
             runs::sends.eq(1),
+            runs::exclusive.eq(false),
+            runs::waits_for.eq(None::<String>),
             runs::started_at.eq(Some(Timestamp::from(answer.started_at))),
             runs::ended_at.eq(Some(Timestamp::from(answer.ended_at))),
             runs::check_at.eq(Some(Timestamp::from(check_at))),
@@ -120,7 +198,7 @@ pub(crate) fn end(conn: &mut DbConnection, answer: &RunAnswer, check_at: DateTim
 fn unfinished(id: RunId, run_attempt: u32) -> _ {
     let attempt: i32 = i32::try_from(run_attempt).unwrap_or(i32::MAX);
     let number: i64 = id.0;
-    let stages: [&'static str; 3] = Stage::UNFINISHED;
+    let stages: [&'static str; 5] = Stage::UNFINISHED;
     runs::table.filter(runs::id.eq(number)).filter(runs::run_attempt.eq(attempt)).filter(runs::stage.eq_any(stages))
 }
 

@@ -10,6 +10,10 @@ use super::read_word;
 pub(crate) enum Stage {
     /// Waits in the table for a place in the window.
     Queued,
+    /// Waits for a pause to end, or for a run of the same limit.
+    Waiting,
+    /// Queued again when its `check_at` has come.
+    Delayed,
     /// In the window: sent to the runners.
     Requested,
     /// Its mentor is being asked.
@@ -22,11 +26,15 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// Runs that have not ended.
-    pub(super) const UNFINISHED: [&'static str; 3] = ["queued", "requested", "running"];
+    pub(super) const UNFINISHED: [&'static str; 5] = ["queued", "waiting", "delayed", "requested", "running"];
+    /// Runs that runners may know of.
+    pub(super) const IN_FLIGHT: [&'static str; 2] = ["requested", "running"];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
+            Self::Waiting => "waiting",
+            Self::Delayed => "delayed",
             Self::Requested => "requested",
             Self::Running => "running",
             Self::Success => "success",
@@ -37,7 +45,7 @@ impl Stage {
     /// The state that everyone else sees.
     pub(crate) fn state(self) -> RunState {
         match self {
-            Self::Queued | Self::Requested => RunState::Pending,
+            Self::Queued | Self::Waiting | Self::Delayed | Self::Requested => RunState::Pending,
             Self::Running => RunState::Running,
             Self::Success => RunState::Success,
             Self::Error => RunState::Error,
@@ -47,6 +55,8 @@ impl Stage {
     pub(super) fn read(word: &str) -> QueryResult<Self> {
         match word {
             "queued" => Ok(Self::Queued),
+            "waiting" => Ok(Self::Waiting),
+            "delayed" => Ok(Self::Delayed),
             "requested" => Ok(Self::Requested),
             other => Ok(Self::of(read_word(other)?)),
         }

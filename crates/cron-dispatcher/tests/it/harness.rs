@@ -7,7 +7,7 @@ use actix_web::{App, test, web};
 use bus::{Bus, Consumer, Message, Queue};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use cron_dispatcher::{CronDispatcher, Dependencies, DispatcherConfig};
+use cron_dispatcher::{CronDispatcher, Dependencies, DispatcherConfig, ledger};
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection, SqliteConnection};
 use model::crontab::CrontabFields;
@@ -15,11 +15,12 @@ use model::document::{
     Agent, Document, Endpoint, Mentor, Organisation, Pause, Provider, Receiver, Schedule, Subject, next_version,
 };
 use model::event::{
-    DocumentChanged, DocumentsHeld, Event, EventKind, RunStarted, RunsFinished, RunsHeld, RunsRecorded,
+    DocumentChanged, DocumentsHeld, Event, EventKind, HeldTick, RunStarted, RunsFinished, RunsHeld, RunsRecorded,
+    TicksSkipped,
 };
 use model::id::{AgentId, MentorId, OrganisationKey, RunId};
 use model::internal::{TickPage, TriggerRequest};
-use model::run::{RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, Tick};
+use model::run::{RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, SkippedTick, Tick};
 use model::wire::{Wire, decode_event};
 use service_kit::admin::Readiness;
 use service_kit::clock::Clock;
@@ -230,6 +231,26 @@ impl House {
         take::<RunsFinished>(&mut self.queues.finished).await.runs
     }
 
+    /// Waits for skipped ticks that the deliverer is told of.
+    pub(crate) async fn skipped(&mut self) -> Vec<SkippedTick> {
+        take::<TicksSkipped>(&mut self.queues.finished).await.ticks
+    }
+
+    /// Moves the clock, a second at a time, until skipped ticks come.
+    pub(crate) async fn until_skipped(&mut self) -> Vec<SkippedTick> {
+        let (clock, queue) = (self.clock.clone(), &mut self.queues.finished);
+        tokio::select! {
+            skipped = take::<TicksSkipped>(queue) => skipped.ticks,
+            () = tick_on(&clock) => unreachable!("the clock goes on for ever"),
+        }
+    }
+
+    /// The deliverer holds a skipped tick.
+    pub(crate) async fn hold_tick(&self, tick: &SkippedTick) {
+        let ticks = vec![HeldTick { agent_id: tick.agent_id, fire_time: tick.fire_time }];
+        self.publish(&RunsHeld { receiver: Receiver::CallbackDeliverer, run_ids: Vec::new(), ticks }).await;
+    }
+
     /// Moves the clock, a second at a time, until results come.
     pub(crate) async fn until_finished(&mut self) -> Vec<RunRecord> {
         let (clock, queue) = (self.clock.clone(), &mut self.queues.finished);
@@ -284,13 +305,22 @@ impl House {
 
     /// Damages what the dispatcher holds of an agent, as a failing disk might.
     pub(crate) fn damage(&self, agent_id: i64) {
-        let statement = format!("UPDATE documents SET body = 'damaged' WHERE kind = 'agent' AND key = '{agent_id}'");
+        self.execute(&format!("UPDATE documents SET body = 'damaged' WHERE kind = 'agent' AND key = '{agent_id}'"));
+    }
+
+    /// Does something to the dispatcher's database that no dispatcher does.
+    pub(crate) fn execute(&self, statement: &str) {
         let url = self.database.url.expose();
         let done = match url.strip_prefix("sqlite:") {
-            Some(file) => SqliteConnection::establish(file).expect("a connection").batch_execute(&statement),
-            None => PgConnection::establish(url).expect("a connection").batch_execute(&statement),
+            Some(file) => SqliteConnection::establish(file).expect("a connection").batch_execute(statement),
+            None => PgConnection::establish(url).expect("a connection").batch_execute(statement),
         };
-        done.expect("the document is damaged");
+        done.expect("the statement is executed");
+    }
+
+    /// What the ledger says.
+    pub(crate) async fn ledger(&self) -> ledger::Report {
+        ledger::verify(&self.database, 90, self.clock.now()).await.expect("a report")
     }
 
     pub(crate) async fn hold(&self, receiver: Receiver, run_ids: Vec<RunId>) {
@@ -318,9 +348,45 @@ impl House {
         Some(RunRecord::decode(&body).expect("a record"))
     }
 
+    /// Ends a run, as the registry asks for it.
+    pub(crate) async fn cancel(&self, id: RunId) -> Option<RunRecord> {
+        let body = self.ask(test::TestRequest::post().uri(&format!("/runs/{id}/cancel"))).await?;
+        Some(RunRecord::decode(&body).expect("a record"))
+    }
+
+    /// Has documents applied at once, as the registry does for a pause.
+    pub(crate) async fn apply(&self, documents: Vec<Document>) -> DocumentsHeld {
+        let body = DocumentChanged { documents }.encode();
+        let answer = self.ask(test::TestRequest::post().uri("/documents").set_payload(body)).await;
+        DocumentsHeld::decode(&answer.expect("an answer")).expect("documents held")
+    }
+
+    /// Pauses or resumes everything. Returns what is said of it.
+    pub(crate) async fn pause_everything(&self, asked: serde_json::Value) -> serde_json::Value {
+        let answer = self.ask(test::TestRequest::put().uri("/pause").set_json(asked)).await.expect("an answer");
+        serde_json::from_slice(&answer).expect("JSON")
+    }
+
+    /// Whether everything is paused.
+    pub(crate) async fn paused(&self) -> serde_json::Value {
+        let answer = self.ask(test::TestRequest::get().uri("/pause")).await.expect("an answer");
+        serde_json::from_slice(&answer).expect("JSON")
+    }
+
+    /// Every tick up to now has one run or one reason.
+    pub(crate) async fn assert_ledger_is_clean(&self) {
+        let report = self.ledger().await;
+        assert!(report.is_clean(), "{report:#?}");
+    }
+
     /// The ticks of an agent, newest first.
     pub(crate) async fn ticks(&self, agent_id: i64) -> Vec<Tick> {
-        let uri = format!("/agents/{agent_id}/ticks?page_size=100");
+        self.some_ticks(agent_id, "").await
+    }
+
+    /// Some of them, as a query says.
+    pub(crate) async fn some_ticks(&self, agent_id: i64, query: &str) -> Vec<Tick> {
+        let uri = format!("/agents/{agent_id}/ticks?page_size=100{query}");
         let body = self.ask(test::TestRequest::get().uri(&uri)).await.expect("a page");
         TickPage::decode(&body).expect("a page").ticks
     }

@@ -1,11 +1,19 @@
 //! The dispatcher through its doors: the bus and internal HTTP, on SQLite and the embedded bus.
 
+mod cancelling;
+mod catching_up;
 mod chains;
 mod edits;
 mod fairness;
 mod firing;
 mod harness;
 mod judging;
+mod ledger;
+mod limits;
 mod neighbours;
+mod overlapping;
+mod pausing;
 mod resending;
+mod retrying;
+mod skipping;
 mod triggering;

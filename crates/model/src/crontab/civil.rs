@@ -2,7 +2,7 @@
 //!
 //! Local times are counted in seconds since 1970-01-01T00:00:00 as a clock on the wall shows them.
 
-use chrono::{Datelike, NaiveDate};
+use chrono::{Datelike, NaiveDate, NaiveDateTime};
 
 use super::Crontab;
 
@@ -28,6 +28,18 @@ fn up_to(last: u32) -> u64 {
 }
 
 impl Crontab {
+    /// Whether this local reading, to the minute, is one that it names.
+    pub(crate) fn matches_local(&self, local: NaiveDateTime) -> bool {
+        let local = local.and_utc().timestamp();
+        let minute = local - local.rem_euclid(60);
+        self.next_local(minute) == Some(minute)
+    }
+
+    /// Whether neither day of month nor day of week is left open, so that each takes days from the other.
+    pub(crate) fn restricts_both_days(&self) -> bool {
+        self.days & up_to(31) & !1 != up_to(31) & !1 && self.weekdays & up_to(6) != up_to(6)
+    }
+
     /// The first matching local time at or after `from`, always a whole minute; none after [`LAST_YEAR`].
     pub(super) fn next_local(&self, from: i64) -> Option<i64> {
         let minute = from.div_euclid(60) + i64::from(from.rem_euclid(60) > 0);

@@ -18,7 +18,9 @@ pub(super) fn all() -> Vec<Operation> {
 fn organisations() -> Vec<Operation> {
     let place = || "/api/core/orgs/{org}/".to_owned();
     let one = || (200, answer("The organisation.", reference("Organisation"), organisation()));
-    let accepted = json!({ "description": "It is being erased." });
+    let mut erasing = organisation();
+    erasing["erasing"] = json!(true);
+    let accepted = answer("It is being erased.", reference("Organisation"), erasing);
     vec![
         Operation {
             parameters: paging(),
@@ -81,7 +83,7 @@ fn everything() -> Vec<Operation> {
         "properties": { "paused": { "type": "boolean" }, "note": { "type": "string" } },
     });
     let set = |path: &str, id, paused: bool, example: Value, summary| Operation {
-        body: Some(body("PauseEverything", form::PAUSE, false, example)),
+        body: Some(body("Pause", form::PAUSE, false, example)),
         answers: vec![
             (200, answer("So it is.", state.clone(), json!({ "paused": paused, "note": "" }))),
             field_errors(),

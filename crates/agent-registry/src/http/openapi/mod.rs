@@ -7,11 +7,15 @@ mod examples;
 mod operations;
 mod parts;
 mod requests;
+mod schedule;
 
 use serde_json::{Map, Value, json};
 use service_kit::api_docs::{self, add_schema};
 
-use super::{agent_view, agents, api_keys, audit_log, logs, mentor_view, organisation_view, runs, secrets, templates};
+use super::{
+    agent_view, agents, api_keys, audit_log, logs, mentor_view, organisation_view, runs, schedule as schedule_views,
+    secrets, templates,
+};
 
 /// The document.
 pub(crate) fn document() -> Value {
@@ -51,7 +55,10 @@ fn schemas() -> Map<String, Value> {
     add_schema::<audit_log::ChangeView>(&mut schemas);
     add_schema::<requests::OrganisationPatch>(&mut schemas);
     add_schema::<requests::ApiKeyCreate>(&mut schemas);
-    add_schema::<requests::PauseEverything>(&mut schemas);
+    add_schema::<requests::Pause>(&mut schemas);
+    add_schema::<requests::CrontabPreviewCreate>(&mut schemas);
+    add_schema::<schedule_views::UpcomingView>(&mut schemas);
+    add_schema::<schedule_views::PreviewView>(&mut schemas);
     // A change is a creation of which everything may be absent.
     for (whole, partial) in [
         ("PeriodicAgentCreate", "PeriodicAgentPatch"),

@@ -7,14 +7,14 @@ use super::parts::{
     body, field_errors, filters, gone, idempotency_key, key_reused, list, no_page, no_such, number, one_of, operation,
     page, paging, text, with_common_answers,
 };
-use super::{core, examples};
+use super::{core, examples, schedule};
 use crate::validation::form;
 
 const P: &str = "/api/ai-mentor/orgs/{org}/users/{user_id}";
 
 /// All of them, in the order in which a reader wants them.
 pub(super) fn all() -> Vec<Operation> {
-    let asked = [agents(), runs(), logs(), mentors(), core::all()].concat();
+    let asked = [agents(), runs(), logs(), schedule::all(), mentors(), core::all()].concat();
     asked.into_iter().map(with_common_answers).chain([key_set()]).collect()
 }
 
@@ -124,8 +124,8 @@ fn runs() -> Vec<Operation> {
             )
         },
         Operation {
-            parameters: paging(),
-            answers: vec![page("Tick", examples::tick()), no_such("PeriodicAgent")],
+            parameters: [paging(), ["outcome", "from", "to"].map(text).to_vec()].concat(),
+            answers: vec![page("Tick", examples::tick()), field_errors(), no_such("PeriodicAgent")],
             ..operation(
                 "GET",
                 format!("{P}/periodic-agents/{{id}}/ticks/"),

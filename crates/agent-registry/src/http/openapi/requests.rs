@@ -262,9 +262,21 @@ pub(super) struct ApiKeyCreate {
     read_only: Option<bool>,
 }
 
-/// Why everything is paused, or what becomes of the ticks in between.
+/// A crontab to preview, in a zone; by default the organisation's.
 #[derive(ToSchema)]
-pub(super) struct PauseEverything {
+pub(super) struct CrontabPreviewCreate {
+    crontab: CrontabCreate,
+    timezone: Option<String>,
+    /// How many ticks to show.
+    #[schema(minimum = 1, maximum = 100, default = 5)]
+    count: Option<i64>,
+    /// From when on; by default now.
+    from: Option<DateTime<Utc>>,
+}
+
+/// Of a pause its note, of a resume what becomes of the ticks in between.
+#[derive(ToSchema)]
+pub(super) struct Pause {
     #[schema(max_length = 1000)]
     note: Option<String>,
     #[schema(schema_with = catch_up)]

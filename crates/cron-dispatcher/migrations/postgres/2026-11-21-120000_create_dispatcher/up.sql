@@ -14,16 +14,28 @@ CREATE INDEX documents_tombstones ON documents (changed_at) WHERE deleted;
 -- What changes at every fire, and nothing else.
 CREATE TABLE schedules (
     agent_id BIGINT NOT NULL PRIMARY KEY,
+    organisation TEXT NOT NULL,
     timing_version BIGINT NOT NULL,
+    -- Which edition of the time zone database the next tick was planned with.
+    tzdb TEXT NOT NULL,
     next_fire_at TIMESTAMPTZ,
+    nominal_at TIMESTAMPTZ,
     fired_through TIMESTAMPTZ NOT NULL,
     finished BOOLEAN NOT NULL,
     calls_back BOOLEAN NOT NULL,
     sequence BIGINT NOT NULL,
     follows BIGINT,
-    follows_status TEXT
+    follows_status TEXT,
+    overlap TEXT NOT NULL,
+    calls_back_skipped BOOLEAN NOT NULL,
+    -- Ticks from waits_since on are not settled while it waits for something: the end of a pause, or of a run.
+    waits_for TEXT,
+    waits_since TIMESTAMPTZ,
+    resumed_with TEXT
 );
 CREATE INDEX schedules_due ON schedules (next_fire_at) WHERE next_fire_at IS NOT NULL;
+CREATE INDEX schedules_waiting ON schedules (organisation) WHERE waits_for IS NOT NULL;
+CREATE INDEX schedules_queue_one ON schedules (agent_id) WHERE overlap = 'queue_one';
 CREATE INDEX schedules_followers ON schedules (follows) WHERE follows IS NOT NULL;
 
 CREATE SEQUENCE run_ids;
@@ -32,13 +44,21 @@ CREATE SEQUENCE run_ids;
 CREATE TABLE runs (
     id BIGINT NOT NULL PRIMARY KEY DEFAULT nextval('run_ids'),
     agent_id BIGINT NOT NULL,
+    mentor_id BIGINT NOT NULL,
     organisation TEXT NOT NULL,
+    agent_version BIGINT,
     made_by TEXT NOT NULL,
     fire_time TIMESTAMPTZ NOT NULL,
     nominal_time TIMESTAMPTZ NOT NULL,
+    passed_over INTEGER NOT NULL,
     sequence BIGINT NOT NULL,
     run_attempt INTEGER NOT NULL,
+    max_attempts INTEGER NOT NULL,
     stage TEXT NOT NULL,
+    -- The limit that keeps it from the window.
+    waits_for TEXT,
+    -- Not ended, and of an agent that does not let its runs overlap.
+    exclusive BOOLEAN NOT NULL,
     turn BIGINT NOT NULL,
     sends INTEGER NOT NULL,
     check_at TIMESTAMPTZ,
@@ -49,9 +69,12 @@ CREATE TABLE runs (
     deliverer_held BOOLEAN NOT NULL,
     finished_timing_version BIGINT
 );
-CREATE UNIQUE INDEX runs_tick ON runs (agent_id, fire_time) WHERE made_by = 'schedule';
+CREATE UNIQUE INDEX runs_tick ON runs (agent_id, nominal_time) WHERE made_by IN ('schedule', 'catch_up');
 CREATE INDEX runs_queued ON runs (turn, id) WHERE stage = 'queued';
-CREATE INDEX runs_window ON runs (id) WHERE stage = 'requested';
+CREATE INDEX runs_waiting ON runs (waits_for, turn, id) WHERE stage = 'waiting';
+CREATE INDEX runs_window ON runs (organisation) WHERE stage = 'requested';
+CREATE INDEX runs_running ON runs (organisation) WHERE stage = 'running';
+CREATE INDEX runs_exclusive ON runs (agent_id) WHERE exclusive;
 CREATE INDEX runs_to_check ON runs (check_at) WHERE check_at IS NOT NULL;
 CREATE INDEX runs_ended ON runs (ended_at) WHERE ended_at IS NOT NULL;
 
@@ -75,9 +98,14 @@ CREATE TABLE skipped_ticks (
     fire_time TIMESTAMPTZ NOT NULL,
     until TIMESTAMPTZ NOT NULL,
     reason TEXT NOT NULL,
+    organisation TEXT NOT NULL,
+    agent_version BIGINT,
+    -- When the deliverer is told of it again; nobody waits to hear of one without.
+    announce_at TIMESTAMPTZ,
     PRIMARY KEY (agent_id, fire_time)
 );
-CREATE INDEX skipped_ticks_age ON skipped_ticks (until);
+CREATE INDEX skipped_ticks_age ON skipped_ticks (organisation, until);
+CREATE INDEX skipped_ticks_to_announce ON skipped_ticks (announce_at) WHERE announce_at IS NOT NULL;
 
 -- Whose turn it is to enter the window.
 CREATE TABLE turns (

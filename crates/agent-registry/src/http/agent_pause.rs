@@ -1,0 +1,113 @@
+//! `P/periodic-agents/{id}/pause/` and `…/resume/`: an operator stops an agent, with a note, and lets it go on.
+//!
+//! Stored and announced like any edit, and then handed to the dispatcher, so that it holds when the answer comes. With
+//! the dispatcher away it is stored all the same, the answer is a 503, and it holds as soon as the dispatcher is back.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use model::document::{Document, DocumentKind};
+use service_kit::database::DbConnection;
+use service_kit::error::ApiError;
+
+use super::agents::view_of;
+use super::body::{self, Form};
+use super::request::{self, Item};
+use crate::access::Acting;
+use crate::audit;
+use crate::documents::{self, Written};
+use crate::state::State;
+use crate::store::agents;
+use crate::store::documents::{self as stored_documents, DocumentName};
+use crate::validation::fields::{Faults, Fields, Presence, Text};
+use crate::validation::form;
+use crate::validation::organisation::{CATCH_UPS, NOTE_CHARS_MAX};
+
+/// What an operator wants.
+enum Order {
+    Pause { note: String },
+    Resume { catch_up: Option<&'static str> },
+}
+
+/// `POST P/periodic-agents/{id}/pause/` `{note?}`
+pub(super) async fn pause_agent(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+    path: web::Path<Item>,
+) -> Result<HttpResponse, ApiError> {
+    let acting = request::admit(&state, &request)?;
+    let id = path.id("PeriodicAgent")?;
+    let body = body::read(&state, &request, payload, Form::whole(form::PAUSE)).await?;
+    let faults = Faults::default();
+    let fields = Fields::of(&body, Presence::Partial, &faults);
+    let note = fields.as_ref().and_then(|fields| fields.text("note", Text::OPTIONAL.max(NOTE_CHARS_MAX)));
+    faults.into_errors().into_result()?;
+    obey(state, acting, id, Order::Pause { note: note.unwrap_or_default() }).await
+}
+
+/// `POST P/periodic-agents/{id}/resume/` `{catch_up?}`
+pub(super) async fn resume_agent(
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+    path: web::Path<Item>,
+) -> Result<HttpResponse, ApiError> {
+    let acting = request::admit(&state, &request)?;
+    let id = path.id("PeriodicAgent")?;
+    let body = body::read(&state, &request, payload, Form::whole(form::PAUSE)).await?;
+    let faults = Faults::default();
+    let fields = Fields::of(&body, Presence::Partial, &faults);
+    let catch_up = fields.as_ref().and_then(|fields| fields.choice("catch_up", &CATCH_UPS));
+    faults.into_errors().into_result()?;
+    obey(state, acting, id, Order::Resume { catch_up }).await
+}
+
+async fn obey(state: web::Data<State>, acting: Acting, id: i64, order: Order) -> Result<HttpResponse, ApiError> {
+    let organisation = acting.organisation.clone();
+    let writer = Arc::clone(&state);
+    let stored = state.db.write(move |conn| change(conn, &writer, &acting, id, order));
+    let (written, documents) = stored.await?;
+    state.outbox.announce(written);
+    state.dispatcher.hold(documents).await?;
+    let view = state.db.read(move |conn| view_of(conn, &organisation, id)).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+/// Stores it. Returns what is to be announced, and what the dispatcher must hold to obey.
+fn change(
+    conn: &mut DbConnection,
+    state: &State,
+    acting: &Acting,
+    id: i64,
+    order: Order,
+) -> Result<(Written, Vec<Document>), ApiError> {
+    let now = state.clock.now();
+    let found = agents::find_for_update(conn, &acting.organisation, id)?;
+    let before = found.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    let mut row = before.clone();
+    let action = match order {
+        Order::Pause { note } => {
+            (row.paused, row.paused_note) = (true, note);
+            "agent.paused"
+        }
+        Order::Resume { catch_up } => {
+            (row.paused, row.paused_note) = (false, String::new());
+            row.resumed_with = catch_up.map(str::to_owned);
+            "agent.resumed"
+        }
+    };
+    let fields = audit::changed_fields(&before, &row);
+    agents::update(conn, &row)?;
+    let mut written = Written::new();
+    documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
+    audit::record(conn, acting, action, &id.to_string(), &fields, now)?;
+    tracing::info!(agent.id = id, organisation = row.organisation, action, "an operator changed an agent");
+    let name = |kind, key| DocumentName { kind, key };
+    let names = [
+        name(DocumentKind::Organisation, row.organisation),
+        name(DocumentKind::Mentor, row.mentor_id.to_string()),
+        name(DocumentKind::Agent, id.to_string()),
+    ];
+    Ok((written, stored_documents::load(conn, &names)?))
+}

@@ -1,0 +1,3 @@
+DROP TABLE schedule_history;
+DROP TABLE everything;
+DROP TABLE limits;

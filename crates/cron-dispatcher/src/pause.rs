@@ -1,0 +1,114 @@
+//! Pause: nothing starts until somebody resumes; what was requested and has not started comes back into the queue.
+//!
+//! A pause is known before its answer: it is committed, and the runners have been told to let go of what was taken
+//! back. A crash between the two leaves runs that are queued again and may start once more at a runner that had their
+//! first request; that one does not come back.
+
+use std::time::Duration;
+
+use actix_web::web;
+use chrono::{DateTime, Utc};
+use model::document::{CatchUp, Pause};
+use model::id::RunId;
+use serde::{Deserialize, Serialize};
+use service_kit::database::DbConnection;
+
+use crate::announce::stop;
+use crate::config::DispatcherConfig;
+use crate::context::Context;
+use crate::error::DispatchError;
+use crate::fire::tell;
+use crate::settle::{Fired, Through, fire};
+use crate::store::everything::{self, Everything};
+use crate::store::schedules::{self, Of};
+use crate::store::window;
+
+/// A run that was taken back is not requested again for so long: runners take a request that is dated less than two
+/// seconds after a cancel for one that was cancelled.
+pub(crate) const RESTART_DELAY: Duration = Duration::from_secs(3);
+
+/// `PUT /internal/pause`: what to do with everything.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PauseRequest {
+    paused: bool,
+    #[serde(default)]
+    note: String,
+    /// What becomes of the ticks in between, when it ends.
+    #[serde(default)]
+    catch_up: Option<String>,
+}
+
+/// Whether everything is paused.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PauseView {
+    paused: bool,
+    note: String,
+    changed_at: Option<DateTime<Utc>>,
+}
+
+impl From<Everything> for PauseView {
+    fn from(Everything { paused, note, changed_at }: Everything) -> Self {
+        Self { paused, note, changed_at }
+    }
+}
+
+/// Takes requested runs back, or lets go on what waited for the end of a pause. Returns the runs that were taken back.
+pub(crate) fn change_pause(
+    conn: &mut DbConnection,
+    of: Of<'_>,
+    pause: Pause,
+    again: DateTime<Utc>,
+) -> Result<Vec<RunId>, DispatchError> {
+    if pause.paused {
+        return Ok(window::take_back(conn, of, again)?.into_iter().map(RunId).collect());
+    }
+    schedules::resume(conn, of, pause.resumed_with)?;
+    Ok(Vec::new())
+}
+
+/// Pauses or resumes everything; the answer is true of every dispatcher.
+pub(crate) async fn put(context: &Context, asked: PauseRequest) -> Result<PauseView, DispatchError> {
+    let catch_up = asked.catch_up.as_deref().map(str::parse::<CatchUp>).transpose();
+    let resumed_with = catch_up.map_err(|unknown| DispatchError::BadRequest(format!("catch_up: {unknown}")))?;
+    let pause = Pause { paused: asked.paused, resumed_with };
+    let (now, config) = (context.clock.now(), context.config.clone());
+    let (fired, taken_back, view) =
+        context.db.write(move |conn| put_everything(conn, pause, &asked.note, &config, now)).await?;
+    tracing::info!(paused = pause.paused, runs.taken_back = taken_back.len(), "the pause of everything changed");
+    stop(context, taken_back).await?;
+    tell(context, fired).await?;
+    context.schedules_changed.notify_one();
+    context.runs_queued.notify_one();
+    Ok(view.into())
+}
+
+fn put_everything(
+    conn: &mut DbConnection,
+    pause: Pause,
+    note: &str,
+    config: &DispatcherConfig,
+    now: DateTime<Utc>,
+) -> Result<(Fired, Vec<RunId>, Everything), DispatchError> {
+    let was_paused = everything::is_paused(conn)?;
+    let (mut fired, mut taken_back) = (Fired::default(), Vec::new());
+    if pause.paused && !was_paused {
+        for agent_id in schedules::due_of(conn, Of::Everything, now)? {
+            let one: Vec<_> = schedules::lock(conn, agent_id)?.into_iter().collect();
+            fired.join(fire(conn, one, Through::Edit(now), now, config)?);
+        }
+    }
+    // Whoever lets runs into the window has done so, or will see this.
+    window::lock(conn)?;
+    everything::put(conn, pause.paused, note, now)?;
+    if pause.paused != was_paused {
+        taken_back = change_pause(conn, Of::Everything, pause, now + RESTART_DELAY)?;
+    }
+    Ok((fired, taken_back, everything::load(conn)?))
+}
+
+/// Whether everything is paused.
+pub(crate) async fn get(context: web::Data<Context>) -> Result<web::Json<PauseView>, service_kit::error::ApiError> {
+    let found = context.db.read(|conn| everything::load(conn).map_err(DispatchError::from)).await?;
+    Ok(web::Json(found.into()))
+}

@@ -1,0 +1,211 @@
+//! Replan: a schedule gets a new timing, after what was due under the old one is settled.
+
+use chrono::{DateTime, Utc};
+use model::crontab::tzdb_version;
+use model::document::{Agent, DocumentKind, OverlapPolicy, Subject, version_time};
+use model::run::SkipReason;
+use model::schedule::{INSTANT, Span, Timing, planning_start};
+use service_kit::database::DbConnection;
+
+use crate::chain::leave;
+use crate::config::DispatcherConfig;
+use crate::error::DispatchError;
+use crate::settle::{Fired, Through, fire, skipped};
+use crate::store::documents::{self, AgentView, Directory};
+use crate::store::schedules::{self, Schedule};
+use crate::store::{arrivals, history, runs, ticks};
+
+/// Settles what was due before an edit that ends a timing, as the agent was then; the held document is the old one.
+pub(crate) fn settle_before(
+    conn: &mut DbConnection,
+    agent: &Agent,
+    edited_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+    config: &DispatcherConfig,
+) -> Result<Fired, DispatchError> {
+    let Some(schedule) = schedules::lock(conn, agent.id.0)? else { return Ok(Fired::default()) };
+    let until = if agent.schedule.timing_version > schedule.timing_version {
+        // Later edits that left timing alone may have come together with it.
+        version_time(agent.schedule.timing_version).min(now)
+    } else {
+        edited_at
+    };
+    settle_until(conn, schedule, until, now, config)
+}
+
+/// Settles the ticks of a schedule up to and including `until`, those that wait for something included: no others
+/// follow them.
+fn settle_until(
+    conn: &mut DbConnection,
+    schedule: Schedule,
+    until: DateTime<Utc>,
+    now: DateTime<Utc>,
+    config: &DispatcherConfig,
+) -> Result<Fired, DispatchError> {
+    let agent_id = schedule.agent_id;
+    let mut fired = Fired::default();
+    if schedule.nominal().is_some_and(|nominal| nominal <= until) {
+        fired = fire(conn, vec![schedule], Through::Edit(until), now, config)?;
+    }
+    let Some(mut schedule) = schedules::lock(conn, agent_id)? else { return Ok(fired) };
+    if let Some((reason, since)) = schedule.waits.take() {
+        if since <= until && schedule.follows.is_none() {
+            let directory = Directory::load(conn, &[agent_id])?;
+            let span = Span { from: since, until: until + INSTANT, reason };
+            let skipped: Vec<_> =
+                directory.agent(agent_id).map(|view| skipped(&schedule, view, span)).into_iter().collect();
+            ticks::skip(conn, &skipped, now + config.overdue(1))?;
+            fired.skipped.extend(skipped);
+        }
+        schedule.resumed_with = None;
+        schedules::advance(conn, &[schedule.clone()])?;
+    }
+    if schedule.follows.is_none() {
+        schedule.fired_through = schedule.fired_through.max(until);
+        schedules::advance(conn, &[schedule])?;
+    }
+    Ok(fired)
+}
+
+/// Settles what was due of an organisation's agents that go by its zone, before that changes. Returns these.
+pub(crate) fn replan_organisation(
+    conn: &mut DbConnection,
+    organisation: &str,
+    edited_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+    config: &DispatcherConfig,
+) -> Result<(Fired, Vec<i64>), DispatchError> {
+    let (mut fired, mut replanned) = (Fired::default(), Vec::new());
+    for agent_id in schedules::of_organisation(conn, organisation)? {
+        if goes_by_organisation(conn, agent_id)?
+            && let Some(schedule) = schedules::lock(conn, agent_id)?
+        {
+            fired.join(settle_until(conn, schedule, edited_at, now, config)?);
+            replanned.push(agent_id);
+        }
+    }
+    Ok((fired, replanned))
+}
+
+fn goes_by_organisation(conn: &mut DbConnection, agent_id: i64) -> Result<bool, DispatchError> {
+    let held = documents::find(conn, DocumentKind::Agent, &agent_id.to_string())?;
+    Ok(held.is_some_and(|held| matches!(held.subject, Subject::Agent(agent) if agent.schedule.timezone.is_none())))
+}
+
+/// Whether an edit ends the timing of the document before it.
+pub(crate) fn replans(before: Option<&Agent>, after: &Agent) -> bool {
+    before.is_none_or(|before| {
+        before.schedule.timing_version < after.schedule.timing_version
+            || before.schedule.enabled != after.schedule.enabled
+            || before.previous != after.previous
+    })
+}
+
+/// Brings the schedule's row to what the documents say; `replans`: from where it was settled to.
+pub(crate) fn plan(
+    conn: &mut DbConnection,
+    agent_id: i64,
+    replans: bool,
+    edited_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<(), DispatchError> {
+    let directory = Directory::load(conn, &[agent_id])?;
+    let Some(view) = directory.agent(agent_id) else { return Ok(()) };
+    let agent = view.agent;
+    let known = schedules::lock(conn, agent_id)?;
+    let is_new = known.is_none();
+    let mut schedule = known.unwrap_or_else(|| Schedule::new(agent.id, view.organisation.clone()));
+    // Read even if it does not fire now: a crontab that cannot be read is refused when it comes, not when it is due.
+    let timing = Timing::of(agent, view.zone).map_err(|error| DispatchError::Crontab(agent.id, error))?;
+    follow(conn, &mut schedule, agent)?;
+    if schedule.overlap == OverlapPolicy::Allow && agent.schedule.overlap != OverlapPolicy::Allow && !is_new {
+        runs::make_exclusive(conn, agent_id)?;
+    }
+    schedule.overlap = agent.schedule.overlap;
+    let called_back = agent.endpoint.as_ref().map(|endpoint| endpoint.callback_on);
+    schedule.calls_back = called_back.is_some_and(|on| on.runs);
+    schedule.calls_back_skipped = called_back.is_some_and(|on| on.skipped);
+
+    let timing_version = agent.schedule.timing_version;
+    let begins = timing_version > schedule.timing_version;
+    if begins {
+        schedule.finished = false;
+        schedule.timing_version = timing_version;
+        schedule.fired_through = planning_start(timing_version, schedule.fired_through, now);
+    }
+    if begins || replans || is_new {
+        begin(conn, &mut schedule, view, &timing, edited_at)?;
+    }
+    if schedule.follows.is_some() && !schedule.finished && arrivals::is_waiting(conn, agent_id)? {
+        let allowed = timing.first_allowed(now).filter(|_| schedule.waits.is_none());
+        (schedule.next_fire_at, schedule.nominal_at) = (allowed, None);
+    }
+    Ok(schedules::put(conn, &schedule)?)
+}
+
+/// Begins a chapter of its history: plans its first tick, or lets its ticks wait for its owner.
+fn begin(
+    conn: &mut DbConnection,
+    schedule: &mut Schedule,
+    view: AgentView<'_>,
+    timing: &Timing,
+    edited_at: DateTime<Utc>,
+) -> Result<(), DispatchError> {
+    tzdb_version().clone_into(&mut schedule.tzdb);
+    (schedule.waits, schedule.resumed_with) = (None, None);
+    schedule.plan_none();
+    if schedule.fired_through == DateTime::UNIX_EPOCH {
+        schedule.fired_through = edited_at;
+    }
+    if schedule.finished {
+        return Ok(());
+    }
+    history::begin(conn, view.agent, view.zone, schedule.fired_through)?;
+    if view.agent.previous.is_some() {
+        return Ok(());
+    }
+    schedule.plan(timing, timing.first_after(schedule.fired_through));
+    if !view.agent.schedule.enabled {
+        schedule.wait(SkipReason::Disabled);
+    }
+    Ok(())
+}
+
+/// Whom it follows, if it is enabled.
+fn follow(conn: &mut DbConnection, schedule: &mut Schedule, agent: &Agent) -> Result<(), DispatchError> {
+    let follows = agent.previous.filter(|_| agent.schedule.enabled);
+    if follows != schedule.follows {
+        leave(conn, agent.id.0)?;
+        schedule.follows = follows;
+        schedule.plan_none();
+        schedule.waits = None;
+    }
+    Ok(())
+}
+
+/// Plans anew what was planned with an older edition of the time zone database. Returns how many schedules.
+pub(crate) fn replan_older_tzdb(conn: &mut DbConnection) -> Result<usize, DispatchError> {
+    let older = schedules::of_older_tzdb(conn, tzdb_version())?;
+    for piece in older.chunks(500) {
+        let directory = Directory::load(conn, piece)?;
+        for agent_id in piece {
+            let (Some(mut schedule), Some(view)) = (schedules::lock(conn, *agent_id)?, directory.agent(*agent_id))
+            else {
+                continue;
+            };
+            let timing =
+                Timing::of(view.agent, view.zone).map_err(|error| DispatchError::Crontab(view.agent.id, error))?;
+            tzdb_version().clone_into(&mut schedule.tzdb);
+            if schedule.follows.is_none() && !schedule.finished {
+                let first = timing.first_after(schedule.fired_through);
+                match &mut schedule.waits {
+                    Some((_, since)) => *since = first.unwrap_or(*since),
+                    None => schedule.plan(&timing, first),
+                }
+                history::begin(conn, view.agent, view.zone, schedule.fired_through)?;
+            }
+            schedules::put(conn, &schedule)?;
+        }
+    }
+    Ok(older.len())
+}

@@ -1,0 +1,134 @@
+//! The history of schedules: which timing an agent's ticks had, and from when on.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use diesel::prelude::*;
+use model::crontab::{CrontabFields, tzdb_version};
+use model::document::Agent;
+use service_kit::database::{DbConnection, Timestamp};
+use service_kit::per_backend;
+
+use super::{stamp, time};
+use crate::schema::schedule_history;
+
+/// A timing, and from when on it decided: later than `effective_from`, up to the next one's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chapter {
+    pub(crate) agent_id: i64,
+    pub(crate) effective_from: DateTime<Utc>,
+    pub(crate) tzdb: String,
+    /// What its schedule said of its ticks; none: it had none of its own.
+    pub(crate) schedule: Option<model::document::Schedule>,
+}
+
+#[derive(Queryable, Insertable, AsChangeset)]
+#[diesel(table_name = schedule_history, treat_none_as_default_value = false, treat_none_as_null = true)]
+struct Row {
+    agent_id: i64,
+    effective_from: Timestamp,
+    timing_version: i64,
+    tzdb: String,
+    crontab: Option<String>,
+    timezone: String,
+    one_off: bool,
+    start_time: Option<Timestamp>,
+    end_time: Option<Timestamp>,
+}
+
+impl TryFrom<Row> for Chapter {
+    type Error = diesel::result::Error;
+
+    fn try_from(row: Row) -> QueryResult<Self> {
+        let damaged = |what: String| diesel::result::Error::DeserializationError(what.into());
+        let timezone: Tz = row.timezone.parse().map_err(|_| damaged(format!("no such zone: {}", row.timezone)))?;
+        let schedule = row.crontab.map(|crontab| model::document::Schedule {
+            timing_version: row.timing_version,
+            crontab: fields(&crontab),
+            timezone: Some(timezone),
+            one_off: row.one_off,
+            start_time: time(row.start_time),
+            end_time: time(row.end_time),
+            ..model::document::Schedule::default()
+        });
+        Ok(Self { agent_id: row.agent_id, effective_from: row.effective_from.into(), tzdb: row.tzdb, schedule })
+    }
+}
+
+/// Begins a chapter; one that would begin at the same moment never decided anything.
+pub(crate) fn begin(
+    conn: &mut DbConnection,
+    agent: &Agent,
+    organisation_zone: Tz,
+    effective_from: DateTime<Utc>,
+) -> QueryResult<()> {
+    let schedule = &agent.schedule;
+    let row = Row {
+        agent_id: agent.id.0,
+        effective_from: Timestamp::from(effective_from),
+        timing_version: schedule.timing_version,
+        tzdb: tzdb_version().to_owned(),
+        crontab: agent.previous.is_none().then(|| text(&schedule.crontab)),
+        timezone: schedule.timezone.unwrap_or(organisation_zone).name().to_owned(),
+        one_off: schedule.one_off,
+        start_time: stamp(schedule.start_time),
+        end_time: stamp(schedule.end_time),
+    };
+    per_backend!(conn, c => diesel::insert_into(schedule_history::table)
+        .values(&row)
+        .on_conflict((schedule_history::agent_id, schedule_history::effective_from))
+        .do_update()
+        .set(&row)
+        .execute(c))?;
+    Ok(())
+}
+
+/// The chapters of these agents, in order.
+pub(crate) fn load(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Vec<Chapter>> {
+    let rows: Vec<Row> = schedule_history::table
+        .filter(schedule_history::agent_id.eq_any(agent_ids))
+        .order((schedule_history::agent_id, schedule_history::effective_from))
+        .load(conn)?;
+    rows.into_iter().map(Chapter::try_from).collect()
+}
+
+/// Forgets a deleted agent's.
+pub(crate) fn delete(conn: &mut DbConnection, agent_id: i64) -> QueryResult<()> {
+    diesel::delete(schedule_history::table.filter(schedule_history::agent_id.eq(agent_id))).execute(conn)?;
+    Ok(())
+}
+
+/// Forgets up to `limit` chapters that were over before `before`. Returns how many.
+pub(crate) fn sweep(conn: &mut DbConnection, before: DateTime<Utc>, limit: i64) -> QueryResult<usize> {
+    let (old, newer) = diesel::alias!(schedule_history as old, schedule_history as newer);
+    let over: Vec<(i64, Timestamp)> = old
+        .filter(old.field(schedule_history::effective_from).lt(Timestamp::from(before)))
+        .filter(diesel::dsl::exists(
+            newer.filter(
+                newer.field(schedule_history::agent_id).eq(old.field(schedule_history::agent_id)).and(
+                    newer
+                        .field(schedule_history::effective_from)
+                        .gt(old.field(schedule_history::effective_from))
+                        .and(newer.field(schedule_history::effective_from).lt(Timestamp::from(before))),
+                ),
+            ),
+        ))
+        .select(old.fields((schedule_history::agent_id, schedule_history::effective_from)))
+        .limit(limit)
+        .load(conn)?;
+    for (agent_id, effective_from) in &over {
+        diesel::delete(schedule_history::table.find((agent_id, effective_from))).execute(conn)?;
+    }
+    Ok(over.len())
+}
+
+/// The five fields, which hold no white space, in the order in which crontabs are written.
+fn text(fields: &CrontabFields) -> String {
+    let CrontabFields { minute, hour, day_of_month, month_of_year, day_of_week } = fields;
+    format!("{minute} {hour} {day_of_month} {month_of_year} {day_of_week}")
+}
+
+fn fields(text: &str) -> CrontabFields {
+    let mut parts = text.split(' ').map(str::to_owned);
+    let mut next = || parts.next().unwrap_or_default();
+    CrontabFields { minute: next(), hour: next(), day_of_month: next(), month_of_year: next(), day_of_week: next() }
+}

@@ -1,0 +1,250 @@
+//! The window: which runs enter it, which wait for a limit, and which are taken back.
+//!
+//! One dispatcher at a time moves runs in or out, so that none counts a place twice and none lets in what another has
+//! just paused. A run that a limit keeps out leaves the queue for a place under that limit, so that a backlog that may
+//! not go on costs the walk along the queue nothing.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+use service_kit::database::{DbConnection, Timestamp};
+use service_kit::per_backend;
+
+use super::limits;
+use super::schedules::Of;
+use super::stage::Stage;
+use super::stamp;
+use crate::schema::runs;
+
+/// Walks along the queue in one transaction: what is left then comes in the next.
+const WALKS_MAX: u32 = 5;
+
+/// One dispatcher at a time, until the end of the transaction.
+pub(crate) fn lock(conn: &mut DbConnection) -> QueryResult<()> {
+    if let DbConnection::Postgres(c) = conn {
+        diesel::sql_query("SELECT pg_advisory_xact_lock(7262745)").execute(c)?;
+    }
+    Ok(())
+}
+
+/// What entered the window.
+#[derive(Debug, Default)]
+pub(crate) struct Entered {
+    /// Runs, in turn.
+    pub(crate) ids: Vec<i64>,
+    /// There may be more that can enter now.
+    pub(crate) more: bool,
+}
+
+/// Whether anything may be there to enter the window.
+pub(crate) fn any(conn: &mut DbConnection, now: DateTime<Utc>) -> QueryResult<bool> {
+    let queued = runs::table.filter(runs::stage.eq(Stage::Queued.as_str()));
+    Ok(diesel::select(diesel::dsl::exists(queued)).get_result(conn)?
+        || any_waiting(conn)?
+        || diesel::select(diesel::dsl::exists(delayed(now))).get_result(conn)?)
+}
+
+/// Whether a limit keeps any run waiting.
+pub(crate) fn any_waiting(conn: &mut DbConnection) -> QueryResult<bool> {
+    let waiting = runs::table.filter(runs::stage.eq(Stage::Waiting.as_str()));
+    diesel::select(diesel::dsl::exists(waiting)).get_result(conn)
+}
+
+#[diesel::dsl::auto_type(no_type_alias)]
+fn delayed(now: DateTime<Utc>) -> _ {
+    let now: Timestamp = Timestamp::from(now);
+    let stage: &'static str = Stage::Delayed.as_str();
+    runs::table.filter(runs::check_at.le(now).and(runs::stage.eq(stage)))
+}
+
+/// Moves queued runs, in turn, into the window of `window` places; each is overdue at `check_at`.
+pub(crate) fn enter(
+    conn: &mut DbConnection,
+    window: i64,
+    now: DateTime<Utc>,
+    check_at: DateTime<Utc>,
+) -> QueryResult<Entered> {
+    lock(conn)?;
+    let queued = (runs::stage.eq(Stage::Queued.as_str()), runs::check_at.eq(None::<Timestamp>));
+    diesel::update(delayed(now)).set(queued).execute(conn)?;
+    let mut room = window - in_window(conn)?;
+    let mut entered = Entered::default();
+    if room <= 0 || super::everything::is_paused(conn)? {
+        return Ok(entered);
+    }
+    let limited = limits::any(conn)?;
+    release(conn, room)?;
+    for _ in 0..WALKS_MAX {
+        let candidates = next(conn, room)?;
+        let whole = i64::try_from(candidates.len()).unwrap_or(i64::MAX) == room;
+        let admitted = if limited { admit(conn, candidates)? } else { candidates.iter().map(|one| one.id).collect() };
+        set_requested(conn, &admitted, check_at)?;
+        room -= i64::try_from(admitted.len()).unwrap_or(room);
+        entered.ids.extend(admitted);
+        entered.more = whole && room > 0;
+        if !entered.more {
+            break;
+        }
+    }
+    Ok(entered)
+}
+
+fn in_window(conn: &mut DbConnection) -> QueryResult<i64> {
+    runs::table.filter(runs::stage.eq(Stage::Requested.as_str())).count().get_result(conn)
+}
+
+#[derive(Debug, Queryable)]
+struct Candidate {
+    id: i64,
+    organisation: String,
+    mentor_id: i64,
+    agent_id: i64,
+}
+
+impl Candidate {
+    fn scopes(&self) -> [String; 3] {
+        [
+            limits::of_organisation(&self.organisation),
+            limits::of_mentor(&self.organisation, self.mentor_id),
+            limits::of_agent(&self.organisation, self.agent_id),
+        ]
+    }
+}
+
+fn next(conn: &mut DbConnection, room: i64) -> QueryResult<Vec<Candidate>> {
+    runs::table
+        .filter(runs::stage.eq(Stage::Queued.as_str()))
+        .order((runs::turn, runs::id))
+        .limit(room)
+        .select((runs::id, runs::organisation, runs::mentor_id, runs::agent_id))
+        .load(conn)
+}
+
+fn set_requested(conn: &mut DbConnection, ids: &[i64], check_at: DateTime<Utc>) -> QueryResult<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let requested =
+        (runs::stage.eq(Stage::Requested.as_str()), runs::sends.eq(1), runs::check_at.eq(stamp(Some(check_at))));
+    diesel::update(runs::table.filter(runs::id.eq_any(ids))).set(requested).execute(conn)?;
+    Ok(())
+}
+
+/// Takes those that no limit keeps out; each other one goes to wait for the first limit that does.
+fn admit(conn: &mut DbConnection, candidates: Vec<Candidate>) -> QueryResult<Vec<i64>> {
+    let scopes: Vec<String> = candidates.iter().flat_map(Candidate::scopes).collect();
+    let mut free = free(conn, distinct(scopes))?;
+    let mut admitted = Vec::with_capacity(candidates.len());
+    let mut kept_out: HashMap<String, Vec<i64>> = HashMap::new();
+    for candidate in candidates {
+        let scopes = candidate.scopes();
+        match scopes.iter().find(|scope| free.get(*scope).is_some_and(|places| *places <= 0)) {
+            Some(full) => kept_out.entry(full.clone()).or_default().push(candidate.id),
+            None => {
+                for scope in &scopes {
+                    free.entry(scope.clone()).and_modify(|places| *places -= 1);
+                }
+                admitted.push(candidate.id);
+            }
+        }
+    }
+    for (scope, ids) in kept_out {
+        let waiting = (runs::stage.eq(Stage::Waiting.as_str()), runs::waits_for.eq(Some(scope)));
+        diesel::update(runs::table.filter(runs::id.eq_any(ids))).set(waiting).execute(conn)?;
+    }
+    Ok(admitted)
+}
+
+fn distinct(mut scopes: Vec<String>) -> Vec<String> {
+    scopes.sort_unstable();
+    scopes.dedup();
+    scopes
+}
+
+/// The free places under those of these scopes that are limited.
+fn free(conn: &mut DbConnection, scopes: Vec<String>) -> QueryResult<HashMap<String, i64>> {
+    let mut free = limits::load(conn, &scopes)?;
+    let organisations =
+        distinct(free.keys().filter(|scope| free[*scope] > 0).map(|s| limits::organisation(s).to_owned()).collect());
+    if organisations.is_empty() {
+        return Ok(free);
+    }
+    for stage in Stage::IN_FLIGHT {
+        let in_flight: Vec<(String, i64, i64, i64)> = runs::table
+            .filter(runs::organisation.eq_any(&organisations).and(runs::stage.eq(stage)))
+            .group_by((runs::organisation, runs::mentor_id, runs::agent_id))
+            .select((runs::organisation, runs::mentor_id, runs::agent_id, diesel::dsl::count_star()))
+            .load(conn)?;
+        for (organisation, mentor_id, agent_id, count) in in_flight {
+            let candidate = Candidate { id: 0, organisation, mentor_id, agent_id };
+            for scope in candidate.scopes() {
+                free.entry(scope).and_modify(|places| *places = places.saturating_sub(count));
+            }
+        }
+    }
+    Ok(free)
+}
+
+#[derive(QueryableByName)]
+struct Scope {
+    #[diesel(sql_type = Text)]
+    scope: String,
+}
+
+/// Puts runs back into the queue whose limit has places again, in turn and as many as there are places.
+fn release(conn: &mut DbConnection, room: i64) -> QueryResult<()> {
+    // One step along the index for each scope, however many runs wait under it.
+    const SCOPES: &str = "
+        WITH RECURSIVE scopes (scope) AS (
+            SELECT min(waits_for) FROM runs WHERE stage = 'waiting'
+            UNION ALL
+            SELECT (SELECT min(waits_for) FROM runs WHERE stage = 'waiting' AND waits_for > scopes.scope)
+              FROM scopes WHERE scopes.scope IS NOT NULL)
+        SELECT scope FROM scopes WHERE scope IS NOT NULL";
+    let scopes: Vec<Scope> = per_backend!(conn, c => diesel::sql_query(SCOPES).load(c))?;
+    if scopes.is_empty() {
+        return Ok(());
+    }
+    let scopes: Vec<String> = scopes.into_iter().map(|row| row.scope).collect();
+    let free = free(conn, scopes.clone())?;
+    for scope in scopes {
+        let places = free.get(&scope).copied().unwrap_or(room).min(room);
+        if places <= 0 {
+            continue;
+        }
+        let first: Vec<i64> = runs::table
+            .filter(runs::stage.eq(Stage::Waiting.as_str()).and(runs::waits_for.eq(Some(&scope))))
+            .order((runs::turn, runs::id))
+            .limit(places)
+            .select(runs::id)
+            .load(conn)?;
+        let queued = (runs::stage.eq(Stage::Queued.as_str()), runs::waits_for.eq(None::<String>));
+        diesel::update(runs::table.filter(runs::id.eq_any(first))).set(queued).execute(conn)?;
+    }
+    Ok(())
+}
+
+/// How many runs of an organisation its limit keeps waiting, counted no further than `most`.
+pub(crate) fn waiting(conn: &mut DbConnection, organisation: &str, most: i64) -> QueryResult<i64> {
+    let scope = limits::of_organisation(organisation);
+    let waiting = runs::table.filter(runs::stage.eq(Stage::Waiting.as_str()).and(runs::waits_for.eq(Some(scope))));
+    Ok(i64::try_from(waiting.limit(most).select(runs::id).load::<i64>(conn)?.len()).unwrap_or(i64::MAX))
+}
+
+/// Takes runs that were requested and have not started back into the queue, not to be requested again before `again`.
+/// Returns which.
+pub(crate) fn take_back(conn: &mut DbConnection, of: Of<'_>, again: DateTime<Utc>) -> QueryResult<Vec<i64>> {
+    lock(conn)?;
+    let requested = runs::table.filter(runs::stage.eq(Stage::Requested.as_str())).select(runs::id).order(runs::id);
+    let ids: Vec<i64> = match of {
+        Of::Everything => requested.load(conn)?,
+        Of::Organisation(key) => requested.filter(runs::organisation.eq(key)).load(conn)?,
+        Of::Agent(id) => requested.filter(runs::agent_id.eq(id)).load(conn)?,
+    };
+    let delayed = (runs::stage.eq(Stage::Delayed.as_str()), runs::sends.eq(0), runs::check_at.eq(stamp(Some(again))));
+    // One that starts or ends meanwhile is left alone.
+    let still = runs::table.filter(runs::id.eq_any(&ids)).filter(runs::stage.eq(Stage::Requested.as_str()));
+    per_backend!(conn, c => diesel::update(still).set(delayed).returning(runs::id).get_results(c))
+}
