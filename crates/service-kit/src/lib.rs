@@ -20,5 +20,6 @@ pub mod error;
 pub mod http;
 pub mod process;
 pub mod secrets;
+pub mod signed_link;
 pub mod supervise;
 pub mod telemetry;

@@ -104,6 +104,7 @@ impl Stage {
             clock: self.clock.clone(),
             readiness: readiness.clone(),
             keys,
+            public_url: Some("https://carillon.example/".parse().unwrap()),
         };
         let deliverer = CallbackDeliverer::open(self.config.clone(), dependencies).await.unwrap();
         let shutdown = CancellationToken::new();

@@ -187,6 +187,20 @@ impl GuardedClient {
         self.guard.check_url(url)?;
         Ok(self.client.request(method, url.clone()))
     }
+
+    /// As [`request`](Self::request), but a name is resolved, and its addresses looked at, now: also where the request
+    /// would go over a connection that is open already.
+    ///
+    /// # Errors
+    ///
+    /// The URL may not be called, or its name leads where nothing may be called, or nowhere.
+    pub async fn vetted_request(&self, method: Method, url: &Url) -> Result<RequestBuilder, EgressError> {
+        let request = self.request(method, url)?;
+        if let Some(Host::Domain(name)) = url.host() {
+            self.guard.clone().resolve_name(name.to_owned()).await?;
+        }
+        Ok(request)
+    }
 }
 
 #[cfg(test)]
