@@ -57,6 +57,19 @@ pub(crate) fn admit(
     })
 }
 
+/// Lets a caller act in `organisation` as himself, or turns him away.
+pub(crate) fn admit_to_organisation(
+    tokens: &TokenVerifier,
+    headers: &HeaderMap,
+    organisation: &str,
+    now: DateTime<Utc>,
+) -> Result<(), ApiError> {
+    let caller = authenticate(tokens, headers, now).inspect_err(|error| {
+        tracing::info!(reason = %error, "a caller was turned away");
+    })?;
+    if caller.administers(organisation) { Ok(()) } else { Err(ApiError::forbidden()) }
+}
+
 fn authenticate(tokens: &TokenVerifier, headers: &HeaderMap, now: DateTime<Utc>) -> Result<Caller, AuthError> {
     match Credential::from_headers(headers)? {
         Credential::Token(token) => tokens.verify(token.expose(), now),

@@ -12,8 +12,10 @@
 mod access;
 mod announcer;
 mod broom;
+mod callback_states;
 mod config;
 mod consumers;
+mod deliverer;
 mod dispatcher;
 mod documents;
 mod edit;
@@ -47,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::Config;
 
 use crate::broom::Broom;
+use crate::deliverer::Deliverer;
 use crate::dispatcher::Dispatcher;
 use crate::outbox::Outbox;
 use crate::state::State;
@@ -91,6 +94,7 @@ impl AgentRegistry {
         let Dependencies { database, bus, clock, readiness, auth, internal, keys, egress } = dependencies;
         let db = Db::open(&database, store::MIGRATIONS).await?;
         let signer = InternalSigner::new(&internal, state::NAME);
+        let deliverer = Deliverer::new(config.deliverer_url()?, signer.clone(), clock.clone());
         let dispatcher = Dispatcher::new(config.dispatcher_url()?, signer, clock.clone());
         let state = State {
             jwks: config.jwks().context("`sessions.jwks` is not a key set")?,
@@ -102,6 +106,7 @@ impl AgentRegistry {
             tokens: TokenVerifier::new(&auth),
             egress,
             dispatcher: dispatcher.context("cannot make an HTTP client")?,
+            deliverer: deliverer.context("cannot make an HTTP client")?,
             outbox: Outbox::default(),
             broom: Broom::default(),
             recorded: Notify::new(),
@@ -161,6 +166,7 @@ impl AgentRegistry {
             Role::new("agent-registry.announcer", announcer::run(state(), stop())),
             Role::new("agent-registry.runs", runs),
             Role::new("agent-registry.documents-held", held),
+            Role::new("agent-registry.callback-states", callback_states::run(state(), stop())),
             Role::new("agent-registry.sweeper", sweeper::run(state(), stop())),
             Role::new("agent-registry.merger", merger::run(state(), stop())),
         ]

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::broom::Broom;
 use crate::config::Config;
+use crate::deliverer::Deliverer;
 use crate::dispatcher::Dispatcher;
 use crate::outbox::Outbox;
 
@@ -29,6 +30,7 @@ pub(crate) struct State {
     pub(crate) tokens: TokenVerifier,
     pub(crate) egress: Guard,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) deliverer: Deliverer,
     pub(crate) outbox: Outbox,
     pub(crate) broom: Broom,
     /// Runs were recorded.

@@ -169,6 +169,7 @@ async fn open_registry(
 ) -> anyhow::Result<AgentRegistry> {
     let own = agent_registry::Config {
         cron_dispatcher_url: format!("http://{}", process.admin_address()),
+        callback_deliverer_url: format!("http://{}", process.admin_address()),
         public_url: config.http.public_url.clone(),
         session_jwks: agent_runner::public_jwks(&config.sessions)?,
         provider_names: config.providers.names(),

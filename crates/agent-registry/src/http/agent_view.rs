@@ -47,6 +47,8 @@ pub(super) struct AgentView {
     next_fire_time: Option<String>,
     last_status: String,
     callback_secret_set: bool,
+    callback_state: String,
+    failing_since: Option<String>,
 }
 
 /// Answers to reads hold the whole mentor; answers to writes name it as the request did.
@@ -142,6 +144,8 @@ impl AgentView {
             next_fire_time: activity.and_then(|activity| activity.next_fire_time).map(|time| render(time.into())),
             last_status: last_status.to_owned(),
             callback_secret_set: row.sealed_callback_secret.is_some(),
+            callback_state: activity.map_or_else(|| "ok".to_owned(), |activity| activity.callback_state.clone()),
+            failing_since: activity.and_then(|activity| activity.failing_since).map(|time| render(time.into())),
         }
     }
 }

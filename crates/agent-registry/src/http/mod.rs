@@ -3,6 +3,7 @@
 mod agent_view;
 mod agent_write;
 mod agents;
+mod callbacks;
 mod list;
 mod logs;
 mod mentor_view;
@@ -20,7 +21,11 @@ use crate::state::State;
 
 /// Every route, for one worker of the server.
 pub(crate) fn configure(config: &mut web::ServiceConfig, state: &web::Data<State>) {
-    config.app_data(state.clone()).route("/.well-known/jwks.json", web::get().to(get_jwks)).service(user_scope());
+    config
+        .app_data(state.clone())
+        .route("/.well-known/jwks.json", web::get().to(get_jwks))
+        .service(callbacks::scope())
+        .service(user_scope());
 }
 
 /// `P`. Literal routes stand before those with a variable in their place.
@@ -55,12 +60,24 @@ fn user_scope() -> Scope {
     endpoint(scope, "", &[(get(), || web::to(mentors::list_mentors)), (post(), || web::to(mentors::create_mentor))])
 }
 
+/// As [`endpoint`], for those who act in an organisation without naming a user.
+fn callbacks_endpoint(scope: Scope, path: &str, methods: &[(Method, MakeRoute)]) -> Scope {
+    endpoint_for(scope, path, methods, |state, request| request::admit_to_organisation(state, request).map(|_| ()))
+}
+
 /// How a method of a path is answered: routes cannot be copied, so each is made where it is needed.
 type MakeRoute = fn() -> Route;
 
 /// Adds a path with its methods: also with `HEAD` where there is `GET`, with 405 for every other method, and with the
 /// redirect from the path without its final slash.
 fn endpoint(scope: Scope, path: &str, methods: &[(Method, MakeRoute)]) -> Scope {
+    endpoint_for(scope, path, methods, |state, request| request::admit(state, request).map(|_| ()))
+}
+
+/// Who may know of a path.
+type Admit = fn(&State, &HttpRequest) -> Result<(), ApiError>;
+
+fn endpoint_for(scope: Scope, path: &str, methods: &[(Method, MakeRoute)], admit: Admit) -> Scope {
     let mut allowed: Vec<Method> = methods.iter().map(|(method, _)| method.clone()).collect();
     let mut resource = web::resource(format!("{path}/"));
     for (method, route) in methods {
@@ -72,15 +89,14 @@ fn endpoint(scope: Scope, path: &str, methods: &[(Method, MakeRoute)]) -> Scope 
     }
     allowed.push(Method::OPTIONS);
     let other = move |state: web::Data<State>, request: HttpRequest| {
-        let answer = refuse(&state, &request, &allowed);
+        let answer = admit(&state, &request).and_then(|()| refuse(&request, &allowed));
         async move { answer }
     };
     scope.service(resource.default_service(web::to(other))).service(web::resource(path).to(add_slash))
 }
 
 /// Any other method: known callers learn which there are.
-fn refuse(state: &State, request: &HttpRequest, allowed: &[Method]) -> Result<HttpResponse, ApiError> {
-    request::admit(state, request)?;
+fn refuse(request: &HttpRequest, allowed: &[Method]) -> Result<HttpResponse, ApiError> {
     if *request.method() == Method::OPTIONS {
         let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         return Ok(HttpResponse::Ok().insert_header((header::ALLOW, allowed)).finish());

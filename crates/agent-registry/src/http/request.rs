@@ -24,6 +24,12 @@ pub(super) struct Place {
     pub(super) user_id: String,
 }
 
+/// The organisation alone.
+#[derive(Debug, Clone, Deserialize)]
+struct OrganisationPlace {
+    org: String,
+}
+
 /// One thing in that place.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Item {
@@ -52,6 +58,25 @@ pub(super) fn admit(state: &State, request: &HttpRequest) -> Result<Acting, ApiE
     }
     let place = web::Path::<Place>::extract(request).into_inner().map_err(|_| ApiError::not_found())?;
     access::admit(&state.tokens, request.headers(), &place.org, &place.user_id, state.clock.now())
+}
+
+/// As [`admit`], where the path names an organisation and no user: the organisation.
+pub(super) fn admit_to_organisation(state: &State, request: &HttpRequest) -> Result<String, ApiError> {
+    if !accepts_json(request.headers()) {
+        return Err(ApiError::not_acceptable());
+    }
+    let organisation = organisation(request)?;
+    access::admit_to_organisation(&state.tokens, request.headers(), &organisation, state.clock.now())?;
+    Ok(organisation)
+}
+
+/// The organisation that the path names.
+pub(super) fn organisation(request: &HttpRequest) -> Result<String, ApiError> {
+    if request.uri().path().contains("%00") {
+        return Err(ApiError::not_found());
+    }
+    let named = web::Path::<OrganisationPlace>::extract(request).into_inner();
+    named.map(|place| place.into_inner().org).map_err(|_| ApiError::not_found())
 }
 
 /// The request's query.

@@ -17,6 +17,9 @@ pub(crate) struct ActivityRow {
     pub(crate) agent_id: i64,
     pub(crate) latest_status: Option<String>,
     pub(crate) next_fire_time: Option<Timestamp>,
+    /// `ok`, `failing` or `disabled`.
+    pub(crate) callback_state: String,
+    pub(crate) failing_since: Option<Timestamp>,
 }
 
 /// The newest log of an agent, and its status.

@@ -5,6 +5,7 @@
 pub(crate) mod activity;
 pub(crate) mod agent_list;
 pub(crate) mod agents;
+pub(crate) mod callback_states;
 pub(crate) mod documents;
 pub(crate) mod log_counts;
 pub(crate) mod log_list;

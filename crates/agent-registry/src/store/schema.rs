@@ -84,6 +84,8 @@ diesel::table! {
         latest_status -> Nullable<Text>,
         next_fire_time -> Nullable<SqlTimestamp>,
         next_fire_time_as_of -> SqlTimestamp,
+        callback_state -> Text,
+        failing_since -> Nullable<SqlTimestamp>,
     }
 }
 

@@ -6,6 +6,8 @@ mod access;
 mod agents;
 mod announcements;
 mod bad_input;
+mod callbacks;
+mod deliverer_peer;
 mod dispatcher_peer;
 mod harness;
 mod lists;

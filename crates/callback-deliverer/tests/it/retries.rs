@@ -98,3 +98,31 @@ async fn the_next_payload_tells_how_many_are_undelivered() {
         received.iter().map(|callback| callback.json()["undelivered"].as_i64().unwrap()).collect();
     assert_eq!(undelivered, [0, 0, 2]);
 }
+
+#[tokio::test]
+async fn what_a_receiver_asks_for_is_not_undercut() {
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::RetryAfter(429, "3600")).await);
+    let running = stage.start().await;
+    stage.announce(7, 1, &receiver.url, None).await;
+    stage.finish([run(7, 41)]).await;
+    let failed = running.attempted(41, 1).await;
+    let again_at: DateTime<Utc> = failed["next_delivery_attempt_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!(again_at - stage.clock.now(), TimeDelta::hours(1));
+}
+
+#[tokio::test]
+async fn a_run_waits_for_the_version_of_its_agent_that_it_was_made_with() {
+    let stage = Stage::new().await;
+    let (old, new) = (Receiver::answering(Answer::Status(200)).await, Receiver::answering(Answer::Status(200)).await);
+    let running = stage.start().await;
+    stage.announce(7, 1, &old.url, None).await;
+    stage.finish([run(7, 40)]).await;
+    running.settled(40, "delivered").await;
+    let mut later = run(7, 41);
+    later.agent_version = Some(2);
+    stage.finish([later]).await;
+    assert!(running.settled(41, "pending").await["next_delivery_attempt_at"].is_null());
+    stage.announce(7, 2, &new.url, None).await;
+    running.settled(41, "delivered").await;
+    assert_eq!((old.count(), new.count()), (1, 1));
+}

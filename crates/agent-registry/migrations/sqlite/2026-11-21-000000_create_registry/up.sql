@@ -75,7 +75,10 @@ CREATE TABLE agent_activity (
     latest_status TEXT,
     next_fire_time INTEGER,
     -- When the dispatcher said so: later words win.
-    next_fire_time_as_of INTEGER NOT NULL
+    next_fire_time_as_of INTEGER NOT NULL,
+    -- How callbacks fare: `ok`, `failing`, `disabled`.
+    callback_state TEXT NOT NULL DEFAULT 'ok',
+    failing_since INTEGER
 );
 
 -- Runs as the dispatcher recorded them. Of an agent that is gone they wait to be swept.
