@@ -10,7 +10,7 @@ MICROSERVICES = --package agent-registry --package agent-runner --package callba
 TEST_THREADS ?= 8
 FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
-.PHONY: help demo test test-tls test-clients test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
+.PHONY: help demo test test-tls test-clients test-receivers test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ services-down: ## Stop them
 test-clients: build ## Drive Carillon with clients that others wrote (needs Python and PyPI)
 	tests/clients/run $(RUN)
 
+test-receivers: toolchain ## Deliver to receivers that verify with others' libraries (needs Python, PyPI, Node.js, npm)
+	CARGO=$(CARGO) crates/callback-deliverer/tests/receivers/run
+
 test-providers: build ## Ask an OpenAI-compatible server that others wrote (needs Python and PyPI)
 	CARGO=$(CARGO) crates/agent-runner/tests/litellm/run $(RUN)
 
@@ -87,6 +90,7 @@ clippy: toolchain ## Check the lints
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --package agent-runner --test litellm -- -D warnings
 	$(CARGO) clippy --locked --package bus --test rabbitmq -- -D warnings
+	$(CARGO) clippy --locked --package callback-deliverer --test receivers -- -D warnings
 	$(CARGO) clippy --locked --package carillon --test distributed --test servers -- -D warnings
 
 doc: toolchain ## Build the API documentation of the crates

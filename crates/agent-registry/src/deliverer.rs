@@ -67,7 +67,9 @@ impl Deliverer {
     ) -> Result<Answer, Unavailable> {
         let mut url = self.base.clone();
         url.path_segments_mut().map_err(|()| unavailable("its URL has no path"))?.extend(["internal"]).extend(path);
-        url.query_pairs_mut().extend_pairs(query);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
         let token = self.signer.sign(NAME, self.clock.now()).map_err(|error| unavailable(&chain(&error)))?;
         let mut request = self.client.request(method, url).bearer_auth(token);
         if let Some(body) = body {

@@ -53,6 +53,8 @@ async fn the_least_creation_gets_every_field_with_its_default() {
             "next_fire_time": "2026-11-21T12:01:00Z",
             "last_status": "pending",
             "callback_secret_set": false,
+            "callback_state": "ok",
+            "failing_since": null,
         })
     );
 

@@ -2,7 +2,8 @@
 
 use aws_lc_rs::hmac;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
 /// The header that names a callback, the same at every delivery attempt.
 pub const ID_HEADER: &str = "webhook-id";
@@ -13,6 +14,11 @@ pub const SIGNATURE_HEADER: &str = "webhook-signature";
 
 /// What a secret begins with whose rest is the key in base64.
 const SECRET_PREFIX: &str = "whsec_";
+/// Secrets come with and without padding.
+const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 const VERSION_PREFIX: &str = "v1,";
 
 /// One signature, as it stands in the header: `v1,` and the HMAC-SHA256 of `id.timestamp.body` in base64.
@@ -38,7 +44,7 @@ pub fn verify(secret: &[u8], id: &str, timestamp: &str, body: &[u8], header: &st
 /// Where that rest is no base64, the secret is taken as it is: callbacks must go out signed with what there is.
 fn key(secret: &[u8]) -> Vec<u8> {
     let encoded = secret.strip_prefix(SECRET_PREFIX.as_bytes());
-    encoded.and_then(|encoded| STANDARD.decode(encoded).ok()).unwrap_or_else(|| secret.to_vec())
+    encoded.and_then(|encoded| SECRET_BASE64.decode(encoded).ok()).unwrap_or_else(|| secret.to_vec())
 }
 
 fn authenticate(secret: &[u8], id: &str, timestamp: &str, body: &[u8]) -> hmac::Tag {
@@ -82,6 +88,7 @@ mod tests {
     #[test]
     fn only_a_secret_in_base64_is_decoded() {
         assert_eq!(key(b"whsec_AAEC"), [0, 1, 2]);
+        assert_eq!((key(b"whsec_AAE="), key(b"whsec_AAE")), (vec![0, 1], vec![0, 1]));
         assert_eq!(key(b"AAEC"), b"AAEC");
         assert_eq!(key(b"whsec_no base64"), b"whsec_no base64");
     }

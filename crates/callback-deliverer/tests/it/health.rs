@@ -66,6 +66,7 @@ async fn an_organisation_is_warned_three_times_and_told_of_the_end() {
         stage.clock.advance(TimeDelta::hours(hours));
         stage.finish([run(7, 41 + step)]).await;
         alerts.received(usize::try_from(step).unwrap()).await;
+        running.shown("deliveries?status=delivered", |page| page["count"] == step).await;
     }
     let told = alerts.received(4).await;
     let events: Vec<String> = told.iter().map(|told| told.json()["event"].as_str().unwrap().to_owned()).collect();
