@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::endpoints::Endpoint;
 use super::intake::{Intake, News};
+use super::organisations::Organisation;
 use super::record::{DeliveryAttempt, Entry, Verdict};
-use super::{Leased, Lessee, claim, endpoints, intake, listing, record, replicas, retention};
+use super::{Leased, Lessee, claim, endpoints, intake, listing, organisations, record, replicas, retention};
 use crate::lanes::{Lanes, Limits};
 use crate::log_link::LogLinks;
 use crate::schema;
@@ -176,19 +177,41 @@ async fn a_postponed_delivery_counts_nothing_and_an_exhausted_one_is_never_due()
 async fn a_delivery_is_forgotten_with_its_body_and_its_delivery_attempts() {
     in_a_database(|connection| {
         let (delivery, owner) = (leased(connection), lessee(1, noon()).owner);
-        assert_eq!(retention::forget_settled(connection, noon().into(), 10).unwrap(), 0);
+        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 10).unwrap(), 0);
         let entries = [entry(&delivery, OutcomeClass::Timeout, Verdict::Exhausted)];
         record::record(connection, owner, noon().into(), Uuid::nil(), &entries).unwrap();
         let before = noon() - TimeDelta::microseconds(1);
-        assert_eq!(retention::forget_settled(connection, before.into(), 10).unwrap(), 0);
+        assert_eq!(retention::forget_settled(connection, before.into(), TimeDelta::zero(), 10).unwrap(), 0);
         assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
-        assert_eq!(retention::forget_settled(connection, noon().into(), 0).unwrap(), 0);
-        assert_eq!(retention::forget_settled(connection, noon().into(), 10).unwrap(), 1);
+        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 0).unwrap(), 0);
+        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 10).unwrap(), 1);
 
         let deliveries: i64 = schema::deliveries::table.count().get_result(connection).unwrap();
         let bodies: i64 = schema::delivery_bodies::table.count().get_result(connection).unwrap();
         let made: i64 = schema::delivery_attempts::table.count().get_result(connection).unwrap();
         assert_eq!((deliveries, bodies, made), (0, 0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_organisation_with_a_time_of_its_own_is_forgotten_by_that() {
+    in_a_database(|connection| {
+        let (delivery, owner) = (leased(connection), lessee(1, noon()).owner);
+        let entries = [entry(&delivery, OutcomeClass::Timeout, Verdict::Exhausted)];
+        record::record(connection, owner, noon().into(), Uuid::nil(), &entries).unwrap();
+        let own = Organisation {
+            organisation: "acme".into(),
+            version: 1,
+            callbacks_in_flight_max: None,
+            deliveries_days: Some(90),
+            alert_url: None,
+            alert_sealed_secret: Vec::new(),
+        };
+        organisations::apply(connection, &[own]).unwrap();
+        let after = |days: i64| Timestamp::from(noon() + TimeDelta::days(days));
+        assert_eq!(retention::forget_settled(connection, after(89), TimeDelta::days(30), 10).unwrap(), 0);
+        assert_eq!(retention::forget_settled(connection, after(90), TimeDelta::days(30), 10).unwrap(), 1);
     })
     .await;
 }
