@@ -46,6 +46,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) host: String,
     /// Whether nothing has failed yet.
     pub(crate) first: bool,
+    /// Whether it is new, and not from the database, where what is older may wait.
+    pub(crate) fresh: bool,
     pub(crate) bytes: u64,
 }
 
@@ -92,6 +94,10 @@ struct State {
     found_full: HashSet<Lane>,
     /// Somebody found something else full.
     refused: bool,
+    /// Lanes in which something has waited since the last claim: what is new goes behind it.
+    waited_for: HashSet<Lane>,
+    /// Before the first claim, something may wait in any lane.
+    claimed: bool,
 }
 
 struct LaneState {
@@ -147,7 +153,10 @@ impl Lanes {
         let mut state = self.state();
         if let Some(refusal) = self.refusal(&state, &wanted, now) {
             match refusal {
-                Refusal::LaneFull => drop(state.found_full.insert(wanted.lane)),
+                Refusal::LaneFull => {
+                    state.waited_for.insert(wanted.lane.clone());
+                    state.found_full.insert(wanted.lane);
+                }
                 Refusal::Closed(_) => {}
                 _ => state.refused = true,
             }
@@ -167,6 +176,9 @@ impl Lanes {
     }
 
     fn refusal(&self, state: &State, wanted: &Wanted<'_>, now: DateTime<Utc>) -> Option<Refusal> {
+        if wanted.fresh && (!state.claimed || state.waited_for.contains(&wanted.lane)) {
+            return Some(Refusal::LaneFull);
+        }
         let all = self.limits.in_flight_max;
         // Half of all: what two organisations, or two hosts, can never fill between them.
         let half = all.div_ceil(2);
@@ -194,6 +206,13 @@ impl Lanes {
             return Some(Refusal::OrganisationFull);
         }
         (of(&state.hosts, &wanted.host) >= half).then_some(Refusal::LaneFull)
+    }
+
+    /// A claim begins: it finds out anew in which lanes something waits.
+    pub(crate) fn begin_claim(&self) {
+        let mut state = self.state();
+        state.waited_for.clear();
+        state.claimed = true;
     }
 
     /// The receiver of a lane answered.
@@ -288,7 +307,7 @@ mod tests {
 
     fn wanted(agent_id: i64) -> Wanted<'static> {
         let (lane, host) = (Lane::Endpoint(agent_id), format!("{agent_id}.example:443"));
-        Wanted { lane, organisation: "acme", organisation_max: Some(1_000), host, first: true, bytes: 1 }
+        Wanted { lane, organisation: "acme", organisation_max: Some(1_000), host, first: true, fresh: false, bytes: 1 }
     }
 
     #[test]
@@ -299,6 +318,21 @@ mod tests {
         assert!(lanes.take(wanted(2), noon()).is_ok());
         drop(hanging);
         assert!(lanes.take(wanted(1), noon()).is_ok());
+    }
+
+    #[test]
+    fn what_is_new_goes_behind_what_has_waited() {
+        let lanes = lanes(100);
+        let fresh = || Wanted { fresh: true, ..wanted(1) };
+        assert_eq!(lanes.take(fresh(), noon()).unwrap_err(), Refusal::LaneFull);
+        lanes.begin_claim();
+        let taken: Vec<Slot> = (0..WIDTH_BEGIN).map(|_| lanes.take(fresh(), noon()).unwrap()).collect();
+        assert!(lanes.take(fresh(), noon()).is_err());
+        drop(taken);
+        assert_eq!(lanes.take(fresh(), noon()).unwrap_err(), Refusal::LaneFull);
+        assert!(lanes.take(wanted(1), noon()).is_ok());
+        lanes.begin_claim();
+        assert!(lanes.take(fresh(), noon()).is_ok());
     }
 
     #[test]

@@ -48,7 +48,7 @@ use bus::{Bus, ConsumeOptions, Queue, run_consumer};
 use service_kit::admin::{Condition, Readiness};
 use service_kit::clock::Clock;
 use service_kit::config::DatabaseConfig;
-use service_kit::database::{Backend, DatabaseError, Db, Timestamp};
+use service_kit::database::{Backend, DatabaseError, Db};
 use service_kit::egress::Guard;
 use service_kit::process::Microservice;
 use service_kit::secrets::KeyRing;
@@ -102,9 +102,8 @@ impl CallbackDeliverer {
     pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
         let Dependencies { database, bus, clock, readiness, keys, public_url } = dependencies;
         let db = Db::open(&database, store::migrations()).await.context("cannot open callback-deliverer's database")?;
-        let now = Timestamp::from(clock.now());
-        let installation = prepare(&db, now).await?;
-        let replica = Replica::begin(&db, now).await?;
+        let installation = prepare(&db).await?;
+        let replica = Replica::begin(&db).await?;
         let limits = Limits { in_flight_max: config.in_flight_max, body_bytes_max: config.body_bytes_max() };
         let (deadline, deliveries_kept) = (config.deadline(), config.deliveries_kept());
         let transport = Transport::new(&Guard::new(config.allow_networks), deadline)?;
@@ -198,11 +197,11 @@ fn hears(condition: Condition) -> impl Fn(bool) + Send + Sync {
 }
 
 /// What an installation does once, and a database of one process at every start.
-async fn prepare(db: &Db, now: Timestamp) -> Result<Uuid, DatabaseError> {
+async fn prepare(db: &Db) -> Result<Uuid, DatabaseError> {
     let alone = db.backend() == Backend::Sqlite;
     db.write_exclusively(move |connection| {
         if alone {
-            let released = store::replicas::release_all(connection, now)?;
+            let released = store::replicas::release_all(connection)?;
             if released > 0 {
                 tracing::info!(deliveries = released, "deliveries were in flight when the last process ended");
             }

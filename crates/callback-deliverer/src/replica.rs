@@ -10,7 +10,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use service_kit::database::{Backend, DatabaseError, Db, Timestamp, Uid};
+use service_kit::database::{Backend, DatabaseError, Db, Uid};
 use service_kit::error::chain;
 use uuid::Uuid;
 
@@ -41,11 +41,11 @@ struct Pulse {
 
 impl Replica {
     /// A process that begins now, with its first beat written.
-    pub(crate) async fn begin(db: &Db, now: Timestamp) -> Result<Self, DatabaseError> {
+    pub(crate) async fn begin(db: &Db) -> Result<Self, DatabaseError> {
         let pulse = Pulse { id: fresh_id(), beat_at: Instant::now(), missed_at: None };
         let replica = Self { shared: db.backend() == Backend::Postgres, state: Mutex::new(pulse) };
         if replica.shared {
-            replica.beat(db, now).await?;
+            replica.beat(db).await?;
         }
         Ok(replica)
     }
@@ -62,14 +62,13 @@ impl Replica {
     }
 
     /// Writes a beat and, unless an outage is just over, gives back what the dead had leased.
-    async fn beat(&self, db: &Db, now: Timestamp) -> Result<Beat, DatabaseError> {
+    async fn beat(&self, db: &Db) -> Result<Beat, DatabaseError> {
         let (began, pulse, fresh) = (Instant::now(), self.pulse(), fresh_id());
         // After an outage everybody's beat is old: the others get time to beat again.
         let settled = pulse.missed_at.is_none_or(|missed_at| missed_at.elapsed() > DEAD_AFTER);
         let dead_after = settled.then_some(DEAD_AFTER);
-        let beat = db.write(move |connection| {
-            Ok::<_, DatabaseError>(replicas::beat(connection, pulse.id, fresh, dead_after, now)?)
-        });
+        let beat = db
+            .write(move |connection| Ok::<_, DatabaseError>(replicas::beat(connection, pulse.id, fresh, dead_after)?));
         let beat = beat.await?;
         let mut pulse = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         pulse.beat_at = began;
@@ -100,7 +99,7 @@ pub(crate) async fn run(core: &Core) {
     loop {
         // Not by the product's clock: whether a process is alive is a matter of real time.
         tokio::time::sleep(BEAT).await;
-        match core.replica.beat(&core.db, Timestamp::from(core.clock.now())).await {
+        match core.replica.beat(&core.db).await {
             Ok(beat) => hear(core, &beat),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the heartbeat could not be written");

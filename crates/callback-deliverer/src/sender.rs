@@ -136,6 +136,7 @@ enum Round {
 async fn claim_round(core: &Core, now: DateTime<Utc>) -> Result<Round, DatabaseError> {
     let next = core.db.read(|connection| Ok::<_, DatabaseError>(claim::next_due(connection)?)).await?;
     if next.is_none_or(|next| *next > now) {
+        core.lanes.begin_claim();
         return Ok(Round::NothingBefore(next.map_or(now + NAP_MAX, |next| *next)));
     }
     let (leased_at, lessee, lanes) = (Instant::now(), core.lessee(), Arc::clone(&core.lanes));

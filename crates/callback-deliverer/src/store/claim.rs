@@ -67,6 +67,7 @@ pub(crate) fn next_due(connection: &mut DbConnection) -> QueryResult<Option<Time
 /// Leases due deliveries as far as there is room for them, longest due first, each with its endpoint as it is held now.
 pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, lanes: &Arc<Lanes>) -> QueryResult<Vec<Leased>> {
     endpoints::lock(connection, Hold::Shared)?;
+    lanes.begin_claim();
     let (mut leased, mut passed_over) = (Vec::new(), PassedOver::default());
     for _ in 0..LOOKS_MAX {
         let due = lock_due(connection, lessee.now, &passed_over)?;
@@ -116,6 +117,7 @@ fn take(
             organisation_max: organisation.and_then(Organisation::in_flight_max),
             host: target.host(),
             first: row.round_failures == 0,
+            fresh: false,
             bytes: u64::try_from(row.body_bytes).unwrap_or(0),
         };
         match lanes.take(wanted, *lessee.now) {

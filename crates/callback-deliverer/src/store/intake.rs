@@ -261,6 +261,7 @@ fn settle(row: &mut NewDelivery<'_>, fate: Fate, intake: &Intake<'_>, held: &Kno
                 organisation_max: organisation.and_then(Organisation::in_flight_max),
                 host: target.host(),
                 first: true,
+                fresh: true,
                 bytes: u64::try_from(row.body_bytes).unwrap_or(0),
             };
             match intake.lanes.take(wanted, *lessee.now) {

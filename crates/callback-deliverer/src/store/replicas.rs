@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_types::Double;
-use service_kit::database::{DbConnection, SqlUuid, Timestamp, Uid};
+use service_kit::database::{DbConnection, SqlUuid, Uid};
 
 use crate::schema::{deliveries, replicas};
 
@@ -32,7 +32,6 @@ pub(crate) fn beat(
     id: Uid,
     fresh: Uid,
     dead_after: Option<Duration>,
-    now: Timestamp,
 ) -> QueryResult<Beat> {
     let DbConnection::Postgres(pg) = connection else { return Ok(Beat { known: true, replicas: 1, released: 0 }) };
     let known = diesel::sql_query("UPDATE replicas SET beat_at = clock_timestamp() WHERE id = $1")
@@ -55,7 +54,7 @@ pub(crate) fn beat(
         .load(pg)?,
     };
     let gone: Vec<Uid> = gone.into_iter().map(|row| row.id).collect();
-    let released = release(connection, &gone, now)?;
+    let released = release(connection, &gone)?;
     let count: i64 = replicas::table.count().get_result(connection)?;
     Ok(Beat { known, replicas: usize::try_from(count).unwrap_or(1), released })
 }
@@ -65,21 +64,21 @@ pub(crate) fn remove(connection: &mut DbConnection, id: Uid) -> QueryResult<usiz
     diesel::delete(replicas::table.find(id)).execute(connection)
 }
 
-/// Gives back what these replicas had leased: it is due now.
-fn release(connection: &mut DbConnection, gone: &[Uid], now: Timestamp) -> QueryResult<usize> {
+/// Gives back what these replicas had leased: it is due since it was made, and so before what has waited behind it.
+fn release(connection: &mut DbConnection, gone: &[Uid]) -> QueryResult<usize> {
     if gone.is_empty() {
         return Ok(0);
     }
     diesel::update(deliveries::table)
         .filter(deliveries::lease_owner.eq_any(gone.iter().copied().map(Some)))
-        .set((deliveries::due_at.eq(Some(now)), deliveries::lease_owner.eq(None::<Uid>)))
+        .set((deliveries::due_at.eq(deliveries::created_at.nullable()), deliveries::lease_owner.eq(None::<Uid>)))
         .execute(connection)
 }
 
 /// Gives back every lease: whoever had one is gone. For a database that belongs to one process, when it opens.
-pub(crate) fn release_all(connection: &mut DbConnection, now: Timestamp) -> QueryResult<usize> {
+pub(crate) fn release_all(connection: &mut DbConnection) -> QueryResult<usize> {
     diesel::update(deliveries::table)
         .filter(deliveries::lease_owner.is_not_null())
-        .set((deliveries::due_at.eq(Some(now)), deliveries::lease_owner.eq(None::<Uid>)))
+        .set((deliveries::due_at.eq(deliveries::created_at.nullable()), deliveries::lease_owner.eq(None::<Uid>)))
         .execute(connection)
 }

@@ -44,7 +44,9 @@ fn entry(delivery: &Leased, outcome: OutcomeClass, verdict: Verdict) -> Entry {
 }
 
 fn lanes() -> Arc<Lanes> {
-    Lanes::new(Limits { in_flight_max: 10, body_bytes_max: 1 << 20 })
+    let lanes = Lanes::new(Limits { in_flight_max: 10, body_bytes_max: 1 << 20 });
+    lanes.begin_claim();
+    lanes
 }
 
 fn ids(recorded: QueryResult<record::Recorded>) -> usize {
@@ -258,7 +260,7 @@ fn a_verdict_is_told_in_words() {
 async fn whoever_opens_the_file_next_gets_the_leases_of_the_last_process() {
     in_a_database(|connection| {
         leased(connection);
-        assert_eq!(replicas::release_all(connection, noon().into()).unwrap(), 1);
+        assert_eq!(replicas::release_all(connection).unwrap(), 1);
         assert_eq!(claim::claim(connection, &lessee(2, noon()), &lanes()).unwrap().len(), 1);
     })
     .await;
