@@ -1,5 +1,7 @@
 //! Receivers that answer badly, and places where callbacks must not go.
 
+use std::time::Duration;
+
 use callback_deliverer::Config;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
