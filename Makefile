@@ -94,7 +94,7 @@ clippy: toolchain ## Check the lints
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --package agent-runner --test litellm -- -D warnings
 	$(CARGO) clippy --locked --package bus --test rabbitmq -- -D warnings
-	$(CARGO) clippy --locked --package callback-deliverer --test receivers -- -D warnings
+	$(CARGO) clippy --locked --package callback-deliverer --test receivers --test kills -- -D warnings
 	$(CARGO) clippy --locked --package carillon --test distributed --test servers -- -D warnings
 
 doc: toolchain ## Build the API documentation of the crates
