@@ -10,7 +10,7 @@ MICROSERVICES = --package agent-registry --package agent-runner --package callba
 TEST_THREADS ?= 8
 FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
-.PHONY: help demo test test-simulation test-tls test-clients test-openapi test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
+.PHONY: help demo test test-simulation test-tls test-clients test-openapi test-receivers test-kills test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,13 @@ test-clients: build ## Drive Carillon with clients that others wrote (needs Pyth
 test-openapi: build ## Attack Carillon with requests made from its own documents (needs Python and PyPI)
 	tests/openapi/run $(RUN)
 
+test-receivers: toolchain ## Deliver to receivers that verify with others' libraries (needs Python, PyPI, Node.js, npm)
+	CARGO=$(CARGO) crates/callback-deliverer/tests/receivers/run
+
+test-kills: toolchain ## Kill the deliverer a hundred times between POST and commit, on both databases (6 minutes)
+	env -u CARILLON_TEST_POSTGRES_URL $(CARGO) test --locked --package callback-deliverer --test kills -- --nocapture
+	$(SERVICES) run $(CARGO) test --locked --package callback-deliverer --test kills -- --nocapture
+
 test-providers: build ## Ask an OpenAI-compatible server that others wrote (needs Python and PyPI)
 	CARGO=$(CARGO) crates/agent-runner/tests/litellm/run $(RUN)
 
@@ -95,6 +102,7 @@ clippy: toolchain ## Check the lints
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --package agent-runner --test litellm -- -D warnings
 	$(CARGO) clippy --locked --package bus --test rabbitmq -- -D warnings
+	$(CARGO) clippy --locked --package callback-deliverer --test receivers --test kills -- -D warnings
 	$(CARGO) clippy --locked --package carillon --test distributed --test servers -- -D warnings
 
 doc: toolchain ## Build the API documentation of the crates

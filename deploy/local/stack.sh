@@ -56,6 +56,8 @@ start() { # microservice, number of the replica
         case $name in
             agent-registry)
                 export CARILLON__PEERS__CRON_DISPATCHER_URL=http://$DISPATCHER_ADMIN
+                CARILLON__PEERS__CALLBACK_DELIVERER_URL=http://$(admin_address callback-deliverer 1)
+                export CARILLON__PEERS__CALLBACK_DELIVERER_URL
                 export CARILLON__HTTP__LISTEN=127.0.0.1:$((8080 + 10 * (number - 1))) ;;
             service-registry) export CARILLON__HTTP__LISTEN=127.0.0.1:$((8081 + 10 * (number - 1))) ;;
         esac

@@ -12,6 +12,8 @@ use url::Url;
 pub struct Config {
     /// Where the dispatcher's internal routes are: `peers.cron_dispatcher_url`.
     pub cron_dispatcher_url: String,
+    /// Where the deliverer's internal routes are: `peers.callback_deliverer_url`.
+    pub callback_deliverer_url: String,
     /// How clients reach the API, for links in answers: `http.public_url`.
     pub public_url: Option<Url>,
     /// The JWKS served at `/.well-known/jwks.json`, as JSON text: `sessions.jwks`. Empty: no keys.
@@ -59,6 +61,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             cron_dispatcher_url: "http://127.0.0.1:9090".to_owned(),
+            callback_deliverer_url: "http://127.0.0.1:9090".to_owned(),
             public_url: None,
             session_jwks: String::new(),
             provider_names: BTreeSet::new(),
@@ -77,6 +80,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.dispatcher_url()?;
         self.registry.validate()?;
+        self.deliverer_url()?;
         if let Err(error) = self.jwks() {
             return Err(ConfigError::setting(
                 "sessions.jwks",
@@ -101,11 +105,12 @@ impl Config {
 
     /// Where the dispatcher is.
     pub(crate) fn dispatcher_url(&self) -> Result<Url, ConfigError> {
-        let url = Url::parse(&self.cron_dispatcher_url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        url.ok_or_else(|| {
-            let problem = format_args!("must be an http:// or https:// URL, got `{}`", self.cron_dispatcher_url);
-            ConfigError::setting("peers.cron_dispatcher_url", problem)
-        })
+        peer_url("peers.cron_dispatcher_url", &self.cron_dispatcher_url)
+    }
+
+    /// Where the deliverer is.
+    pub(crate) fn deliverer_url(&self) -> Result<Url, ConfigError> {
+        peer_url("peers.callback_deliverer_url", &self.callback_deliverer_url)
     }
 
     /// The served key set.
@@ -116,6 +121,11 @@ impl Config {
         let keys: JwkSet = serde_json::from_str(&self.session_jwks)?;
         serde_json::to_value(keys)
     }
+}
+
+fn peer_url(key: &str, text: &str) -> Result<Url, ConfigError> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(|| ConfigError::setting(key, format_args!("must be an http:// or https:// URL, got `{text}`")))
 }
 
 /// The provider that is built in.

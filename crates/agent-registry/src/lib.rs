@@ -13,8 +13,10 @@ mod access;
 mod announcer;
 mod audit;
 mod broom;
+mod callback_states;
 mod config;
 mod consumers;
+mod deliverer;
 mod dispatcher;
 mod documents;
 mod edit;
@@ -57,6 +59,7 @@ pub use config::{Config, RegistryConfig};
 use crate::access::keys::RecentKeys;
 use crate::access::limits::RequestLimits;
 use crate::broom::Broom;
+use crate::deliverer::Deliverer;
 use crate::dispatcher::Dispatcher;
 use crate::outbox::Outbox;
 use crate::state::State;
@@ -113,6 +116,7 @@ impl AgentRegistry {
         }
         let db = Db::open(&database, store::MIGRATIONS).await?;
         let signer = InternalSigner::new(&internal, state::NAME);
+        let deliverer = Deliverer::new(config.deliverer_url()?, signer.clone(), clock.clone());
         let dispatcher = Dispatcher::new(config.dispatcher_url()?, signer, clock.clone());
         let state = State {
             recent_keys: RecentKeys::default(),
@@ -126,6 +130,7 @@ impl AgentRegistry {
             tokens: TokenVerifier::new(&auth).context("cannot make an HTTP client")?,
             egress,
             dispatcher: dispatcher.context("cannot make an HTTP client")?,
+            deliverer: deliverer.context("cannot make an HTTP client")?,
             outbox: Outbox::default(),
             broom: Broom::default(),
             recorded: Notify::new(),
@@ -185,6 +190,7 @@ impl AgentRegistry {
             Role::new("agent-registry.announcer", announcer::run(state(), stop())),
             Role::new("agent-registry.runs", runs),
             Role::new("agent-registry.documents-held", held),
+            Role::new("agent-registry.callback-states", callback_states::run(state(), stop())),
             Role::new("agent-registry.sweeper", sweeper::run(state(), stop())),
             Role::new("agent-registry.merger", merger::run(state(), stop())),
         ]

@@ -70,6 +70,7 @@ async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let bus = bus::open(settings.bus.url.expose()).await?;
     let own = Config {
         cron_dispatcher_url: settings.peers.cron_dispatcher_url,
+        callback_deliverer_url: settings.peers.callback_deliverer_url,
         public_url: settings.http.public_url,
         session_jwks: settings.sessions.jwks,
         provider_names: settings.providers.names.into_iter().collect(),

@@ -14,6 +14,7 @@ use crate::access::keys::RecentKeys;
 use crate::access::limits::RequestLimits;
 use crate::broom::Broom;
 use crate::config::Config;
+use crate::deliverer::Deliverer;
 use crate::dispatcher::Dispatcher;
 use crate::outbox::Outbox;
 
@@ -33,6 +34,7 @@ pub(crate) struct State {
     pub(crate) request_limits: RequestLimits,
     pub(crate) egress: Guard,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) deliverer: Deliverer,
     pub(crate) outbox: Outbox,
     pub(crate) broom: Broom,
     /// Runs were recorded.

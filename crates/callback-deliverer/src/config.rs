@@ -18,15 +18,24 @@ pub struct Config {
     /// The longest a delivery attempt may take: resolving, connecting (five seconds at most), TLS, headers and body
     /// together.
     pub deadline_ms: u64,
-    /// The most delivery attempts at a time.
+    /// The most delivery attempts at a time. Half of them for one organisation, unless it has a limit of its own, and
+    /// for one host; three quarters for what is tried again.
     pub in_flight_max: usize,
+    /// The most megabytes of callbacks in memory; a larger one goes alone.
+    pub body_megabytes_max: u32,
     /// Days that settled deliveries (delivered, discarded, exhausted) are kept.
     pub deliveries_days: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { allow_networks: Vec::new(), deadline_ms: 15_000, in_flight_max: 256, deliveries_days: 30 }
+        Self {
+            allow_networks: Vec::new(),
+            deadline_ms: 15_000,
+            in_flight_max: 512,
+            body_megabytes_max: 64,
+            deliveries_days: 30,
+        }
     }
 }
 
@@ -39,7 +48,13 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         in_range("callbacks.deadline_ms", self.deadline_ms, 100, 60_000)?;
         in_range("callbacks.in_flight_max", self.in_flight_max, 1, 10_000)?;
+        in_range("callbacks.body_megabytes_max", self.body_megabytes_max, 1, 4_096)?;
         in_range("callbacks.deliveries_days", self.deliveries_days, 1, 3_650)
+    }
+
+    /// The most bytes of callbacks in memory.
+    pub(crate) fn body_bytes_max(&self) -> u64 {
+        u64::from(self.body_megabytes_max) << 20
     }
 
     /// How long settled deliveries are kept.

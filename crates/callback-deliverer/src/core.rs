@@ -7,9 +7,12 @@ use bus::Bus;
 use chrono::TimeDelta;
 use service_kit::clock::Clock;
 use service_kit::database::{Db, Uid};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::lanes::Lanes;
+use crate::log_link::LogLinks;
+use crate::replica::Replica;
 use crate::secrets::Secrets;
 use crate::store::{Leased, Lessee};
 use crate::transport::Transport;
@@ -27,14 +30,18 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     /// Names the installation in webhook ids.
     pub(crate) installation: Uuid,
-    /// Names this process in leases.
-    pub(crate) owner: Uid,
-    /// One permit per delivery attempt, held from the lease until what came of it is committed: so there are never
-    /// more leases, bodies in memory and open requests than `in_flight_max`, and nothing new is sent while what was
-    /// sent cannot be recorded.
-    pub(crate) slots: Arc<Semaphore>,
+    /// This process among those that share its database.
+    pub(crate) replica: Replica,
+    /// Room for delivery attempts, held from the lease until what came of it is committed: so there are never more
+    /// leases, bodies in memory and open requests than there is room for, and nothing new is sent while what was sent
+    /// cannot be recorded.
+    pub(crate) lanes: Arc<Lanes>,
     /// Told when a delivery becomes due.
     pub(crate) due: Notify,
+    /// Told when there may be something to drain or to replay.
+    pub(crate) enabled: Notify,
+    /// Where whole logs are.
+    pub(crate) links: Arc<LogLinks>,
     pub(crate) secrets: Secrets,
     pub(crate) transport: Transport,
     /// The longest a delivery attempt takes.
@@ -47,7 +54,8 @@ pub(crate) struct Core {
 #[derive(Debug)]
 pub(crate) struct InHand {
     pub(crate) delivery: Leased,
-    pub(crate) slot: OwnedSemaphorePermit,
+    /// The replica's id that it was leased under.
+    pub(crate) owner: Uid,
     /// When the lease began, by the clock that nobody sets.
     pub(crate) leased_at: Instant,
 }
@@ -57,13 +65,13 @@ impl Core {
     pub(crate) fn lessee(&self) -> Lessee {
         let now = self.clock.now();
         let length = TimeDelta::from_std(self.lease()).unwrap_or(TimeDelta::MAX);
-        Lessee { owner: self.owner, now: now.into(), until: (now + length).into() }
+        Lessee { owner: self.replica.id(), now: now.into(), until: (now + length).into() }
     }
 
     /// Whether there is time for a whole delivery attempt before somebody else may make it. There is none after this
     /// process was stopped, or starved, since it took the lease.
-    pub(crate) fn may_begin(&self, leased_at: Instant) -> bool {
-        leased_at.elapsed() + self.deadline < self.lease()
+    pub(crate) fn may_begin(&self, in_hand: &InHand) -> bool {
+        in_hand.leased_at.elapsed() + self.deadline < self.lease() && self.replica.is_alive(in_hand.owner)
     }
 
     fn lease(&self) -> Duration {

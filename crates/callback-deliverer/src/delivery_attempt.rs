@@ -7,15 +7,18 @@ use chrono::TimeDelta;
 use metrics::{counter, gauge, histogram};
 use service_kit::database::Timestamp;
 use service_kit::secrets::OpenError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use crate::core::{Core, InHand};
+use crate::lanes::Slot;
 use crate::outcome::Outcome;
-use crate::schedule;
+use crate::payload::PING;
+use crate::schedule::{self, Failure};
 use crate::store::Leased;
 use crate::store::record::{DeliveryAttempt, Entry, Verdict};
+use crate::store::states::EndpointState;
 use crate::transport::Callback;
-use crate::words::{OutcomeClass, Status};
+use crate::words::{DisableReason, OutcomeClass, Status};
 
 /// How long until a delivery is looked at again whose secret needs a key that is missing.
 const KEY_WAIT: TimeDelta = TimeDelta::seconds(10);
@@ -23,22 +26,29 @@ const KEY_WAIT: TimeDelta = TimeDelta::seconds(10);
 /// A delivery attempt that came to its end, with the slot that it keeps until that is recorded.
 pub(crate) struct Finished {
     pub(crate) entry: Entry,
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) slot: Slot,
 }
 
 /// Makes a delivery attempt and hands over what came of it.
 pub(crate) async fn make(core: Arc<Core>, in_hand: InHand, finished: mpsc::Sender<Finished>) {
-    let InHand { mut delivery, slot, leased_at } = in_hand;
-    if !core.may_begin(leased_at) {
-        tracing::warn!(delivery.id = delivery.id, "a lease came too late and is left to run out");
+    if !core.may_begin(&in_hand) {
+        tracing::warn!(delivery.id = in_hand.delivery.id, "a lease came too late and is given back");
+        let now = Timestamp::from(core.clock.now());
+        let entry = entry(&core, &in_hand.delivery, now, Duration::ZERO, None);
+        let entry = Entry { verdict: Verdict::Postponed(now), ..entry };
+        let _ = finished.send(Finished { entry, slot: in_hand.delivery.slot }).await;
         return;
     }
+    let mut delivery = in_hand.delivery;
     gauge!("carillon_deliveries_in_flight").increment(1);
     let (started_at, began) = (Timestamp::from(core.clock.now()), Instant::now());
     let outcome = try_once(&core, &mut delivery).await;
     let took = began.elapsed();
     gauge!("carillon_deliveries_in_flight").decrement(1);
 
+    if let Some(outcome) = &outcome {
+        learn(&core, &delivery, outcome);
+    }
     let entry = entry(&core, &delivery, started_at, took, outcome);
     report(&delivery, &entry);
     if entry.verdict == Verdict::Delivered {
@@ -46,13 +56,14 @@ pub(crate) async fn make(core: Arc<Core>, in_hand: InHand, finished: mpsc::Sende
         histogram!("carillon_delivery_seconds").record(since);
     }
     // The recorder outlives every delivery attempt; if it is gone, so is the process.
-    let _ = finished.send(Finished { entry, slot }).await;
+    let _ = finished.send(Finished { entry, slot: delivery.slot }).await;
 }
 
 /// None: a key is missing, so it could not even be tried.
 async fn try_once(core: &Core, delivery: &mut Leased) -> Option<Outcome> {
-    let secret = match core.secrets.open(delivery.agent_id, &delivery.target.sealed_secret) {
-        Ok(secret) => secret,
+    let now = core.clock.now();
+    let secrets = match core.secrets.open(&delivery.lane(), &delivery.target, now) {
+        Ok(secrets) => secrets,
         Err(OpenError::UnknownKey(_)) => return None,
         Err(error @ OpenError::Damaged) => {
             return Some(Outcome::failure(OutcomeClass::SecretUnreadable, &error.to_string()));
@@ -61,22 +72,33 @@ async fn try_once(core: &Core, delivery: &mut Leased) -> Option<Outcome> {
     let callback = Callback {
         webhook_id: delivery.webhook_id,
         url: &delivery.target.url,
-        secret: secret.as_ref().map(|secret| secret.expose().as_slice()),
+        secrets: &secrets,
+        encrypt: delivery.target.encrypt,
+        signature_only_hub: delivery.target.signature_only_hub,
+        now,
         body: std::mem::take(&mut delivery.body),
     };
     Some(core.transport.post(callback).await)
 }
 
+/// What an outcome says of the receiver: room for more, or for less.
+fn learn(core: &Core, delivery: &Leased, outcome: &Outcome) {
+    let lane = delivery.lane();
+    if outcome.is_overload() {
+        if core.lanes.failed(&lane, core.clock.now()) {
+            counter!("carillon_lanes_closed_total").increment(1);
+            tracing::warn!(
+                agent.id = delivery.agent_id, organisation = %delivery.organisation,
+                "an endpoint does not answer: what is due for it waits for a moment"
+            );
+        }
+    } else if outcome.http_status.is_some() {
+        core.lanes.answered(&lane);
+    }
+}
+
 fn entry(core: &Core, delivery: &Leased, started_at: Timestamp, took: Duration, outcome: Option<Outcome>) -> Entry {
-    let now = core.clock.now();
-    let verdict = match &outcome {
-        None => Verdict::Postponed(Timestamp::from(now + KEY_WAIT)),
-        Some(outcome) if outcome.is_success() => Verdict::Delivered,
-        Some(_) => match schedule::delay_after(u32::try_from(delivery.number).unwrap_or(u32::MAX), rand::random()) {
-            Some(delay) => Verdict::RetryAt(Timestamp::from(now + delay)),
-            None => Verdict::Exhausted,
-        },
-    };
+    let verdict = verdict(core, delivery, outcome.as_ref());
     let outcome = outcome.unwrap_or_else(|| Outcome::failure(OutcomeClass::SecretUnreadable, "a key is missing"));
     let delivery_attempt = DeliveryAttempt {
         delivery_id: delivery.id,
@@ -88,7 +110,32 @@ fn entry(core: &Core, delivery: &Leased, started_at: Timestamp, took: Duration, 
         error: outcome.error,
         response_excerpt: outcome.response_excerpt,
     };
-    Entry { delivery_attempt, verdict }
+    let counts = !delivery.to_alert_url && delivery.event != PING && outcome.class != OutcomeClass::SecretUnreadable;
+    let organisation = delivery.organisation.clone();
+    Entry { delivery_attempt, verdict, agent_id: delivery.agent_id, organisation, counts }
+}
+
+/// A ping is made once: somebody is looking at what comes of it.
+fn verdict(core: &Core, delivery: &Leased, outcome: Option<&Outcome>) -> Verdict {
+    let now = core.clock.now();
+    let Some(outcome) = outcome else { return Verdict::Postponed(Timestamp::from(now + KEY_WAIT)) };
+    if outcome.is_success() {
+        return Verdict::Delivered;
+    }
+    if delivery.event == PING {
+        return Verdict::Exhausted;
+    }
+    if outcome.class == OutcomeClass::Gone && !delivery.to_alert_url {
+        return Verdict::Held;
+    }
+    let failure = Failure {
+        failures: u32::try_from(delivery.round_failures).unwrap_or(u32::MAX).saturating_add(1),
+        round_began_at: delivery.round_began_at,
+        failed_at: now,
+        retry_after: outcome.retry_after,
+    };
+    let next = schedule::next_attempt_at(failure, rand::random());
+    next.map_or(Verdict::Exhausted, |at| Verdict::RetryAt(at.into()))
 }
 
 fn report(delivery: &Leased, entry: &Entry) {
@@ -115,11 +162,39 @@ pub(crate) fn count<'a>(recorded: impl Iterator<Item = &'a Entry>) {
             Verdict::Postponed(_) => continue,
             Verdict::RetryAt(_) => None,
             Verdict::Delivered => Some(Status::Delivered),
+            Verdict::Held => Some(Status::Held),
             Verdict::Exhausted => Some(Status::Exhausted),
         };
         counter!("carillon_delivery_attempts_total", "outcome" => entry.delivery_attempt.outcome.as_str()).increment(1);
         if let Some(status) = settled {
             counter!("carillon_deliveries_settled_total", "status" => status.as_str()).increment(1);
+        }
+    }
+}
+
+/// Tells of endpoints that have failed for long, or were disabled.
+pub(crate) fn tell(told: &[(EndpointState, i32)]) {
+    for (state, percent) in told {
+        let (agent, organisation, since) = (state.agent_id, &state.organisation, state.failing_since.to_rfc3339());
+        counter!("carillon_endpoint_warnings_total", "percent" => percent.to_string()).increment(1);
+        if state.disabled_at.is_some() {
+            tracing::warn!(
+                agent.id = agent,
+                organisation,
+                failing_since = since,
+                failures = state.failures,
+                reason = state.disabled_reason.map(DisableReason::as_str),
+                "an endpoint was disabled: its deliveries are held until somebody enables it"
+            );
+        } else {
+            tracing::warn!(
+                agent.id = agent,
+                organisation,
+                failing_since = since,
+                failures = state.failures,
+                percent,
+                "an endpoint has been failing for much of the time after which it is disabled"
+            );
         }
     }
 }

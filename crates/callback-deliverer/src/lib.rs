@@ -10,6 +10,10 @@
 //!   database by [`schedule`]; what failed for the last time stays as `exhausted`.
 //! - Delivery is at least once, and every repeat carries the same webhook id and the same bytes ([`payload`]).
 //! - Each delivery attempt goes to the endpoint as it is held when it is leased (`store::claim`).
+//! - A dead replica's leases are free within seconds, a frozen one does no harm ([`replica`]).
+//! - No receiver takes the room of its neighbours ([`lanes`]).
+//! - What does not arrive is told: endpoints are failing, then warned of, then disabled, and what is due for them is
+//!   held, never dropped (`store::states`).
 //! - What came of a delivery attempt is written only while its lease holds; final states absorb (`store::record`).
 //! - What is settled is kept for `callbacks.deliveries_days`, then forgotten ([`sweep`]).
 //! - An outage of the database, the bus or a missing key counts against nobody: not ready, then on where it stopped.
@@ -18,9 +22,14 @@ mod config;
 mod consumers;
 mod core;
 mod delivery_attempt;
+mod drain;
+pub mod encryption;
 mod http;
+mod lanes;
+mod log_link;
 pub mod outcome;
 pub mod payload;
+mod replica;
 pub mod schedule;
 mod schema;
 mod secrets;
@@ -39,13 +48,14 @@ use bus::{Bus, ConsumeOptions, Queue, run_consumer};
 use service_kit::admin::{Condition, Readiness};
 use service_kit::clock::Clock;
 use service_kit::config::DatabaseConfig;
-use service_kit::database::{Backend, DatabaseError, Db, Timestamp, Uid};
+use service_kit::database::{Backend, DatabaseError, Db};
 use service_kit::egress::Guard;
 use service_kit::process::Microservice;
 use service_kit::secrets::KeyRing;
 use service_kit::supervise::Role;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 use uuid::Uuid;
 
 pub use config::Config;
@@ -54,6 +64,9 @@ pub use signature::verify_signature;
 use crate::consumers::documents::Documents;
 use crate::consumers::runs::Runs;
 use crate::core::Core;
+use crate::lanes::{Lanes, Limits};
+use crate::log_link::LogLinks;
+use crate::replica::Replica;
 use crate::secrets::Secrets;
 use crate::transport::Transport;
 
@@ -67,8 +80,10 @@ pub struct Dependencies {
     pub clock: Clock,
     /// Hears whether it can do its work.
     pub readiness: Readiness,
-    /// Opens callback secrets.
+    /// Opens callback secrets, and signs links to logs.
     pub keys: KeyRing,
+    /// How clients reach the API, for those links.
+    pub public_url: Option<Url>,
 }
 
 /// The microservice. Clones are the same one.
@@ -85,9 +100,11 @@ impl CallbackDeliverer {
     ///
     /// The database cannot be opened, or the TLS library cannot start.
     pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
-        let Dependencies { database, bus, clock, readiness, keys } = dependencies;
+        let Dependencies { database, bus, clock, readiness, keys, public_url } = dependencies;
         let db = Db::open(&database, store::migrations()).await.context("cannot open callback-deliverer's database")?;
-        let installation = prepare(&db, Timestamp::from(clock.now())).await?;
+        let installation = prepare(&db).await?;
+        let replica = Replica::begin(&db).await?;
+        let limits = Limits { in_flight_max: config.in_flight_max, body_bytes_max: config.body_bytes_max() };
         let (deadline, deliveries_kept) = (config.deadline(), config.deliveries_kept());
         let transport = Transport::new(&Guard::new(config.allow_networks), deadline)?;
         let core = Core {
@@ -95,9 +112,11 @@ impl CallbackDeliverer {
             bus,
             clock,
             installation,
-            owner: Uid::from(Uuid::new_v4()),
-            slots: Arc::new(Semaphore::new(config.in_flight_max)),
+            replica,
+            lanes: Lanes::new(limits),
             due: Notify::new(),
+            enabled: Notify::new(),
+            links: Arc::new(LogLinks::new(public_url, keys.clone())),
             secrets: Secrets::new(keys, readiness.condition("callback-deliverer.keys")),
             transport,
             deadline,
@@ -140,6 +159,7 @@ impl CallbackDeliverer {
             self.consumer("documents", Queue::CallbackDelivererDocuments, documents, shutdown.clone()),
             self.consumer("runs", Queue::CallbackDelivererRuns, runs, shutdown.clone()),
             Role::new("callback-deliverer.sweep", sweep::run(Arc::clone(&self.core), shutdown.clone())),
+            Role::new("callback-deliverer.drain", drain::run(Arc::clone(&self.core), shutdown.clone())),
             self.database(shutdown),
             Role::new("callback-deliverer.sender", async move {
                 sender.await;
@@ -177,11 +197,11 @@ fn hears(condition: Condition) -> impl Fn(bool) + Send + Sync {
 }
 
 /// What an installation does once, and a database of one process at every start.
-async fn prepare(db: &Db, now: Timestamp) -> Result<Uuid, DatabaseError> {
+async fn prepare(db: &Db) -> Result<Uuid, DatabaseError> {
     let alone = db.backend() == Backend::Sqlite;
     db.write_exclusively(move |connection| {
         if alone {
-            let released = store::claim::release_leases(connection, now)?;
+            let released = store::replicas::release_all(connection)?;
             if released > 0 {
                 tracing::info!(deliveries = released, "deliveries were in flight when the last process ended");
             }

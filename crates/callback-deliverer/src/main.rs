@@ -47,6 +47,7 @@ async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         clock: process.clock.clone(),
         readiness: process.readiness.clone(),
         keys: KeyRing::parse(&settings.secrets)?,
+        public_url: settings.http.public_url,
     };
     let deliverer = CallbackDeliverer::open(settings.callbacks, dependencies).await?;
     let microservice = deliverer.microservice(process.shutdown.clone());

@@ -1,6 +1,7 @@
 //! What came of a delivery attempt: its class, and what is kept of the answer.
 
 use std::error::Error;
+use std::time::Duration;
 
 use service_kit::egress::EgressError;
 
@@ -26,6 +27,8 @@ pub struct Outcome {
     pub error: Option<String>,
     /// The beginning of the answer's body.
     pub response_excerpt: Option<String>,
+    /// How long the receiver asks to be left alone: `Retry-After`.
+    pub retry_after: Option<Duration>,
 }
 
 impl Outcome {
@@ -33,17 +36,18 @@ impl Outcome {
     #[must_use]
     pub fn failure(class: OutcomeClass, error: &str) -> Self {
         let error = Some(text(error, ERROR_BYTES_MAX));
-        Self { class, http_status: None, error, response_excerpt: None }
+        Self { class, http_status: None, error, response_excerpt: None, retry_after: None }
     }
 
     /// An answer: its status decides, whatever became of its body, since by then the receiver has the callback.
     #[must_use]
-    pub fn answer(status: u16, body: &[u8], error: Option<&str>) -> Self {
+    pub fn answer(status: u16, body: &[u8], error: Option<&str>, retry_after: Option<Duration>) -> Self {
         Self {
             class: of_status(status),
             http_status: Some(status),
             error: error.map(|error| text(error, ERROR_BYTES_MAX)),
             response_excerpt: (!body.is_empty()).then(|| excerpt(body)),
+            retry_after,
         }
     }
 
@@ -51,6 +55,17 @@ impl Outcome {
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.class == OutcomeClass::Delivered
+    }
+
+    /// Whether the receiver is away or overwhelmed, so that others had better not go there now.
+    #[must_use]
+    pub fn is_overload(&self) -> bool {
+        use OutcomeClass::{BadAnswer, ConnectFailed, DnsFailed, HttpStatus, Timeout, TlsFailed};
+        match self.class {
+            Timeout | ConnectFailed | TlsFailed | DnsFailed | BadAnswer => true,
+            HttpStatus => matches!(self.http_status, Some(429 | 502 | 503 | 504)),
+            _ => false,
+        }
     }
 }
 
@@ -60,6 +75,7 @@ pub fn of_status(status: u16) -> OutcomeClass {
     match status {
         200..=299 => OutcomeClass::Delivered,
         300..=399 => OutcomeClass::Redirect,
+        410 => OutcomeClass::Gone,
         _ => OutcomeClass::HttpStatus,
     }
 }
@@ -127,13 +143,13 @@ mod tests {
     #[test]
     fn only_2xx_is_success_and_3xx_is_a_redirect() {
         let classes = [100, 199, 200, 204, 299, 300, 308, 399, 400, 410, 500, 599].map(of_status);
-        use OutcomeClass::{Delivered as D, HttpStatus as H, Redirect as R};
-        assert_eq!(classes, [H, H, D, D, D, R, R, R, H, H, H, H]);
+        use OutcomeClass::{Delivered as D, Gone as G, HttpStatus as H, Redirect as R};
+        assert_eq!(classes, [H, H, D, D, D, R, R, R, H, G, H, H]);
     }
 
     #[test]
     fn a_body_that_broke_off_does_not_undo_a_2xx() {
-        let outcome = Outcome::answer(200, b"ha", Some("the answer broke off"));
+        let outcome = Outcome::answer(200, b"ha", Some("the answer broke off"), None);
         assert!(outcome.is_success());
         assert_eq!(outcome.error.as_deref(), Some("the answer broke off"));
         assert_eq!(outcome.response_excerpt.as_deref(), Some("ha"));

@@ -2,17 +2,28 @@
 
 use std::borrow::Cow;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, SecondsFormat, Utc};
-use model::id::RunId;
-use model::run::RunRecord;
+use model::id::{AgentId, RunId};
+use model::run::{RunRecord, SkippedTick};
 use serde::Serialize;
 use uuid::Uuid;
+
+use crate::log_link::LogLinks;
 
 /// The most bytes of a log that a callback carries.
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
 
 /// The event of a callback about a run that ended.
 pub const RUN_FINISHED: &str = "run.finished";
+/// The event of a callback about a tick, or a span of them, without a run.
+pub const TICK_SKIPPED: &str = "tick.skipped";
+/// The event of a callback that somebody asked for to see whether it arrives.
+pub const PING: &str = "ping";
+/// The event of a warning that nothing has arrived at an endpoint for long.
+pub const ENDPOINT_FAILING: &str = "endpoint.failing";
+/// The event of a warning that an endpoint was disabled.
+pub const ENDPOINT_DISABLED: &str = "endpoint.disabled";
 
 /// The keys in their order: the first six are the original document's, what follows is additive.
 #[derive(Serialize)]
@@ -22,13 +33,34 @@ struct Payload<'a> {
     prompt: &'a str,
     agent_output: &'a str,
     log: Cow<'a, str>,
-    log_id: i64,
+    log_id: Option<i64>,
     event: &'a str,
-    sequence: i64,
+    sequence: Option<i64>,
     periodic_agent: i64,
-    nominal_time: String,
+    nominal_time: Option<String>,
     reason: Option<&'a str>,
     undelivered: i64,
+    /// Of a log that was cut.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    whole_log: Option<WholeLog>,
+    /// Of a skipped tick.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    span: Option<Span>,
+}
+
+/// Where a log is whole, and how to know it.
+#[derive(Serialize)]
+struct WholeLog {
+    log_url: Option<String>,
+    log_bytes: usize,
+    log_sha256: String,
+}
+
+/// The ticks that a callback about skipped ones speaks of.
+#[derive(Serialize)]
+struct Span {
+    fire_time: String,
+    until: String,
 }
 
 /// A run that has no result to tell.
@@ -43,24 +75,121 @@ pub struct NotEnded(pub RunId);
 /// # Errors
 ///
 /// The run has not ended.
-pub fn body(record: &RunRecord, undelivered: i64) -> Result<String, NotEnded> {
+pub fn of_run(record: &RunRecord, undelivered: i64, links: &LogLinks) -> Result<String, NotEnded> {
     let not_ended = || NotEnded(record.run.id);
     let (ended_at, result) = record.ended_at.zip(record.result.as_ref()).ok_or_else(not_ended)?;
+    let (log, whole_log) = match cut(&result.log) {
+        None => (Cow::Borrowed(result.log.as_str()), None),
+        Some(cut) => {
+            let whole = WholeLog {
+                log_url: links.of_log(record.run.organisation.as_str(), record.run.id),
+                log_bytes: result.log.len(),
+                log_sha256: hex::encode(digest(&SHA256, result.log.as_bytes())),
+            };
+            (Cow::Owned(cut), Some(whole))
+        }
+    };
     let payload = Payload {
         timestamp: timestamp(ended_at),
         status: result.state().as_str(),
         prompt: &record.prompt,
         agent_output: &result.output,
-        log: cut(&result.log),
-        log_id: record.run.id.0,
+        log,
+        log_id: Some(record.run.id.0),
         event: RUN_FINISHED,
-        sequence: record.run.sequence,
+        sequence: Some(record.run.sequence),
         periodic_agent: record.run.agent_id.0,
-        nominal_time: timestamp(record.run.nominal_time),
+        nominal_time: Some(timestamp(record.run.nominal_time)),
         reason: result.reason.map(model::run::RunReason::as_str),
         undelivered,
+        whole_log,
+        span: None,
     };
     serde_json::to_string(&payload).map_err(|_| not_ended())
+}
+
+/// The body that tells of a skipped tick, or of a span of them.
+#[must_use]
+pub fn of_tick(tick: &SkippedTick, undelivered: i64, now: DateTime<Utc>) -> String {
+    let span = Span { fire_time: timestamp(tick.fire_time), until: timestamp(tick.until) };
+    let payload = Payload {
+        nominal_time: Some(timestamp(tick.nominal_time)),
+        reason: Some(tick.reason.as_str()),
+        undelivered,
+        span: Some(span),
+        ..empty(now, "skipped", TICK_SKIPPED, tick.agent_id)
+    };
+    text(&payload)
+}
+
+/// The body of a callback that only wants to arrive.
+#[must_use]
+pub fn of_ping(agent_id: AgentId, undelivered: i64, now: DateTime<Utc>) -> String {
+    text(&Payload { undelivered, ..empty(now, "success", PING, agent_id) })
+}
+
+fn empty<'a>(now: DateTime<Utc>, status: &'a str, event: &'a str, agent_id: AgentId) -> Payload<'a> {
+    Payload {
+        timestamp: timestamp(now),
+        status,
+        prompt: "",
+        agent_output: "",
+        log: Cow::Borrowed(""),
+        log_id: None,
+        event,
+        sequence: None,
+        periodic_agent: agent_id.0,
+        nominal_time: None,
+        reason: None,
+        undelivered: 0,
+        whole_log: None,
+        span: None,
+    }
+}
+
+/// A warning to an organisation: one of its endpoints is failing, or was disabled.
+#[derive(Debug, Serialize)]
+pub struct Warning<'a> {
+    /// When it is given.
+    #[serde(serialize_with = "as_timestamp")]
+    pub timestamp: DateTime<Utc>,
+    /// [`ENDPOINT_FAILING`] or [`ENDPOINT_DISABLED`].
+    pub event: &'a str,
+    /// Whose endpoint it is.
+    pub organisation: &'a str,
+    /// Whose callbacks do not arrive.
+    pub periodic_agent: i64,
+    /// `failing` or `disabled`.
+    pub callback_state: &'a str,
+    /// Since when.
+    #[serde(serialize_with = "as_timestamp")]
+    pub failing_since: DateTime<Utc>,
+    /// When it is disabled at the earliest, if nothing arrives until then.
+    #[serde(serialize_with = "as_timestamp")]
+    pub disabled_from: DateTime<Utc>,
+    /// Why it is disabled: `gone` or `failing`.
+    pub reason: Option<&'a str>,
+    /// How many delivery attempts failed since then.
+    pub failures: i64,
+    /// What came of the last one.
+    pub last_outcome: &'a str,
+}
+
+impl Warning<'_> {
+    /// Its body.
+    #[must_use]
+    pub fn body(&self) -> String {
+        text(self)
+    }
+}
+
+fn as_timestamp<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&timestamp(*time))
+}
+
+/// Plain structs of text and numbers always serialise.
+fn text(payload: &impl Serialize) -> String {
+    serde_json::to_string(payload).unwrap_or_default()
 }
 
 /// Names the callback about a run for ever: the same installation and run give the same id.
@@ -69,24 +198,37 @@ pub fn webhook_id(installation: Uuid, run: RunId) -> Uuid {
     Uuid::new_v5(&installation, format!("log:{run}").as_bytes())
 }
 
+/// Names the callback about a skipped tick for ever.
+#[must_use]
+pub fn webhook_id_of_tick(installation: Uuid, agent_id: AgentId, fire_time: DateTime<Utc>) -> Uuid {
+    Uuid::new_v5(&installation, format!("tick:{agent_id}:{}", fire_time.timestamp_micros()).as_bytes())
+}
+
+/// Names a warning, so that each is given once: the endpoint, since when it is failing, and how far that has come.
+#[must_use]
+pub fn webhook_id_of_warning(installation: Uuid, agent_id: i64, failing_since: DateTime<Utc>, percent: i32) -> Uuid {
+    let since = failing_since.timestamp_micros();
+    Uuid::new_v5(&installation, format!("warning:{agent_id}:{since}:{percent}").as_bytes())
+}
+
 /// RFC 3339 in UTC with milliseconds and `Z`.
 fn timestamp(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// The log, or as much of its beginning as a callback carries and how much is missing.
-fn cut(log: &str) -> Cow<'_, str> {
+/// As much of a log's beginning as a callback carries and how much is missing; none: it fits whole.
+fn cut(log: &str) -> Option<String> {
     if log.len() <= LOG_BYTES_MAX {
-        return Cow::Borrowed(log);
+        return None;
     }
     let kept = &log[..log.floor_char_boundary(LOG_BYTES_MAX)];
-    Cow::Owned(format!("{kept}\n[{} more bytes were cut]", log.len() - kept.len()))
+    Some(format!("{kept}\n[{} more bytes were cut]", log.len() - kept.len()))
 }
 
 #[cfg(test)]
 mod tests {
     use model::id::{AgentId, OrganisationKey};
-    use model::run::{Run, RunReason, RunResult, RunState, Trigger};
+    use model::run::{Run, RunReason, RunResult, RunState, SkipReason, Trigger};
     use proptest::prelude::*;
 
     use super::*;
@@ -124,7 +266,7 @@ mod tests {
     fn the_six_keys_of_the_document_come_first_and_in_its_order() {
         let result = RunResult { output: "Hi".into(), log: "asked\nanswered".into(), ..RunResult::default() };
         assert_eq!(
-            body(&record(result), 2).unwrap(),
+            of_run(&record(result), 2, &LogLinks::none()).unwrap(),
             concat!(
                 r#"{"timestamp":"2026-01-01T00:00:01.234Z","status":"success","prompt":"Good \"morning\"","#,
                 r#""agent_output":"Hi","log":"asked\nanswered","log_id":17000000000001,"event":"run.finished","#,
@@ -137,7 +279,7 @@ mod tests {
     #[test]
     fn a_failed_run_says_why() {
         let result = RunResult { reason: Some(RunReason::TimedOut), ..RunResult::default() };
-        let body = body(&record(result), 0).unwrap();
+        let body = of_run(&record(result), 0, &LogLinks::none()).unwrap();
         assert!(body.contains(r#""status":"error""#) && body.contains(r#""reason":"timed_out""#), "{body}");
     }
 
@@ -146,7 +288,7 @@ mod tests {
         let mut unfinished = record(RunResult::default());
         unfinished.state = RunState::Running;
         unfinished.result = None;
-        assert_eq!(body(&unfinished, 0), Err(NotEnded(unfinished.run.id)));
+        assert_eq!(of_run(&unfinished, 0, &LogLinks::none()), Err(NotEnded(unfinished.run.id)));
     }
 
     #[test]
@@ -158,16 +300,50 @@ mod tests {
     }
 
     #[test]
+    fn a_long_log_is_told_whole_by_its_length_and_digest() {
+        let log = "é".repeat(LOG_BYTES_MAX);
+        let body = of_run(&record(RunResult { log, ..RunResult::default() }), 0, &LogLinks::none()).unwrap();
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&body["log_url"], &body["log_bytes"]), (&serde_json::Value::Null, &(2 * LOG_BYTES_MAX).into()));
+        assert_eq!(body["log_sha256"].as_str().unwrap().len(), 64);
+    }
+
+    #[test]
+    fn a_skipped_tick_and_a_ping_have_the_same_keys_and_no_log() {
+        let tick = SkippedTick {
+            organisation: OrganisationKey("acme".into()),
+            agent_id: AgentId(7),
+            fire_time: time("2026-01-01T00:00:00Z"),
+            nominal_time: time("2026-01-01T00:00:00Z"),
+            until: time("2026-01-01T03:00:00Z"),
+            reason: SkipReason::Paused,
+            agent_version: None,
+        };
+        assert_eq!(
+            of_tick(&tick, 1, time("2026-01-01T03:00:01Z")),
+            concat!(
+                r#"{"timestamp":"2026-01-01T03:00:01.000Z","status":"skipped","prompt":"","agent_output":"","log":"","#,
+                r#""log_id":null,"event":"tick.skipped","sequence":null,"periodic_agent":7,"#,
+                r#""nominal_time":"2026-01-01T00:00:00.000Z","reason":"paused","undelivered":1,"#,
+                r#""fire_time":"2026-01-01T00:00:00.000Z","until":"2026-01-01T03:00:00.000Z"}"#,
+            )
+        );
+        let ping: serde_json::Value =
+            serde_json::from_str(&of_ping(AgentId(7), 3, time("2026-01-01T00:00:00Z"))).unwrap();
+        assert_eq!((&ping["event"], &ping["log_id"], &ping["undelivered"]), (&"ping".into(), &().into(), &3.into()));
+    }
+
+    #[test]
     fn a_log_that_just_fits_is_whole() {
         let log = "x".repeat(LOG_BYTES_MAX);
-        assert_eq!(cut(&log), log);
+        assert_eq!(cut(&log), None);
     }
 
     proptest! {
         #[test]
         fn a_cut_log_is_a_beginning_and_the_number_of_missing_bytes(shift in 0..4_usize, extra in 1..5_000_usize) {
             let log = format!("{}{}", "a".repeat(shift), "🦀".repeat((LOG_BYTES_MAX + extra).div_ceil(4)));
-            let cut = cut(&log);
+            let cut = cut(&log).unwrap();
             let (kept, marker) = cut.rsplit_once('\n').unwrap();
             prop_assert!(log.starts_with(kept) && kept.len() <= LOG_BYTES_MAX && kept.len() > LOG_BYTES_MAX - 4);
             prop_assert_eq!(marker, format!("[{} more bytes were cut]", log.len() - kept.len()));

@@ -20,13 +20,17 @@ diesel::table! {
         version -> BigInt,
         url -> Nullable<Text>,
         sealed_secret -> Binary,
+        previous_sealed_secret -> Nullable<Binary>,
+        previous_until -> Nullable<SqlTimestamp>,
+        encrypt -> Bool,
+        signature_only_hub -> Bool,
         deleted -> Bool,
         updated_at -> SqlTimestamp,
     }
 }
 
 diesel::table! {
-    use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+    use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
     use service_kit::database::{SqlTimestamp, SqlUuid};
 
     deliveries (id) {
@@ -38,7 +42,12 @@ diesel::table! {
         event -> Text,
         status -> Text,
         reason -> Nullable<Text>,
+        to_alert_url -> Bool,
+        awaits_version -> Nullable<BigInt>,
         delivery_attempts_made -> Integer,
+        round_began_at -> SqlTimestamp,
+        round_failures -> Integer,
+        body_bytes -> BigInt,
         due_at -> Nullable<SqlTimestamp>,
         lease_owner -> Nullable<SqlUuid>,
         created_at -> SqlTimestamp,
@@ -71,4 +80,62 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(deliveries, delivery_bodies);
+diesel::table! {
+    use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text};
+
+    organisations (organisation) {
+        organisation -> Text,
+        version -> BigInt,
+        callbacks_in_flight_max -> Nullable<Integer>,
+        deliveries_days -> Nullable<Integer>,
+        alert_url -> Nullable<Text>,
+        alert_sealed_secret -> Binary,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+    use service_kit::database::SqlTimestamp;
+
+    endpoint_states (agent_id) {
+        agent_id -> BigInt,
+        organisation -> Text,
+        failing_since -> SqlTimestamp,
+        failures -> BigInt,
+        last_failure_at -> SqlTimestamp,
+        last_outcome -> Text,
+        warned_percent -> Integer,
+        disabled_at -> Nullable<SqlTimestamp>,
+        disabled_reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use service_kit::database::{SqlTimestamp, SqlUuid};
+
+    replicas (id) {
+        id -> SqlUuid,
+        beat_at -> SqlTimestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Nullable, Text};
+    use service_kit::database::SqlTimestamp;
+
+    replays (id) {
+        id -> BigInt,
+        organisation -> Text,
+        agent_id -> Nullable<BigInt>,
+        status -> Text,
+        since -> SqlTimestamp,
+        total -> BigInt,
+        up_to -> BigInt,
+        position -> BigInt,
+        replayed -> BigInt,
+        created_at -> SqlTimestamp,
+        finished_at -> Nullable<SqlTimestamp>,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(deliveries, delivery_bodies, endpoint_states);

@@ -7,12 +7,13 @@
 //! On a crash, wherever it is:
 //!
 //! - after the lease and before the POST, or after the POST and before the commit: nothing was recorded, so the
-//!   delivery is pending still. Its lease is released when the database is next opened (SQLite) or runs out
-//!   (PostgreSQL), and the same delivery attempt is made once more, with the same webhook id and body.
+//!   delivery is pending still. Its lease is given back when the database is next opened (SQLite), or when another
+//!   replica, or this one started again, misses its heartbeat (PostgreSQL, [`crate::replica`]), and the same delivery
+//!   attempt is made once more, with the same webhook id and body.
 //! - after the commit: all is recorded.
 //!
-//! A process that was frozen for longer than its lease sends nothing late (see `Core::may_begin`), and what it records
-//! late changes nothing (see `store::record`).
+//! A process that was frozen, or cut off from its database, sends nothing late (see `Core::may_begin`), and what it
+//! records late changes nothing (see `store::record`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,19 +22,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 use service_kit::admin::Condition;
 use service_kit::database::{DatabaseError, Timestamp};
 use service_kit::error::chain;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::{Core, InHand};
 use crate::delivery_attempt::{self, Finished};
+use crate::replica;
 use crate::store::claim;
 use crate::store::record::{self, Entry};
 
 /// The longest the sender sleeps while nobody wakes it: other replicas may make deliveries due.
 const NAP_MAX: TimeDelta = TimeDelta::seconds(1);
 
-/// Most deliveries claimed, or recorded, in one transaction.
+/// Most outcomes recorded in one transaction.
 const BATCH_MAX: usize = 256;
 
 /// How long to wait for a database that is away.
@@ -47,11 +49,19 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) {
     let (finished, outcomes) = mpsc::channel(BATCH_MAX);
-    tokio::join!(
-        try_fresh(Arc::clone(&core), fresh, finished.clone()),
-        claim_due(Arc::clone(&core), finished, condition, shutdown),
-        record_outcomes(core, outcomes),
-    );
+    let sending = async {
+        tokio::join!(
+            try_fresh(Arc::clone(&core), fresh, finished.clone()),
+            claim_due(Arc::clone(&core), finished, condition, shutdown),
+            record_outcomes(Arc::clone(&core), outcomes),
+        )
+    };
+    // The heart beats until the last outcome is recorded.
+    tokio::select! {
+        _ = sending => {}
+        () = replica::run(&core) => {}
+    }
+    replica::end(&core).await;
 }
 
 /// Tries what was just taken in, until whoever takes in has stopped.
@@ -82,7 +92,7 @@ async fn claim_due(
             report_panic(ended);
         }
         let now = core.clock.now();
-        let nap = match claim_round(&core, now, &shutdown).await {
+        let nap = match claim_round(&core, now).await {
             Ok(Round::Claimed(batch)) => {
                 condition.met();
                 for in_hand in batch {
@@ -94,6 +104,10 @@ async fn claim_due(
                 condition.met();
                 then.min(now + NAP_MAX)
             }
+            Ok(Round::NoRoom) => {
+                condition.met();
+                now + NAP_MAX
+            }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "cannot claim deliveries, trying again");
                 condition.unmet("cannot claim deliveries: its database is away");
@@ -102,6 +116,7 @@ async fn claim_due(
         };
         tokio::select! {
             () = core.due.notified() => {}
+            () = core.lanes.freed() => {}
             () = core.clock.sleep_until(nap) => {}
             () = shutdown.cancelled() => {}
         }
@@ -113,37 +128,25 @@ async fn claim_due(
 enum Round {
     Claimed(Vec<InHand>),
     NothingBefore(DateTime<Utc>),
+    /// What is due has to wait for room, or for another replica that is claiming it.
+    NoRoom,
 }
 
-/// Looks whether anything is due; if so, waits for free slots and claims as much as they hold.
-async fn claim_round(core: &Core, now: DateTime<Utc>, shutdown: &CancellationToken) -> Result<Round, DatabaseError> {
+/// Looks whether anything is due; if so, claims as much as there is room for.
+async fn claim_round(core: &Core, now: DateTime<Utc>) -> Result<Round, DatabaseError> {
     let next = core.db.read(|connection| Ok::<_, DatabaseError>(claim::next_due(connection)?)).await?;
     if next.is_none_or(|next| *next > now) {
+        core.lanes.begin_claim();
         return Ok(Round::NothingBefore(next.map_or(now + NAP_MAX, |next| *next)));
     }
-    let Some(slots) = shutdown.run_until_cancelled(free_slots(core)).await else {
-        return Ok(Round::NothingBefore(now));
-    };
-    let mut slots = slots?;
-    let (leased_at, lessee) = (Instant::now(), core.lessee());
-    let limit = i64::try_from(slots.num_permits()).unwrap_or(i64::MAX);
-    let leased =
-        core.db.write(move |connection| Ok::<_, DatabaseError>(claim::claim(connection, &lessee, limit)?)).await?;
-    // Another replica has what is due, and will soon have claimed it.
-    let Some(leased) = leased else { return Ok(Round::NothingBefore(now + NAP_MAX)) };
-    let in_hand = leased.into_iter().filter_map(|delivery| Some(InHand { delivery, slot: slots.split(1)?, leased_at }));
-    Ok(Round::Claimed(in_hand.collect()))
-}
-
-/// Waits for a free slot, then takes what others are free.
-async fn free_slots(core: &Core) -> Result<OwnedSemaphorePermit, DatabaseError> {
-    // The semaphore is never closed.
-    let mut slots = Arc::clone(&core.slots).acquire_owned().await.map_err(|_| DatabaseError::Stopped)?;
-    let others = u32::try_from(core.slots.available_permits().min(BATCH_MAX - 1)).unwrap_or(0);
-    if let Ok(others) = Arc::clone(&core.slots).try_acquire_many_owned(others) {
-        slots.merge(others);
+    let (leased_at, lessee, lanes) = (Instant::now(), core.lessee(), Arc::clone(&core.lanes));
+    let claimed =
+        core.db.write(move |connection| Ok::<_, DatabaseError>(claim::claim(connection, &lessee, &lanes)?)).await?;
+    if claimed.is_empty() {
+        return Ok(Round::NoRoom);
     }
-    Ok(slots)
+    let in_hand = claimed.into_iter().map(|delivery| InHand { delivery, owner: lessee.owner, leased_at });
+    Ok(Round::Claimed(in_hand.collect()))
 }
 
 /// Records what is finished, all that waits in one transaction, until nothing more comes.
@@ -179,15 +182,20 @@ async fn record_batch(core: &Core, entries: Arc<[Entry]>) -> Result<(), Database
 }
 
 async fn record_once(core: &Core, entries: Arc<[Entry]>) -> Result<(), DatabaseError> {
-    let (owner, now) = (core.owner, Timestamp::from(core.clock.now()));
+    let (owner, now) = (core.replica.id(), Timestamp::from(core.clock.now()));
+    let installation = core.installation;
     let recorded = core
         .db
         .write({
             let entries = Arc::clone(&entries);
-            move |connection| Ok::<_, DatabaseError>(record::record(connection, owner, now, &entries)?)
+            move |connection| Ok::<_, DatabaseError>(record::record(connection, owner, now, installation, &entries)?)
         })
         .await?;
-    delivery_attempt::count(entries.iter().filter(|entry| recorded.contains(&entry.delivery_attempt.delivery_id)));
+    delivery_attempt::count(entries.iter().filter(|entry| recorded.ids.contains(&entry.delivery_attempt.delivery_id)));
+    delivery_attempt::tell(&recorded.told);
+    if recorded.due {
+        core.due.notify_one();
+    }
     Ok(())
 }
 

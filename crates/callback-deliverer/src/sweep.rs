@@ -44,11 +44,12 @@ pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> anyhow:
 /// Returns the most rows that were forgotten of one table.
 async fn sweep(core: &Core) -> Result<usize, DatabaseError> {
     let now = core.clock.now();
-    let settled_before = (now - core.deliveries_kept).into();
+    let kept = core.deliveries_kept;
     let deleted_before = (now - TOMBSTONES_KEPT).into();
     core.db
         .write(move |connection| {
-            let deliveries = retention::forget_settled(connection, settled_before, ROWS_MAX.into())?;
+            let deliveries = retention::forget_settled(connection, now.into(), kept, ROWS_MAX.into())?;
+            retention::forget_replays(connection, (now - kept).into())?;
             let tombstones = retention::forget_tombstones(connection, deleted_before, ROWS_MAX.into())?;
             Ok(deliveries.max(tombstones))
         })

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderName};
-use reqwest::{Method, Response};
+use chrono::{DateTime, Utc};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use reqwest::{Method, RequestBuilder, Response};
 use service_kit::egress::{Guard, GuardedClient};
 use service_kit::error::chain;
 use tokio::time::{Instant, timeout_at};
@@ -11,14 +12,19 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::outcome::{self, ANSWER_BYTES_MAX, Outcome};
-use crate::signature;
+use crate::secrets::Opened;
+use crate::signature::standard;
 use crate::words::OutcomeClass;
+use crate::{encryption, schedule, signature};
 
-/// The header that names a callback, the same at every delivery attempt.
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const SIGNATURE: HeaderName = HeaderName::from_static(signature::HEADER);
+const HUB_SIGNATURE: HeaderName = HeaderName::from_static(signature::HEADER);
+const WEBHOOK_ID: HeaderName = HeaderName::from_static(standard::ID_HEADER);
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(standard::TIMESTAMP_HEADER);
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(standard::SIGNATURE_HEADER);
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Sends callbacks. Its client vets every address, follows no redirect and unpacks no compressed answer.
+/// Sends callbacks. Its client vets every address at every delivery attempt, follows no redirect and unpacks no
+/// compressed answer, so that what is counted of it is what it is.
 pub(crate) struct Transport {
     client: GuardedClient,
     deadline: Duration,
@@ -28,8 +34,10 @@ pub(crate) struct Transport {
 pub(crate) struct Callback<'a> {
     pub(crate) webhook_id: Uuid,
     pub(crate) url: &'a str,
-    /// None: it is not signed.
-    pub(crate) secret: Option<&'a [u8]>,
+    pub(crate) secrets: &'a Opened,
+    pub(crate) encrypt: bool,
+    pub(crate) signature_only_hub: bool,
+    pub(crate) now: DateTime<Utc>,
     pub(crate) body: String,
 }
 
@@ -45,41 +53,78 @@ impl Transport {
     /// Sends a callback and reads the answer, until the deadline at most.
     pub(crate) async fn post(&self, callback: Callback<'_>) -> Outcome {
         let deadline = Instant::now() + self.deadline;
-        let request = match self.request(callback) {
-            Ok(request) => request,
-            Err(outcome) => return outcome,
-        };
-        match timeout_at(deadline, request.send()).await {
-            Err(_elapsed) => Outcome::failure(OutcomeClass::Timeout, "no answer before the deadline"),
-            Ok(Err(error)) => {
+        let now = callback.now;
+        let sent = async {
+            let request = self.request(callback).await?;
+            request.send().await.map_err(|error| {
                 let error = error.without_url();
                 Outcome::failure(outcome::of_error(&error), &chain(&error))
-            }
-            Ok(Ok(answer)) => read(answer, deadline).await,
+            })
+        };
+        match timeout_at(deadline, sent).await {
+            Err(_elapsed) => Outcome::failure(OutcomeClass::Timeout, "no answer before the deadline"),
+            Ok(Err(outcome)) => outcome,
+            Ok(Ok(answer)) => read(answer, deadline, now).await,
         }
     }
 
-    fn request(&self, callback: Callback<'_>) -> Result<reqwest::RequestBuilder, Outcome> {
+    async fn request(&self, mut callback: Callback<'_>) -> Result<RequestBuilder, Outcome> {
         // A parse error never repeats the URL.
         let url = Url::parse(callback.url)
             .map_err(|error| Outcome::failure(OutcomeClass::BadUrl, &format!("the URL cannot be read: {error}")))?;
+        let content_type = encrypt(&mut callback)?;
         let request = self
             .client
-            .request(Method::POST, &url)
+            .vetted_request(Method::POST, &url)
+            .await
             .map_err(|refusal| Outcome::failure(outcome::of_refusal(&refusal), &chain(&refusal)))?
-            .header(CONTENT_TYPE, "application/json")
-            .header(WEBHOOK_ID, callback.webhook_id.to_string());
-        let request = match callback.secret {
-            Some(secret) => request.header(SIGNATURE, signature::sign(secret, callback.body.as_bytes())),
-            None => request,
-        };
-        Ok(request.body(callback.body))
+            .header(CONTENT_TYPE, content_type)
+            .header(ACCEPT_ENCODING, "identity")
+            .header(TRACEPARENT, traceparent(callback.webhook_id));
+        Ok(sign(request, &callback).body(callback.body))
     }
 }
 
+/// Encrypts the body if that is wanted; what type it has then.
+fn encrypt(callback: &mut Callback<'_>) -> Result<&'static str, Outcome> {
+    if !callback.encrypt {
+        return Ok("application/json");
+    }
+    let failed = |why: &str| Outcome::failure(OutcomeClass::SecretUnreadable, why);
+    let secret = callback.secrets.sole();
+    let secret = secret.ok_or_else(|| failed("the payload is to be encrypted, but there is no callback secret"))?;
+    let encrypted = encryption::encrypt(secret, callback.body.as_bytes());
+    callback.body = encrypted.map_err(|error| failed(&error.to_string()))?;
+    Ok(encryption::CONTENT_TYPE)
+}
+
+/// Adds the id, and the signatures of both dialects.
+fn sign(request: RequestBuilder, callback: &Callback<'_>) -> RequestBuilder {
+    let (id, body) = (callback.webhook_id.to_string(), callback.body.as_bytes());
+    let request = match callback.secrets.sole() {
+        Some(secret) => request.header(HUB_SIGNATURE, signature::sign(secret, body)),
+        None => request,
+    };
+    let at = callback.now.timestamp();
+    let signatures: Vec<String> = callback.secrets.all().map(|secret| standard::sign(secret, &id, at, body)).collect();
+    let request = request.header(WEBHOOK_ID, id);
+    if callback.signature_only_hub {
+        return request;
+    }
+    let request = request.header(WEBHOOK_TIMESTAMP, at.to_string());
+    if signatures.is_empty() { request } else { request.header(WEBHOOK_SIGNATURE, signatures.join(" ")) }
+}
+
+/// A W3C trace context: the callback is the trace, so that all of its delivery attempts are found together.
+fn traceparent(webhook_id: Uuid) -> String {
+    format!("00-{}-{:016x}-01", webhook_id.simple(), rand::random::<u64>() | 1)
+}
+
 /// Reads as much of an answer as is worth it: its end frees the connection for the next callback.
-async fn read(mut answer: Response, deadline: Instant) -> Outcome {
+async fn read(mut answer: Response, deadline: Instant, now: DateTime<Utc>) -> Outcome {
     let status = answer.status().as_u16();
+    let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = retry_after.and_then(|value| schedule::retry_after(value, now));
     let mut body = Vec::new();
     let error = loop {
         match timeout_at(deadline, answer.chunk()).await {
@@ -95,5 +140,5 @@ async fn read(mut answer: Response, deadline: Instant) -> Outcome {
             Err(_elapsed) => break Some("the answer did not end before the deadline"),
         }
     };
-    Outcome::answer(status, &body, error)
+    Outcome::answer(status, &body, error, retry_after)
 }

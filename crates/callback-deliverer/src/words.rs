@@ -61,10 +61,12 @@ macro_rules! stored_words {
 }
 
 stored_words! {
-    /// How far a delivery has come. All but the first are final.
+    /// How far a delivery has come. All but the first two are final, unless somebody replays it.
     Status {
         /// On its way: due now or later, or waiting for its endpoint.
         Pending = "pending",
+        /// Its endpoint is disabled: it waits until somebody enables it.
+        Held = "held",
         /// Its receiver has it.
         Delivered = "delivered",
         /// Every delivery attempt failed.
@@ -89,8 +91,10 @@ stored_words! {
     OutcomeClass {
         /// 2xx: the receiver has it.
         Delivered = "delivered",
-        /// Another status than 2xx and 3xx.
+        /// Another status than 2xx, 3xx and 410.
         HttpStatus = "http_status",
+        /// 410: the receiver wants no more callbacks.
+        Gone = "gone",
         /// 3xx: never followed, since the new place was not vetted by the agent's owner.
         Redirect = "redirect",
         /// Not done before the deadline.
@@ -112,6 +116,16 @@ stored_words! {
     }
 }
 
+stored_words! {
+    /// Why an endpoint is disabled.
+    DisableReason {
+        /// Its receiver answered 410.
+        Gone = "gone",
+        /// Nothing but failures for too long.
+        Failing = "failing",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +134,9 @@ mod tests {
     fn every_word_is_read_back() {
         for status in Status::ALL {
             assert_eq!(Status::from_word(status.as_str()), Some(*status));
+        }
+        for reason in DisableReason::ALL {
+            assert_eq!(DisableReason::from_word(reason.as_str()), Some(*reason));
         }
         for class in OutcomeClass::ALL {
             assert_eq!(OutcomeClass::from_word(class.as_str()), Some(*class));

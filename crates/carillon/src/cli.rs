@@ -184,16 +184,24 @@ pub(crate) enum Output {
 /// `carillon verify-signature`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  carillon verify-signature --secret s3cret --signature sha256=0dff37… body.json\n\n\
+    after_help = "Examples:\n  carillon verify-signature --secret s3cret --signature sha256=0dff37… body.json\n  \
+    carillon verify-signature --secret s3cret --id 5b0e… --timestamp 1767225600 --signature v1,g0hM9S… body.json\n\n\
     Exits 0 if the signature is that of the body, 1 if not."
 )]
 pub(crate) struct VerifySignatureArguments {
     /// The agent's callback secret.
     #[arg(long, env = "CALLBACK_SECRET", hide_env_values = true)]
     pub(crate) secret: String,
-    /// The received header X-Hub-Signature-256: its value, or the whole line.
+    /// The received header X-Hub-Signature-256, or webhook-signature beside an id and a timestamp: its value, or the
+    /// whole line.
     #[arg(long)]
     pub(crate) signature: String,
+    /// Of a signature of Standard Webhooks: the received header webhook-id.
+    #[arg(long, requires = "timestamp")]
+    pub(crate) id: Option<String>,
+    /// Of a signature of Standard Webhooks: the received header webhook-timestamp.
+    #[arg(long, requires = "id")]
+    pub(crate) timestamp: Option<String>,
     /// The raw body as received; - for standard input.
     #[arg(default_value = "-")]
     pub(crate) body: PathBuf,

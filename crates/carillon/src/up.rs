@@ -20,6 +20,7 @@ use service_kit::process::{Door, Microservice, Process};
 use service_kit::secrets::KeyRing;
 use service_kit::telemetry;
 use service_registry::ServiceRegistry;
+use url::Url;
 
 use crate::cli::UpArguments;
 use crate::config::Config;
@@ -127,8 +128,15 @@ async fn open_deliverer(
         clock: process.clock.clone(),
         readiness: process.readiness.clone(),
         keys: keys.clone(),
+        public_url: public_url(config, process),
     };
     CallbackDeliverer::open(config.callbacks.clone(), dependencies).await
+}
+
+/// As configured; else where this process listens, which is right for receivers on the same machine at least.
+fn public_url(config: &Config, process: &Process) -> Option<Url> {
+    let listening = || Url::parse(&format!("http://{}", process.address()?)).ok();
+    config.http.public_url.clone().or_else(listening)
 }
 
 async fn open_runner(
@@ -161,6 +169,7 @@ async fn open_registry(
 ) -> anyhow::Result<AgentRegistry> {
     let own = agent_registry::Config {
         cron_dispatcher_url: format!("http://{}", process.admin_address()),
+        callback_deliverer_url: format!("http://{}", process.admin_address()),
         public_url: config.http.public_url.clone(),
         session_jwks: agent_runner::public_jwks(&config.sessions)?,
         provider_names: config.providers.names(),

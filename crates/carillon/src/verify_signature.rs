@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use callback_deliverer::signature::HEADER;
+use callback_deliverer::signature::{HEADER, standard};
 
 use crate::cli::VerifySignatureArguments;
 use crate::output::print;
@@ -13,8 +13,16 @@ use crate::output::print;
 /// Exits 0 if it is, 1 if not.
 pub(crate) fn verify(arguments: &VerifySignatureArguments) -> anyhow::Result<ExitCode> {
     let body = read(&arguments.body)?;
-    let signature = value_of(&arguments.signature);
-    let (code, verdict) = if callback_deliverer::verify_signature(arguments.secret.as_bytes(), &body, signature) {
+    let (secret, signature) = (arguments.secret.as_bytes(), &arguments.signature);
+    let is_genuine = match arguments.id.as_deref().zip(arguments.timestamp.as_deref()) {
+        None => callback_deliverer::verify_signature(secret, &body, value_of(signature, HEADER)),
+        Some((id, timestamp)) => {
+            let id = value_of(id, standard::ID_HEADER).trim();
+            let timestamp = value_of(timestamp, standard::TIMESTAMP_HEADER).trim();
+            standard::verify(secret, id, timestamp, &body, value_of(signature, standard::SIGNATURE_HEADER))
+        }
+    };
+    let (code, verdict) = if is_genuine {
         (ExitCode::SUCCESS, "the signature is that of this body".to_owned())
     } else {
         let (length, check) = (body.len(), "check that the body is raw as received, and the secret");
@@ -26,10 +34,10 @@ pub(crate) fn verify(arguments: &VerifySignatureArguments) -> anyhow::Result<Exi
 }
 
 /// The value of the header, also where its whole line is given.
-fn value_of(header: &str) -> &str {
-    match header.split_once(':') {
-        Some((name, value)) if name.trim().eq_ignore_ascii_case(HEADER) => value,
-        _ => header,
+fn value_of<'a>(text: &'a str, header: &str) -> &'a str {
+    match text.split_once(':') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case(header) => value,
+        _ => text,
     }
 }
 

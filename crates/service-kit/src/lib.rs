@@ -21,5 +21,6 @@ pub mod error;
 pub mod http;
 pub mod process;
 pub mod secrets;
+pub mod signed_link;
 pub mod supervise;
 pub mod telemetry;

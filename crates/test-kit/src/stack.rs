@@ -81,8 +81,10 @@ impl Stack {
         }
         // The registries ask one of them: the first.
         let dispatcher = stack.replicas["cron-dispatcher"][0].admin_url();
+        let deliverer = stack.replicas["callback-deliverer"][0].admin_url();
         for registry in stack.replicas.get_mut("agent-registry").into_iter().flatten() {
             registry.set("CARILLON__PEERS__CRON_DISPATCHER_URL", &dispatcher);
+            registry.set("CARILLON__PEERS__CALLBACK_DELIVERER_URL", &deliverer);
         }
         for replica in stack.replicas.values_mut().flatten() {
             replica.start()?;

@@ -10,6 +10,7 @@ mod agents;
 mod api_keys;
 mod audit_log;
 mod body;
+mod callbacks;
 mod doors;
 mod list;
 mod logs;
@@ -36,7 +37,7 @@ use crate::state::State;
 
 /// Every route, for one worker of the server.
 pub(crate) fn configure(config: &mut web::ServiceConfig, state: &web::Data<State>) {
-    config.app_data(state.clone()).service(key_set());
+    config.app_data(state.clone()).service(key_set()).service(callbacks::whole_log());
     api_docs::configure(config, "/openapi.json", "/docs", openapi::document());
     for door in doors() {
         config.service(door.into_scope());
@@ -45,16 +46,16 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, state: &web::Data<State
 
 /// Everything that wants to know who is asking.
 fn doors() -> Vec<Door> {
-    vec![user_door(), core_door()]
+    vec![user_door(), core_door(), callbacks::door()]
 }
 
 /// Every operation there is: its method, and its path with variables in braces.
 pub(crate) fn operations() -> Vec<(Method, String)> {
-    let open = [(Method::GET, JWKS.to_owned())];
+    let open = [JWKS, callbacks::WHOLE_LOG].map(|path| (Method::GET, path.to_owned()));
     open.into_iter().chain(doors().iter().flat_map(Door::operations)).collect()
 }
 
-/// Open to everyone.
+/// Open to everyone, as is [`callbacks::WHOLE_LOG`] to whoever has the link.
 const JWKS: &str = "/.well-known/jwks.json";
 
 /// `/api/core`: organisations, their API keys and audit logs, and pausing everything.

@@ -7,6 +7,7 @@ pub(crate) mod agent_list;
 pub(crate) mod agents;
 pub(crate) mod api_keys;
 pub(crate) mod audit_log;
+pub(crate) mod callback_states;
 pub(crate) mod documents;
 pub(crate) mod idempotency;
 pub(crate) mod log_counts;

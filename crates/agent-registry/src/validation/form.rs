@@ -132,6 +132,10 @@ pub(crate) const PREVIEW: Shape = &[
     ("from", Kind::Nullable),
 ];
 
+/// A replay of many deliveries.
+pub(crate) const REPLAY: Shape =
+    &[("periodic_agent", Kind::Nullable), ("since", Kind::Filled), ("status", Kind::Filled)];
+
 /// One field of a form as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Field {

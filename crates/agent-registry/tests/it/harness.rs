@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use agent_registry::{AgentRegistry, Config, Dependencies};
 
+use crate::deliverer_peer::DelivererPeer;
 use crate::dispatcher_peer::DispatcherPeer;
 
 pub(crate) const ORG: &str = "acme";
@@ -47,6 +48,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) dispatcher: DispatcherPeer,
+    pub(crate) deliverer: DelivererPeer,
     pub(crate) config: Config,
     pub(crate) auth: AuthConfig,
     pub(crate) internal: InternalConfig,
@@ -59,11 +61,13 @@ impl World {
         let clock = Clock::manual(start());
         let internal = InternalConfig { key: Secret::new("the-internal-key-of-these-tests-0123456789".into()) };
         let dispatcher = DispatcherPeer::start(&internal, clock.clone()).await;
+        let deliverer = DelivererPeer::start(&internal, clock.clone()).await;
         let keys = SecretsConfig { keys: Secret::new("k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=".into()) };
         Self {
             database: ConnectionUrl::new(backends.database("registry")),
             config: Config {
                 cron_dispatcher_url: dispatcher.url(),
+                callback_deliverer_url: deliverer.url(),
                 public_url: None,
                 session_jwks: r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"s1","x":"abc"}]}"#.into(),
                 provider_names: ["openai".to_owned()].into(),
@@ -81,6 +85,7 @@ impl World {
             _backends: backends,
             clock,
             dispatcher,
+            deliverer,
             internal,
         }
     }

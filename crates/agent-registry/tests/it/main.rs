@@ -9,6 +9,8 @@ mod api_docs;
 mod api_keys;
 mod audit;
 mod bad_input;
+mod callbacks;
+mod deliverer_peer;
 mod dispatcher_peer;
 mod documented;
 mod forms;

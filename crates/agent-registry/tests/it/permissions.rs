@@ -28,7 +28,7 @@ const P: &str = "/api/ai-mentor/orgs/{org}/users/{user_id}";
 
 /// Every operation: who may do it, and what they are answered in a world where nothing is but the organisation. A path
 /// that begins with a slash is under no user.
-const TABLE: [(&str, &str, Rule, u16); 38] = [
+const TABLE: [(&str, &str, Rule, u16); 47] = [
     ("GET", "/.well-known/jwks.json", Open, 200),
     ("POST", "mentor-with-settings/", Write, 400),
     ("GET", "available-template-mentors/", Read, 200),
@@ -57,6 +57,16 @@ const TABLE: [(&str, &str, Rule, u16); 38] = [
     ("DELETE", "{mentor}/", Write, 404),
     ("GET", "", Read, 200),
     ("POST", "", Write, 400),
+    // Open to whoever has the link, which this is not.
+    ("GET", "/api/callbacks/orgs/{org}/logs/{id}/", Open, 404),
+    ("GET", "/api/callbacks/orgs/{org}/deliveries/", Read, 200),
+    ("GET", "/api/callbacks/orgs/{org}/deliveries/{id}/", Read, 200),
+    ("POST", "/api/callbacks/orgs/{org}/deliveries/{id}/replay/", Write, 200),
+    ("POST", "/api/callbacks/orgs/{org}/replays/", Write, 400),
+    ("GET", "/api/callbacks/orgs/{org}/replays/{id}/", Read, 200),
+    ("GET", "/api/callbacks/orgs/{org}/endpoints/{id}/", Read, 200),
+    ("POST", "/api/callbacks/orgs/{org}/endpoints/{id}/test/", Write, 200),
+    ("POST", "/api/callbacks/orgs/{org}/endpoints/{id}/enable/", Write, 200),
     ("GET", "/api/core/platform/api-tokens/", Read, 200),
     ("POST", "/api/core/platform/api-tokens/", Write, 400),
     ("DELETE", "/api/core/platform/api-tokens/{name}/", Write, 404),

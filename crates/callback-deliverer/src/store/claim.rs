@@ -1,14 +1,26 @@
 //! Claiming deliveries that are due.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
 use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp, Uid};
 
 use super::endpoints::{self, Endpoint, Fate, Hold};
-use super::{Leased, Lessee};
+use super::organisations::{self, Organisation};
+use super::states::{self, EndpointState};
+use super::{Leased, Lessee, lane};
+use crate::lanes::{Lanes, Refusal, Wanted};
+use crate::payload::PING;
 use crate::schema::{deliveries, delivery_bodies};
 use crate::words::{DiscardReason, Status};
 
-#[derive(Debug, Queryable, Selectable)]
+/// Most due deliveries looked at in one statement.
+const LOOKED_AT_MAX: usize = 256;
+/// Most statements of one claim: each passes over the lanes that the ones before found full.
+const LOOKS_MAX: usize = 8;
+
+#[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = deliveries)]
 struct Due {
     id: i64,
@@ -16,8 +28,29 @@ struct Due {
     organisation: String,
     agent_id: i64,
     log_id: Option<i64>,
+    event: String,
+    to_alert_url: bool,
+    awaits_version: Option<i64>,
     delivery_attempts_made: i32,
+    round_began_at: Timestamp,
+    round_failures: i32,
+    body_bytes: i64,
     created_at: Timestamp,
+}
+
+/// What is passed over, as there is no room for it.
+#[derive(Debug, Default)]
+struct PassedOver {
+    agents: Vec<i64>,
+    organisations: Vec<String>,
+    repeats: bool,
+}
+
+/// What the endpoints and organisations of some deliveries say now.
+struct Held {
+    endpoints: HashMap<i64, Endpoint>,
+    states: HashMap<i64, EndpointState>,
+    organisations: HashMap<String, Organisation>,
 }
 
 /// When the next delivery is due, if any is.
@@ -31,54 +64,132 @@ pub(crate) fn next_due(connection: &mut DbConnection) -> QueryResult<Option<Time
     Ok(due_at.flatten())
 }
 
-/// Gives back every lease: whoever had one is gone. For a database that belongs to one process, when it opens.
-pub(crate) fn release_leases(connection: &mut DbConnection, now: Timestamp) -> QueryResult<usize> {
-    diesel::update(deliveries::table)
-        .filter(deliveries::due_at.is_not_null())
-        .filter(deliveries::lease_owner.is_not_null())
-        .set((deliveries::due_at.eq(Some(now)), deliveries::lease_owner.eq(None::<Uid>)))
-        .execute(connection)
+/// Leases due deliveries as far as there is room for them, longest due first, each with its endpoint as it is held now.
+pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, lanes: &Arc<Lanes>) -> QueryResult<Vec<Leased>> {
+    endpoints::lock(connection, Hold::Shared)?;
+    lanes.begin_claim();
+    let (mut leased, mut passed_over) = (Vec::new(), PassedOver::default());
+    for _ in 0..LOOKS_MAX {
+        let due = lock_due(connection, lessee.now, &passed_over)?;
+        let all_seen = due.len() < LOOKED_AT_MAX;
+        let before = leased.len();
+        let room = take(connection, due, lessee, lanes, &mut leased, &mut passed_over)?;
+        lease(connection, &mut leased[before..], lessee)?;
+        if !room || all_seen {
+            break;
+        }
+    }
+    Ok(leased)
 }
 
-/// Leases at most `limit` due deliveries, longest due first, each with its endpoint as it is held now. None: nothing is
-/// due, or others are claiming it.
-pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, limit: i64) -> QueryResult<Option<Vec<Leased>>> {
-    endpoints::lock(connection, Hold::Shared)?;
-    let due = lock_due(connection, lessee.now, limit)?;
-    if due.is_empty() {
-        return Ok(None);
-    }
-    let agents: Vec<i64> = due.iter().map(|row| row.agent_id).collect();
-    let held = endpoints::of_agents(connection, &agents)?;
-    let mut leased = Vec::with_capacity(due.len());
+/// Decides about each due delivery. Returns whether there is room for more.
+fn take(
+    connection: &mut DbConnection,
+    due: Vec<Due>,
+    lessee: &Lessee,
+    lanes: &Arc<Lanes>,
+    leased: &mut Vec<Leased>,
+    passed_over: &mut PassedOver,
+) -> QueryResult<bool> {
+    let held = held_for(connection, &due)?;
+    let mut closed = BTreeMap::new();
+    let mut room = true;
     for row in due {
-        // It waited as long as any delivery waits for a URL, so one that is missing now is gone.
-        match Endpoint::fate(held.get(&row.agent_id), chrono::DateTime::UNIX_EPOCH) {
-            Fate::Send(target) => leased.push(Leased {
+        let organisation = held.organisations.get(&row.organisation);
+        let target = match held.fate(&row) {
+            Fate::Send(target) => target,
+            Fate::AwaitDocument | Fate::AwaitUrl => {
+                put_back(connection, row.id, Status::Pending, None)?;
+                continue;
+            }
+            Fate::Hold => {
+                put_back(connection, row.id, Status::Held, None)?;
+                continue;
+            }
+            Fate::Discard(reason) => {
+                discard(connection, row.id, reason, lessee.now)?;
+                continue;
+            }
+        };
+        let wanted = Wanted {
+            lane: lane(row.to_alert_url, row.agent_id, &row.organisation),
+            organisation: &row.organisation,
+            organisation_max: organisation.and_then(Organisation::in_flight_max),
+            host: target.host(),
+            first: row.round_failures == 0,
+            fresh: false,
+            bytes: u64::try_from(row.body_bytes).unwrap_or(0),
+        };
+        match lanes.take(wanted, *lessee.now) {
+            Ok(slot) => leased.push(Leased {
                 id: row.id,
                 webhook_id: *row.webhook_id,
                 agent_id: row.agent_id,
                 log_id: row.log_id,
                 organisation: row.organisation,
+                event: row.event,
+                to_alert_url: row.to_alert_url,
                 created_at: *row.created_at,
                 number: row.delivery_attempts_made + 1,
+                round_began_at: *row.round_began_at,
+                round_failures: row.round_failures,
                 body: String::new(),
                 target,
+                slot,
             }),
-            Fate::AwaitDocument | Fate::AwaitUrl => await_document(connection, row.id)?,
-            Fate::Discard(reason) => discard(connection, row.id, reason, lessee.now)?,
+            Err(Refusal::Full) => room = false,
+            Err(Refusal::FullOfRepeats) => passed_over.repeats = true,
+            Err(Refusal::LaneFull) => passed_over.agents.push(row.agent_id),
+            Err(Refusal::OrganisationFull) => passed_over.organisations.push(row.organisation),
+            Err(Refusal::Closed(until)) => drop(closed.insert((row.agent_id, row.to_alert_url), until)),
         }
     }
-    lease(connection, &mut leased, lessee)?;
-    Ok(Some(leased))
+    for ((agent_id, to_alert_url), until) in closed {
+        wait(connection, agent_id, to_alert_url, lessee.now, until.into())?;
+    }
+    Ok(room)
+}
+
+impl Held {
+    fn fate(&self, row: &Due) -> Fate {
+        if row.to_alert_url {
+            let target = self.organisations.get(&row.organisation).and_then(Organisation::alert_target);
+            return target.map_or(Fate::Discard(DiscardReason::CallbackRemoved), Fate::Send);
+        }
+        let disabled = self.states.get(&row.agent_id).is_some_and(|state| state.disabled_at.is_some());
+        // It waited as long as any delivery waits for a URL, so one that is missing now is gone.
+        let long_ago = chrono::DateTime::UNIX_EPOCH;
+        match Endpoint::fate(self.endpoints.get(&row.agent_id), row.awaits_version, long_ago) {
+            Fate::Send(_) if disabled && row.event != PING => Fate::Hold,
+            fate => fate,
+        }
+    }
+}
+
+fn held_for(connection: &mut DbConnection, due: &[Due]) -> QueryResult<Held> {
+    let mut agents: Vec<i64> = due.iter().map(|row| row.agent_id).collect();
+    agents.sort_unstable();
+    agents.dedup();
+    let mut keys: Vec<&str> = due.iter().map(|row| row.organisation.as_str()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(Held {
+        endpoints: endpoints::of_agents(connection, &agents)?,
+        states: states::of_agents(connection, &agents)?,
+        organisations: organisations::of_keys(connection, &keys)?,
+    })
 }
 
 /// Reads what is due; on PostgreSQL without waiting for, or taking, what another replica is claiming.
-fn lock_due(connection: &mut DbConnection, now: Timestamp, limit: i64) -> QueryResult<Vec<Due>> {
+fn lock_due(connection: &mut DbConnection, now: Timestamp, passed_over: &PassedOver) -> QueryResult<Vec<Due>> {
+    let most_failures = if passed_over.repeats { 0 } else { i32::MAX };
     let due = deliveries::table
         .filter(deliveries::due_at.le(Some(now)))
+        .filter(deliveries::agent_id.ne_all(passed_over.agents.clone()))
+        .filter(deliveries::organisation.ne_all(passed_over.organisations.clone()))
+        .filter(deliveries::round_failures.le(most_failures))
         .order((deliveries::due_at, deliveries::id))
-        .limit(limit);
+        .limit(LOOKED_AT_MAX as i64);
     match connection {
         DbConnection::Postgres(connection) => due.select(Due::as_select()).for_update().skip_locked().load(connection),
         DbConnection::Sqlite(connection) => due.select(Due::as_select()).load(connection),
@@ -86,27 +197,47 @@ fn lock_due(connection: &mut DbConnection, now: Timestamp, limit: i64) -> QueryR
 }
 
 fn lease(connection: &mut DbConnection, leased: &mut [Leased], lessee: &Lessee) -> QueryResult<()> {
+    if leased.is_empty() {
+        return Ok(());
+    }
     let ids: Vec<i64> = leased.iter().map(|delivery| delivery.id).collect();
     diesel::update(deliveries::table.filter(deliveries::id.eq_any(&ids)))
         .set((deliveries::due_at.eq(Some(lessee.until)), deliveries::lease_owner.eq(Some(lessee.owner))))
         .execute(connection)?;
     let bodies: Vec<(i64, String)> =
         delivery_bodies::table.filter(delivery_bodies::delivery_id.eq_any(&ids)).load(connection)?;
-    let mut bodies: std::collections::HashMap<i64, String> = bodies.into_iter().collect();
+    let mut bodies: HashMap<i64, String> = bodies.into_iter().collect();
     for delivery in leased {
         delivery.body = bodies.remove(&delivery.id).ok_or(diesel::result::Error::NotFound)?;
     }
     Ok(())
 }
 
-fn await_document(connection: &mut DbConnection, id: i64) -> QueryResult<()> {
-    diesel::update(deliveries::table.find(id))
-        .set((deliveries::due_at.eq(None::<Timestamp>), deliveries::lease_owner.eq(None::<Uid>)))
-        .execute(connection)?;
-    Ok(())
+/// What is due in a lane that is closed waits until it may open.
+fn wait(
+    connection: &mut DbConnection,
+    agent_id: i64,
+    to_alert_url: bool,
+    now: Timestamp,
+    until: Timestamp,
+) -> QueryResult<usize> {
+    diesel::update(deliveries::table)
+        .filter(deliveries::agent_id.eq(agent_id))
+        .filter(endpoints::undelivered())
+        .filter(deliveries::status.eq(Status::Pending))
+        .filter(deliveries::to_alert_url.eq(to_alert_url))
+        .filter(deliveries::due_at.le(Some(now)))
+        .set((deliveries::due_at.eq(Some(until)), deliveries::lease_owner.eq(None::<Uid>)))
+        .execute(connection)
 }
 
-fn discard(connection: &mut DbConnection, id: i64, reason: DiscardReason, now: Timestamp) -> QueryResult<()> {
+fn put_back(connection: &mut DbConnection, id: i64, status: Status, due_at: Option<Timestamp>) -> QueryResult<usize> {
+    diesel::update(deliveries::table.find(id))
+        .set((deliveries::status.eq(status), deliveries::due_at.eq(due_at), deliveries::lease_owner.eq(None::<Uid>)))
+        .execute(connection)
+}
+
+fn discard(connection: &mut DbConnection, id: i64, reason: DiscardReason, now: Timestamp) -> QueryResult<usize> {
     diesel::update(deliveries::table.find(id))
         .set((
             deliveries::status.eq(Status::Discarded),
@@ -115,6 +246,5 @@ fn discard(connection: &mut DbConnection, id: i64, reason: DiscardReason, now: T
             deliveries::lease_owner.eq(None::<Uid>),
             deliveries::settled_at.eq(Some(now)),
         ))
-        .execute(connection)?;
-    Ok(())
+        .execute(connection)
 }

@@ -10,7 +10,7 @@ use diesel::upsert::excluded;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
-use super::Target;
+use super::{Target, states};
 use crate::schema::{deliveries, endpoints};
 use crate::words::{DiscardReason, Status};
 
@@ -26,6 +26,10 @@ pub(crate) struct Endpoint {
     pub(crate) version: i64,
     pub(crate) url: Option<String>,
     pub(crate) sealed_secret: Vec<u8>,
+    pub(crate) previous_sealed_secret: Option<Vec<u8>>,
+    pub(crate) previous_until: Option<Timestamp>,
+    pub(crate) encrypt: bool,
+    pub(crate) signature_only_hub: bool,
     pub(crate) deleted: bool,
     pub(crate) updated_at: Timestamp,
 }
@@ -36,6 +40,8 @@ pub(crate) enum Fate {
     Send(Target),
     /// Its endpoint is not held: it waits until it is.
     AwaitDocument,
+    /// Its endpoint is disabled: it waits until it is enabled.
+    Hold,
     /// Its endpoint may be about to change: it waits for that, but not longer than [`URL_WAIT`].
     AwaitUrl,
     /// Nobody will receive it any more.
@@ -43,20 +49,36 @@ pub(crate) enum Fate {
 }
 
 impl Endpoint {
-    /// What becomes of a delivery that was decided at `decided_at`, when its agent had a callback URL.
+    /// What becomes of a delivery that was decided at `decided_at`, when its agent had a callback URL, in the version
+    /// `awaited` of its document.
     ///
-    /// If the held version is older than that, the version with the URL is still on its way, or the dispatcher
-    /// did not know yet that the URL was removed: only time tells.
-    pub(crate) fn fate(held: Option<&Self>, decided_at: chrono::DateTime<chrono::Utc>) -> Fate {
+    /// Where that version is known, it is waited for. Where it is not, and the held version is older than the decision
+    /// and without a URL, the version with the URL is still on its way, or the dispatcher did not know yet that the URL
+    /// was removed: only time tells.
+    pub(crate) fn fate(held: Option<&Self>, awaited: Option<i64>, decided_at: chrono::DateTime<chrono::Utc>) -> Fate {
         let Some(held) = held else { return Fate::AwaitDocument };
         if held.deleted {
             return Fate::Discard(DiscardReason::AgentDeleted);
         }
-        match &held.url {
-            Some(url) => Fate::Send(Target { url: url.clone(), sealed_secret: held.sealed_secret.clone() }),
-            None if model::document::version_time(held.version) < decided_at => Fate::AwaitUrl,
+        if awaited.is_some_and(|awaited| held.version < awaited) {
+            return Fate::AwaitDocument;
+        }
+        match held.target() {
+            Some(target) => Fate::Send(target),
+            None if awaited.is_none() && model::document::version_time(held.version) < decided_at => Fate::AwaitUrl,
             None => Fate::Discard(DiscardReason::CallbackRemoved),
         }
+    }
+
+    /// Where callbacks go, if anywhere.
+    pub(crate) fn target(&self) -> Option<Target> {
+        Some(Target {
+            url: self.url.clone()?,
+            sealed_secret: self.sealed_secret.clone(),
+            previous_secret: self.previous_sealed_secret.clone().zip(self.previous_until),
+            encrypt: self.encrypt,
+            signature_only_hub: self.signature_only_hub,
+        })
     }
 }
 
@@ -94,12 +116,22 @@ pub(crate) fn of_agents(connection: &mut DbConnection, agents: &[i64]) -> QueryR
 
 /// Stores endpoints, each agent at most once, where they are newer than what is held; deliveries on their way follow.
 ///
-/// Returns whether a delivery became due. Idempotent: a version that is held changes nothing.
-pub(crate) fn apply(connection: &mut DbConnection, newer: &[Endpoint], now: Timestamp) -> QueryResult<bool> {
+/// An endpoint with another URL is another one: it is enabled, and counts as well. Idempotent: a version that is held
+/// changes nothing.
+pub(crate) fn apply(connection: &mut DbConnection, newer: &[Endpoint], now: Timestamp) -> QueryResult<Applied> {
     lock(connection, Hold::Exclusive)?;
-    let mut due = false;
+    let mut outcome = Applied::default();
     for chunk in newer.chunks(500) {
-        let applied = upsert(connection, chunk)?;
+        let agents: Vec<i64> = chunk.iter().map(|endpoint| endpoint.agent_id).collect();
+        let held = of_agents(connection, &agents)?;
+        let applied = upsert(connection, chunk, &held)?;
+        let moved = |endpoint: &&Endpoint| {
+            applied.contains(&endpoint.agent_id)
+                && held.get(&endpoint.agent_id).is_some_and(|held| held.url != endpoint.url)
+        };
+        let moved: Vec<i64> = chunk.iter().filter(moved).map(|endpoint| endpoint.agent_id).collect();
+        states::enable(connection, &moved)?;
+        outcome.moved.extend(moved);
         let of = |wanted: fn(&Endpoint) -> bool| -> Vec<i64> {
             let chosen = chunk.iter().filter(|endpoint| applied.contains(&endpoint.agent_id) && wanted(endpoint));
             chosen.map(|endpoint| endpoint.agent_id).collect()
@@ -107,15 +139,22 @@ pub(crate) fn apply(connection: &mut DbConnection, newer: &[Endpoint], now: Time
         discard(connection, &of(|endpoint| endpoint.deleted), DiscardReason::AgentDeleted, now)?;
         let removed = of(|endpoint| !endpoint.deleted && endpoint.url.is_none());
         discard(connection, &removed, DiscardReason::CallbackRemoved, now)?;
-        due |= wake(connection, &of(|endpoint| endpoint.url.is_some()), now)?;
+        outcome.due |= wake(connection, &of(|endpoint| endpoint.url.is_some()), now)?;
     }
-    Ok(due)
+    Ok(outcome)
+}
+
+/// What came of storing endpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// Whether a delivery became due.
+    pub(crate) due: bool,
+    /// The agents whose endpoint has another URL.
+    pub(crate) moved: Vec<i64>,
 }
 
 /// Returns the agents whose version was newer. Under the exclusive [`lock`] nothing comes between reading and writing.
-fn upsert(connection: &mut DbConnection, rows: &[Endpoint]) -> QueryResult<Vec<i64>> {
-    let agents: Vec<i64> = rows.iter().map(|row| row.agent_id).collect();
-    let held = of_agents(connection, &agents)?;
+fn upsert(connection: &mut DbConnection, rows: &[Endpoint], held: &HashMap<i64, Endpoint>) -> QueryResult<Vec<i64>> {
     let is_newer = |row: &&Endpoint| held.get(&row.agent_id).is_none_or(|held| held.version < row.version);
     let rows: Vec<&Endpoint> = rows.iter().filter(is_newer).collect();
     let overwrite = (
@@ -123,6 +162,10 @@ fn upsert(connection: &mut DbConnection, rows: &[Endpoint]) -> QueryResult<Vec<i
         endpoints::version.eq(excluded(endpoints::version)),
         endpoints::url.eq(excluded(endpoints::url)),
         endpoints::sealed_secret.eq(excluded(endpoints::sealed_secret)),
+        endpoints::previous_sealed_secret.eq(excluded(endpoints::previous_sealed_secret)),
+        endpoints::previous_until.eq(excluded(endpoints::previous_until)),
+        endpoints::encrypt.eq(excluded(endpoints::encrypt)),
+        endpoints::signature_only_hub.eq(excluded(endpoints::signature_only_hub)),
         endpoints::deleted.eq(excluded(endpoints::deleted)),
         endpoints::updated_at.eq(excluded(endpoints::updated_at)),
     );
@@ -135,7 +178,7 @@ fn upsert(connection: &mut DbConnection, rows: &[Endpoint]) -> QueryResult<Vec<i
         .get_results(c))
 }
 
-/// Ends the pending deliveries of these agents. One that is being sent right now is left to what comes of that.
+/// Ends the pending and the held deliveries of these agents. One that is being sent right now is left to what comes of that.
 fn discard(connection: &mut DbConnection, agents: &[i64], reason: DiscardReason, now: Timestamp) -> QueryResult<usize> {
     if agents.is_empty() {
         return Ok(0);
@@ -143,7 +186,8 @@ fn discard(connection: &mut DbConnection, agents: &[i64], reason: DiscardReason,
     diesel::update(deliveries::table)
         .filter(deliveries::agent_id.eq_any(agents))
         .filter(undelivered())
-        .filter(deliveries::status.eq(Status::Pending))
+        .filter(deliveries::status.eq_any([Status::Pending, Status::Held]))
+        .filter(deliveries::to_alert_url.eq(false))
         .filter(deliveries::lease_owner.is_null())
         .set((
             deliveries::status.eq(Status::Discarded),
@@ -164,6 +208,7 @@ fn wake(connection: &mut DbConnection, agents: &[i64], now: Timestamp) -> QueryR
         .filter(undelivered())
         .filter(deliveries::status.eq(Status::Pending))
         .filter(deliveries::delivery_attempts_made.eq(0))
+        .filter(deliveries::to_alert_url.eq(false))
         .filter(deliveries::lease_owner.is_null())
         .set(deliveries::due_at.eq(Some(now)))
         .execute(connection)?;
@@ -172,5 +217,5 @@ fn wake(connection: &mut DbConnection, agents: &[i64], now: Timestamp) -> QueryR
 
 /// The condition of the index `deliveries_undelivered`, word for word: SQLite takes the index for no other.
 pub(super) fn undelivered() -> diesel::expression::SqlLiteral<Bool> {
-    sql::<Bool>("status IN ('pending', 'exhausted')")
+    sql::<Bool>("status IN ('pending', 'held', 'exhausted')")
 }

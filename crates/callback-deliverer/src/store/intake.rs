@@ -1,16 +1,23 @@
-//! Taking in ended runs: one delivery each, once.
+//! Taking in what is to be told: one delivery each, once.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use diesel::dsl::count_star;
 use diesel::prelude::*;
-use model::run::RunRecord;
+use model::id::{AgentId, OrganisationKey};
+use model::run::{RunRecord, SkippedTick};
 use service_kit::database::{DatabaseError, DbConnection, Timestamp, Uid};
 use service_kit::per_backend;
 use uuid::Uuid;
 
 use super::endpoints::{self, Endpoint, Fate, Hold, URL_WAIT};
-use super::{Leased, Lessee, Target};
+use super::organisations::{self, Organisation};
+use super::states;
+use super::{Leased, Lessee, Target, lane};
+use crate::lanes::{Lanes, Refusal, Slot, Wanted};
+use crate::log_link::LogLinks;
 use crate::payload::{self, NotEnded};
 use crate::schema::{deliveries, delivery_bodies};
 use crate::words::{DiscardReason, Status};
@@ -18,21 +25,35 @@ use crate::words::{DiscardReason, Status};
 /// Rows of one statement: SQLite binds at most 32,766 values.
 const ROWS_MAX: usize = 1_000;
 
+/// What is to be told to an agent's endpoint.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A run that ended.
+    Run(Box<RunRecord>),
+    /// A tick, or a span of them, without a run.
+    Tick(SkippedTick),
+}
+
 #[derive(Debug, Insertable)]
 #[diesel(table_name = deliveries, treat_none_as_default_value = false)]
-struct NewDelivery<'a> {
-    webhook_id: Uid,
-    organisation: &'a str,
-    agent_id: i64,
-    log_id: Option<i64>,
-    event: &'static str,
-    status: Status,
-    reason: Option<DiscardReason>,
-    delivery_attempts_made: i32,
-    due_at: Option<Timestamp>,
-    lease_owner: Option<Uid>,
-    created_at: Timestamp,
-    settled_at: Option<Timestamp>,
+pub(super) struct NewDelivery<'a> {
+    pub(super) webhook_id: Uid,
+    pub(super) organisation: &'a str,
+    pub(super) agent_id: i64,
+    pub(super) log_id: Option<i64>,
+    pub(super) event: &'static str,
+    pub(super) status: Status,
+    pub(super) reason: Option<DiscardReason>,
+    pub(super) to_alert_url: bool,
+    pub(super) awaits_version: Option<i64>,
+    pub(super) delivery_attempts_made: i32,
+    pub(super) round_began_at: Timestamp,
+    pub(super) round_failures: i32,
+    pub(super) body_bytes: i64,
+    pub(super) due_at: Option<Timestamp>,
+    pub(super) lease_owner: Option<Uid>,
+    pub(super) created_at: Timestamp,
+    pub(super) settled_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Insertable)]
@@ -42,7 +63,7 @@ struct NewBody {
     body: String,
 }
 
-/// What came of taking runs in.
+/// What came of taking news in.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     /// Leased to this process: to be tried at once.
@@ -53,7 +74,7 @@ pub(crate) struct Taken {
     pub(crate) new: usize,
 }
 
-/// Why runs were not taken in.
+/// Why news was not taken in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IntakeError {
     /// The database's doing.
@@ -70,98 +91,192 @@ impl From<diesel::result::Error> for IntakeError {
     }
 }
 
-/// Stores a delivery for each run that has none yet, of which the first `slots` that can be sent are leased.
-///
-/// Idempotent: the webhook id is unique, so a run that comes again changes nothing.
-pub(crate) fn take_in(
-    connection: &mut DbConnection,
-    runs: &[RunRecord],
-    installation: Uuid,
-    lessee: &Lessee,
-    slots: usize,
-) -> Result<Taken, IntakeError> {
-    let agents: Vec<i64> =
-        runs.iter().map(|record| record.run.agent_id.0).collect::<HashSet<_>>().into_iter().collect();
-    endpoints::lock(connection, Hold::Shared)?;
-    let held = endpoints::of_agents(connection, &agents)?;
-    let undelivered = count_undelivered(connection, &agents)?;
-    let mut taken = Taken::default();
-    for chunk in runs.chunks(ROWS_MAX) {
-        let mut targets = HashMap::new();
-        let rows: Vec<NewDelivery<'_>> = chunk
-            .iter()
-            .map(|record| {
-                let fate =
-                    Endpoint::fate(held.get(&record.run.agent_id.0), record.ended_at.unwrap_or(record.requested_at));
-                let room = targets.len() + taken.leased.len() < slots;
-                let (row, target) = row(record, installation, fate, lessee, room);
-                targets.extend(target.map(|target| (*row.webhook_id, target)));
-                row
-            })
-            .collect();
-        let mut inserted = insert(connection, &rows)?;
-        let mut bodies = Vec::with_capacity(inserted.len());
-        for (row, record) in rows.iter().zip(chunk) {
-            // Removed, so that a run that stands here twice is made into one delivery.
-            let Some(id) = inserted.remove(&*row.webhook_id) else { continue };
-            let body = payload::body(record, undelivered.get(&row.agent_id).copied().unwrap_or(0))?;
-            match targets.remove(&*row.webhook_id) {
-                Some(target) => taken.leased.push(leased(row, id, body.clone(), target)),
-                None => taken.due |= row.due_at == Some(lessee.now),
-            }
-            bodies.push(NewBody { delivery_id: id, body });
+/// Who takes in: what all deliveries that he makes have in common.
+pub(crate) struct Intake<'a> {
+    pub(crate) installation: Uuid,
+    pub(crate) lessee: Lessee,
+    pub(crate) lanes: &'a Arc<Lanes>,
+    pub(crate) links: &'a LogLinks,
+}
+
+impl News {
+    fn agent_id(&self) -> AgentId {
+        match self {
+            Self::Run(record) => record.run.agent_id,
+            Self::Tick(tick) => tick.agent_id,
         }
-        taken.new += bodies.len();
-        per_backend!(&mut *connection, c =>
-            diesel::insert_into(delivery_bodies::table).values(&bodies).execute(c))?;
+    }
+
+    fn organisation(&self) -> &OrganisationKey {
+        match self {
+            Self::Run(record) => &record.run.organisation,
+            Self::Tick(tick) => &tick.organisation,
+        }
+    }
+
+    /// When it was decided that it is told, and by which version of the agent's document.
+    fn decided(&self) -> (Option<i64>, DateTime<Utc>) {
+        match self {
+            Self::Run(record) => (record.agent_version, record.ended_at.unwrap_or(record.requested_at)),
+            Self::Tick(tick) => (tick.agent_version, tick.until),
+        }
+    }
+
+    fn body(&self, undelivered: i64, intake: &Intake<'_>) -> Result<String, NotEnded> {
+        match self {
+            Self::Run(record) => payload::of_run(record, undelivered, intake.links),
+            Self::Tick(tick) => Ok(payload::of_tick(tick, undelivered, *intake.lessee.now)),
+        }
+    }
+
+    fn row(&self, intake: &Intake<'_>, body_bytes: usize) -> NewDelivery<'_> {
+        let (webhook_id, log_id, event) = match self {
+            Self::Run(record) => {
+                let id = record.run.id;
+                (payload::webhook_id(intake.installation, id), Some(id.0), payload::RUN_FINISHED)
+            }
+            Self::Tick(tick) => {
+                let id = payload::webhook_id_of_tick(intake.installation, tick.agent_id, tick.fire_time);
+                (id, None, payload::TICK_SKIPPED)
+            }
+        };
+        let (organisation, agent_id) = (self.organisation().as_str(), self.agent_id().0);
+        let row = NewDelivery::due(webhook_id, organisation, agent_id, event, body_bytes, intake.lessee.now);
+        NewDelivery { log_id, awaits_version: self.decided().0, ..row }
+    }
+}
+
+impl<'a> NewDelivery<'a> {
+    /// A delivery that is due now.
+    pub(super) fn due(
+        webhook_id: Uuid,
+        organisation: &'a str,
+        agent_id: i64,
+        event: &'static str,
+        body_bytes: usize,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            webhook_id: Uid::from(webhook_id),
+            organisation,
+            agent_id,
+            log_id: None,
+            event,
+            status: Status::Pending,
+            reason: None,
+            to_alert_url: false,
+            awaits_version: None,
+            delivery_attempts_made: 0,
+            round_began_at: now,
+            round_failures: 0,
+            body_bytes: i64::try_from(body_bytes).unwrap_or(i64::MAX),
+            due_at: Some(now),
+            lease_owner: None,
+            created_at: now,
+            settled_at: None,
+        }
+    }
+}
+
+/// Stores a delivery for each piece of news that has none yet; those that can be sent, and for which there is room, are
+/// leased.
+///
+/// Idempotent: the webhook id is unique, so what comes again changes nothing.
+pub(crate) fn take_in(connection: &mut DbConnection, news: &[News], intake: &Intake<'_>) -> Result<Taken, IntakeError> {
+    let agents: Vec<i64> = news.iter().map(|one| one.agent_id().0).collect::<HashSet<_>>().into_iter().collect();
+    let keys: HashSet<&str> = news.iter().map(|one| one.organisation().as_str()).collect();
+    endpoints::lock(connection, Hold::Shared)?;
+    let held = Known {
+        endpoints: endpoints::of_agents(connection, &agents)?,
+        disabled: disabled(connection, &agents)?,
+        organisations: organisations::of_keys(connection, &keys.into_iter().collect::<Vec<_>>())?,
+        undelivered: count_undelivered(connection, &agents)?,
+    };
+    let mut taken = Taken::default();
+    for chunk in news.chunks(ROWS_MAX) {
+        take_in_chunk(connection, chunk, intake, &held, &mut taken)?;
     }
     Ok(taken)
 }
 
-/// How many deliveries of each agent failed and are pending, or are exhausted.
-fn count_undelivered(connection: &mut DbConnection, agents: &[i64]) -> QueryResult<HashMap<i64, i64>> {
-    let failed = deliveries::status.eq(Status::Exhausted).or(deliveries::delivery_attempts_made.gt(0));
-    let counts: Vec<(i64, i64)> = deliveries::table
-        .filter(deliveries::agent_id.eq_any(agents))
-        .filter(endpoints::undelivered())
-        .filter(failed)
-        .group_by(deliveries::agent_id)
-        .select((deliveries::agent_id, count_star()))
-        .load(connection)?;
-    Ok(counts.into_iter().collect())
+/// What is known of the agents that there is news of.
+struct Known {
+    endpoints: HashMap<i64, Endpoint>,
+    disabled: HashSet<i64>,
+    organisations: HashMap<String, Organisation>,
+    undelivered: HashMap<i64, i64>,
 }
 
-/// The row of a new delivery, and where it goes if it is to be tried at once.
-fn row<'a>(
-    record: &'a RunRecord,
-    installation: Uuid,
-    fate: Fate,
-    lessee: &Lessee,
-    room: bool,
-) -> (NewDelivery<'a>, Option<Target>) {
-    let mut row = NewDelivery {
-        webhook_id: Uid::from(payload::webhook_id(installation, record.run.id)),
-        organisation: record.run.organisation.as_str(),
-        agent_id: record.run.agent_id.0,
-        log_id: Some(record.run.id.0),
-        event: payload::RUN_FINISHED,
-        status: Status::Pending,
-        reason: None,
-        delivery_attempts_made: 0,
-        due_at: Some(lessee.now),
-        lease_owner: None,
-        created_at: lessee.now,
-        settled_at: None,
-    };
-    match fate {
-        Fate::Send(target) if room => {
-            row.due_at = Some(lessee.until);
-            row.lease_owner = Some(lessee.owner);
-            return (row, Some(target));
+fn take_in_chunk(
+    connection: &mut DbConnection,
+    chunk: &[News],
+    intake: &Intake<'_>,
+    held: &Known,
+    taken: &mut Taken,
+) -> Result<(), IntakeError> {
+    let (mut rows, mut bodies, mut slots) = (Vec::new(), HashMap::new(), HashMap::new());
+    for one in chunk {
+        let agent_id = one.agent_id().0;
+        let body = one.body(held.undelivered.get(&agent_id).copied().unwrap_or(0), intake)?;
+        let mut row = one.row(intake, body.len());
+        // What stands here twice is made into one delivery.
+        if bodies.insert(*row.webhook_id, body).is_some() {
+            continue;
         }
-        Fate::Send(_) => {}
+        let (awaited, decided_at) = one.decided();
+        let fate = match Endpoint::fate(held.endpoints.get(&agent_id), awaited, decided_at) {
+            Fate::Send(_) if held.disabled.contains(&agent_id) => Fate::Hold,
+            fate => fate,
+        };
+        if let Some(taken) = settle(&mut row, fate, intake, held) {
+            slots.insert(*row.webhook_id, taken);
+        }
+        rows.push(row);
+    }
+    let mut inserted = insert(connection, &rows)?;
+    let mut new = Vec::with_capacity(inserted.len());
+    for row in &rows {
+        let Some(id) = inserted.remove(&*row.webhook_id) else { continue };
+        let Some(body) = bodies.remove(&*row.webhook_id) else { continue };
+        match slots.remove(&*row.webhook_id) {
+            Some((target, slot)) => taken.leased.push(leased(row, id, body.clone(), target, slot)),
+            None => taken.due |= row.due_at == Some(intake.lessee.now),
+        }
+        new.push(NewBody { delivery_id: id, body });
+    }
+    taken.new += new.len();
+    per_backend!(connection, c => diesel::insert_into(delivery_bodies::table).values(&new).execute(c))?;
+    Ok(())
+}
+
+/// Writes into a row what becomes of it; if it is to be tried at once, where, and with which room.
+fn settle(row: &mut NewDelivery<'_>, fate: Fate, intake: &Intake<'_>, held: &Known) -> Option<(Target, Slot)> {
+    let lessee = &intake.lessee;
+    match fate {
+        Fate::Send(target) => {
+            let organisation = held.organisations.get(row.organisation);
+            let wanted = Wanted {
+                lane: lane(false, row.agent_id, row.organisation),
+                organisation: row.organisation,
+                organisation_max: organisation.and_then(Organisation::in_flight_max),
+                host: target.host(),
+                first: true,
+                fresh: true,
+                bytes: u64::try_from(row.body_bytes).unwrap_or(0),
+            };
+            match intake.lanes.take(wanted, *lessee.now) {
+                Ok(slot) => {
+                    row.due_at = Some(lessee.until);
+                    row.lease_owner = Some(lessee.owner);
+                    return Some((target, slot));
+                }
+                Err(Refusal::Closed(until)) => row.due_at = Some(until.into()),
+                Err(_) => {}
+            }
+        }
         Fate::AwaitDocument => row.due_at = None,
         Fate::AwaitUrl => row.due_at = Some(Timestamp::from(*lessee.now + URL_WAIT)),
+        Fate::Hold => (row.status, row.due_at) = (Status::Held, None),
         Fate::Discard(reason) => {
             row.status = Status::Discarded;
             row.reason = Some(reason);
@@ -169,7 +284,53 @@ fn row<'a>(
             row.settled_at = Some(lessee.now);
         }
     }
-    (row, None)
+    None
+}
+
+/// Stores a delivery that is due now, unless there is one of that id; its id if it is new.
+pub(super) fn insert_one(
+    connection: &mut DbConnection,
+    row: NewDelivery<'_>,
+    body: String,
+) -> QueryResult<Option<i64>> {
+    let Some(id) = insert(connection, &[row])?.into_values().next() else { return Ok(None) };
+    let body = NewBody { delivery_id: id, body };
+    per_backend!(connection, c => diesel::insert_into(delivery_bodies::table).values(&body).execute(c))?;
+    Ok(Some(id))
+}
+
+/// Makes a ping to an agent's endpoint, due now; its id.
+pub(crate) fn make_ping(
+    connection: &mut DbConnection,
+    webhook_id: Uuid,
+    organisation: &str,
+    agent_id: i64,
+    body: String,
+    now: Timestamp,
+) -> QueryResult<i64> {
+    let row = NewDelivery::due(webhook_id, organisation, agent_id, payload::PING, body.len(), now);
+    insert_one(connection, row, body)?.ok_or(diesel::result::Error::NotFound)
+}
+
+fn disabled(connection: &mut DbConnection, agents: &[i64]) -> QueryResult<HashSet<i64>> {
+    let states = states::of_agents(connection, agents)?;
+    Ok(states.into_values().filter(|state| state.disabled_at.is_some()).map(|state| state.agent_id).collect())
+}
+
+/// How many deliveries of each agent failed and are pending, are held, or are exhausted.
+pub(crate) fn count_undelivered(connection: &mut DbConnection, agents: &[i64]) -> QueryResult<HashMap<i64, i64>> {
+    let failed =
+        deliveries::status.eq_any([Status::Exhausted, Status::Held]).or(deliveries::delivery_attempts_made.gt(0));
+    let counts: Vec<(i64, i64)> = deliveries::table
+        .filter(deliveries::agent_id.eq_any(agents))
+        .filter(endpoints::undelivered())
+        .filter(deliveries::to_alert_url.eq(false))
+        .filter(deliveries::event.ne(payload::PING))
+        .filter(failed)
+        .group_by(deliveries::agent_id)
+        .select((deliveries::agent_id, count_star()))
+        .load(connection)?;
+    Ok(counts.into_iter().collect())
 }
 
 /// Inserts what is not there yet; the ids of what was inserted, by webhook id.
@@ -183,16 +344,21 @@ fn insert(connection: &mut DbConnection, rows: &[NewDelivery<'_>]) -> QueryResul
     Ok(inserted.into_iter().map(|(webhook_id, id)| (*webhook_id, id)).collect())
 }
 
-fn leased(row: &NewDelivery<'_>, id: i64, body: String, target: Target) -> Leased {
+fn leased(row: &NewDelivery<'_>, id: i64, body: String, target: Target, slot: Slot) -> Leased {
     Leased {
         id,
         webhook_id: *row.webhook_id,
         agent_id: row.agent_id,
         log_id: row.log_id,
         organisation: row.organisation.to_owned(),
+        event: row.event.to_owned(),
+        to_alert_url: false,
         created_at: *row.created_at,
         number: 1,
+        round_began_at: *row.round_began_at,
+        round_failures: 0,
         body,
         target,
+        slot,
     }
 }

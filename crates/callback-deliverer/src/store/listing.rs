@@ -11,9 +11,11 @@ use crate::words::{DiscardReason, Status};
 /// Which deliveries are wanted; nothing: all.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filter {
+    pub(crate) organisation: Option<String>,
     pub(crate) agent_id: Option<i64>,
     pub(crate) webhook_id: Option<Uuid>,
     pub(crate) status: Option<Status>,
+    pub(crate) created_after: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -28,6 +30,7 @@ pub(crate) struct DeliveryRow {
     pub(crate) status: Status,
     pub(crate) reason: Option<DiscardReason>,
     pub(crate) delivery_attempts_made: i32,
+    pub(crate) to_alert_url: bool,
     pub(crate) due_at: Option<Timestamp>,
     pub(crate) lease_owner: Option<Uid>,
     pub(crate) created_at: Timestamp,
@@ -65,6 +68,12 @@ pub(crate) fn find(connection: &mut DbConnection, id: i64) -> QueryResult<Option
 
 fn chosen(filter: &Filter) -> deliveries::BoxedQuery<'static, service_kit::database::MultiBackend> {
     let mut query = deliveries::table.into_boxed();
+    if let Some(organisation) = &filter.organisation {
+        query = query.filter(deliveries::organisation.eq(organisation.clone()));
+    }
+    if let Some(created_after) = filter.created_after {
+        query = query.filter(deliveries::created_at.gt(created_after));
+    }
     if let Some(agent_id) = filter.agent_id {
         query = query.filter(deliveries::agent_id.eq(agent_id));
     }
@@ -75,4 +84,15 @@ fn chosen(filter: &Filter) -> deliveries::BoxedQuery<'static, service_kit::datab
         query = query.filter(deliveries::status.eq(status));
     }
     query
+}
+
+/// How many deliveries of an agent have each status, of those that did not arrive.
+pub(crate) fn count_undelivered(connection: &mut DbConnection, agent_id: i64) -> QueryResult<Vec<(Status, i64)>> {
+    deliveries::table
+        .filter(deliveries::agent_id.eq(agent_id))
+        .filter(super::endpoints::undelivered())
+        .filter(deliveries::to_alert_url.eq(false))
+        .group_by(deliveries::status)
+        .select((deliveries::status, diesel::dsl::count_star()))
+        .load(connection)
 }

@@ -1,7 +1,7 @@
-//! Recording what came of delivery attempts, many in one transaction.
+//! Recording what came of delivery attempts, many in one transaction, and what that says of their endpoints.
 //!
 //! Every change is a compare-and-set: it happens only where the delivery is still pending, still leased to this
-//! process and for this delivery attempt. What comes too late changes nothing, and final states absorb.
+//! replica and for this delivery attempt. What comes too late changes nothing, and final states absorb.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -10,7 +10,12 @@ use chrono::SecondsFormat;
 use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp, Uid};
 use service_kit::per_backend;
+use uuid::Uuid;
 
+use super::intake::{self, NewDelivery};
+use super::organisations;
+use super::states::{self, DISABLED_PERCENT, EndpointState, Failures};
+use crate::payload::{self, ENDPOINT_DISABLED, ENDPOINT_FAILING, Warning};
 use crate::schema::{deliveries, delivery_attempts};
 use crate::words::{OutcomeClass, Status};
 
@@ -35,6 +40,8 @@ pub(crate) enum Verdict {
     Delivered,
     /// It is tried again then.
     RetryAt(Timestamp),
+    /// Its receiver wants no more: it is held until somebody enables the endpoint.
+    Held,
     /// It failed for the last time.
     Exhausted,
     /// It could not even be tried, which is nobody's fault: it is looked at again then, and nothing is counted.
@@ -48,6 +55,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Delivered => f.write_str("delivered"),
             Self::RetryAt(at) => write!(f, "is tried again at {}", time(at)),
+            Self::Held => f.write_str("is held until its endpoint is enabled"),
             Self::Exhausted => f.write_str("exhausted, is not tried again"),
             Self::Postponed(at) => write!(f, "could not be tried, is looked at again at {}", time(at)),
         }
@@ -59,41 +67,124 @@ impl fmt::Display for Verdict {
 pub(crate) struct Entry {
     pub(crate) delivery_attempt: DeliveryAttempt,
     pub(crate) verdict: Verdict,
+    pub(crate) agent_id: i64,
+    pub(crate) organisation: String,
+    /// Whether it says something of the agent's endpoint.
+    pub(crate) counts: bool,
 }
 
-/// Records what came of leases of `owner`; the ids of the deliveries where that still mattered.
+/// What was recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    /// The deliveries where it still mattered.
+    pub(crate) ids: HashSet<i64>,
+    /// Endpoints of which something is to be told, and how far it has come with them.
+    pub(crate) told: Vec<(EndpointState, i32)>,
+    /// Whether a warning became due.
+    pub(crate) due: bool,
+}
+
+/// Records what came of leases of `owner`.
 pub(crate) fn record(
     connection: &mut DbConnection,
     owner: Uid,
     now: Timestamp,
+    installation: Uuid,
     entries: &[Entry],
-) -> QueryResult<HashSet<i64>> {
-    let mut recorded = HashSet::with_capacity(entries.len());
+) -> QueryResult<Recorded> {
+    let mut ids = HashSet::with_capacity(entries.len());
     let mut delivered: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
-    for Entry { delivery_attempt, verdict } in entries {
+    for Entry { delivery_attempt, verdict, .. } in entries {
         let (id, number) = (delivery_attempt.delivery_id, delivery_attempt.number);
         let changed = match *verdict {
             Verdict::Delivered => {
                 delivered.entry(number).or_default().push(id);
                 continue;
             }
-            Verdict::RetryAt(due_at) => retry_at(connection, owner, id, number, due_at)?,
-            Verdict::Exhausted => exhaust(connection, owner, id, number, now)?,
+            Verdict::RetryAt(due_at) => fail(connection, owner, id, number, (Status::Pending, Some(due_at), None))?,
+            Verdict::Held => fail(connection, owner, id, number, (Status::Held, None, None))?,
+            Verdict::Exhausted => fail(connection, owner, id, number, (Status::Exhausted, None, Some(now)))?,
             Verdict::Postponed(due_at) => postpone(connection, owner, id, number, due_at)?,
         };
-        recorded.extend((changed > 0).then_some(id));
+        ids.extend((changed > 0).then_some(id));
     }
-    for (number, ids) in delivered {
-        recorded.extend(deliver(connection, owner, &ids, number, now)?);
+    for (number, of_number) in delivered {
+        ids.extend(deliver(connection, owner, &of_number, number, now)?);
     }
-    let made: Vec<&DeliveryAttempt> = entries
+    let entries: Vec<&Entry> = entries
         .iter()
-        .filter(|entry| recorded.contains(&entry.delivery_attempt.delivery_id))
+        .filter(|entry| ids.contains(&entry.delivery_attempt.delivery_id))
         .filter(|entry| !matches!(entry.verdict, Verdict::Postponed(_)))
-        .map(|entry| &entry.delivery_attempt)
         .collect();
-    per_backend!(connection, c => diesel::insert_into(delivery_attempts::table).values(made).execute(c))?;
-    Ok(recorded)
+    let made: Vec<&DeliveryAttempt> = entries.iter().map(|entry| &entry.delivery_attempt).collect();
+    per_backend!(&mut *connection, c => diesel::insert_into(delivery_attempts::table).values(made).execute(c))?;
+    let told = judge_endpoints(connection, &entries, now)?;
+    let due = warn(connection, &told, now, installation)?;
+    Ok(Recorded { ids, told, due })
+}
+
+/// What these outcomes say of their endpoints. Of one that had both, something arrived.
+fn judge_endpoints(
+    connection: &mut DbConnection,
+    entries: &[&Entry],
+    now: Timestamp,
+) -> QueryResult<Vec<(EndpointState, i32)>> {
+    let counting = || entries.iter().filter(|entry| entry.counts);
+    let arrived: HashSet<i64> =
+        counting().filter(|entry| entry.verdict == Verdict::Delivered).map(|entry| entry.agent_id).collect();
+    let arrived_ids: Vec<i64> = arrived.iter().copied().collect();
+    states::arrived(connection, &arrived_ids)?;
+    let mut failures: BTreeMap<i64, Failures> = BTreeMap::new();
+    for entry in counting().filter(|entry| entry.verdict != Verdict::Delivered) {
+        let outcome = entry.delivery_attempt.outcome;
+        if arrived.contains(&entry.agent_id) && outcome != OutcomeClass::Gone {
+            continue;
+        }
+        let organisation = entry.organisation.clone();
+        let none = || Failures { organisation, count: 0, last: outcome, gone: false };
+        let failures = failures.entry(entry.agent_id).or_insert_with(none);
+        failures.count += 1;
+        failures.last = outcome;
+        failures.gone |= outcome == OutcomeClass::Gone;
+    }
+    if failures.is_empty() { Ok(Vec::new()) } else { states::failed(connection, &failures, now) }
+}
+
+/// Makes a delivery to the organisation's alert URL of each, once. Returns whether one is due.
+fn warn(
+    connection: &mut DbConnection,
+    told: &[(EndpointState, i32)],
+    now: Timestamp,
+    installation: Uuid,
+) -> QueryResult<bool> {
+    let mut due = false;
+    for (state, percent) in told {
+        let key = state.organisation.as_str();
+        let held = organisations::of_keys(connection, &[key])?;
+        if held.get(key).is_none_or(|organisation| organisation.alert_url.is_none()) {
+            continue;
+        }
+        let disabled = *percent == DISABLED_PERCENT;
+        let event = if disabled { ENDPOINT_DISABLED } else { ENDPOINT_FAILING };
+        let body = Warning {
+            timestamp: *now,
+            event,
+            organisation: key,
+            periodic_agent: state.agent_id,
+            callback_state: if disabled { "disabled" } else { "failing" },
+            failing_since: *state.failing_since,
+            disabled_from: state.disabled_from(),
+            reason: state.disabled_reason.map(crate::words::DisableReason::as_str),
+            failures: state.failures,
+            last_outcome: state.last_outcome.as_str(),
+        }
+        .body();
+        let id = payload::webhook_id_of_warning(installation, state.agent_id, *state.failing_since, *percent);
+        let row = NewDelivery::due(id, key, state.agent_id, event, body.len(), now);
+        let row = NewDelivery { to_alert_url: true, ..row };
+        due |= intake::insert_one(connection, row, body)?.is_some();
+    }
+    Ok(due)
 }
 
 /// What was delivered by the delivery attempt of the same number, in one statement: nearly all are the first.
@@ -131,24 +222,21 @@ macro_rules! leased {
     };
 }
 
-fn retry_at(connection: &mut DbConnection, owner: Uid, id: i64, number: i32, due_at: Timestamp) -> QueryResult<usize> {
+fn fail(
+    connection: &mut DbConnection,
+    owner: Uid,
+    id: i64,
+    number: i32,
+    (status, due_at, settled_at): (Status, Option<Timestamp>, Option<Timestamp>),
+) -> QueryResult<usize> {
     leased!(owner, id, number)
         .set((
+            deliveries::status.eq(status),
             deliveries::delivery_attempts_made.eq(number),
-            deliveries::due_at.eq(Some(due_at)),
+            deliveries::round_failures.eq(deliveries::round_failures + 1),
+            deliveries::due_at.eq(due_at),
             deliveries::lease_owner.eq(None::<Uid>),
-        ))
-        .execute(connection)
-}
-
-fn exhaust(connection: &mut DbConnection, owner: Uid, id: i64, number: i32, now: Timestamp) -> QueryResult<usize> {
-    leased!(owner, id, number)
-        .set((
-            deliveries::status.eq(Status::Exhausted),
-            deliveries::delivery_attempts_made.eq(number),
-            deliveries::due_at.eq(None::<Timestamp>),
-            deliveries::lease_owner.eq(None::<Uid>),
-            deliveries::settled_at.eq(Some(now)),
+            deliveries::settled_at.eq(settled_at),
         ))
         .execute(connection)
 }

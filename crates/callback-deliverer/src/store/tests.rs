@@ -1,5 +1,7 @@
 //! Leases: who may record what came of a delivery attempt; and what nobody sees any more.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
 use model::id::{AgentId, OrganisationKey, RunId};
@@ -9,8 +11,12 @@ use service_kit::database::{DatabaseError, Db, DbConnection, Timestamp, Uid};
 use uuid::Uuid;
 
 use super::endpoints::Endpoint;
+use super::intake::{Intake, News};
+use super::organisations::Organisation;
 use super::record::{DeliveryAttempt, Entry, Verdict};
-use super::{Leased, Lessee, claim, endpoints, intake, listing, record, retention};
+use super::{Leased, Lessee, claim, endpoints, intake, listing, organisations, record, replicas, retention};
+use crate::lanes::{Lanes, Limits};
+use crate::log_link::LogLinks;
 use crate::schema;
 use crate::words::{OutcomeClass, Status};
 
@@ -34,7 +40,17 @@ fn entry(delivery: &Leased, outcome: OutcomeClass, verdict: Verdict) -> Entry {
         error: None,
         response_excerpt: None,
     };
-    Entry { delivery_attempt, verdict }
+    Entry { delivery_attempt, verdict, agent_id: 7, organisation: "acme".into(), counts: true }
+}
+
+fn lanes() -> Arc<Lanes> {
+    let lanes = Lanes::new(Limits { in_flight_max: 10, body_bytes_max: 1 << 20 });
+    lanes.begin_claim();
+    lanes
+}
+
+fn ids(recorded: QueryResult<record::Recorded>) -> usize {
+    recorded.unwrap().ids.len()
 }
 
 fn ended_run() -> RunRecord {
@@ -70,11 +86,18 @@ fn leased(connection: &mut DbConnection) -> Leased {
         version: 1,
         url: Some("https://a.example/".into()),
         sealed_secret: Vec::new(),
+        previous_sealed_secret: None,
+        previous_until: None,
+        encrypt: false,
+        signature_only_hub: false,
         deleted: false,
         updated_at: noon().into(),
     };
     endpoints::apply(connection, &[endpoint], noon().into()).unwrap();
-    let taken = intake::take_in(connection, &[ended_run()], Uuid::nil(), &lessee(1, noon()), 10).unwrap();
+    let news = [News::Run(Box::new(ended_run()))];
+    let intake =
+        Intake { installation: Uuid::nil(), lessee: lessee(1, noon()), lanes: &lanes(), links: &LogLinks::none() };
+    let taken = intake::take_in(connection, &news, &intake).unwrap();
     taken.leased.into_iter().next().unwrap()
 }
 
@@ -101,10 +124,10 @@ async fn only_the_owner_of_the_lease_records_and_only_once() {
         let delivery = leased(connection);
         let delivered = [entry(&delivery, OutcomeClass::Delivered, Verdict::Delivered)];
         let (owner, stranger) = (lessee(1, noon()).owner, lessee(2, noon()).owner);
-        assert!(record::record(connection, stranger, noon().into(), &delivered).unwrap().is_empty());
+        assert!(ids(record::record(connection, stranger, noon().into(), Uuid::nil(), &delivered)) == 0);
         assert_eq!(status(connection, delivery.id), (Status::Pending, 0, 0));
-        assert_eq!(record::record(connection, owner, noon().into(), &delivered).unwrap().len(), 1);
-        assert!(record::record(connection, owner, noon().into(), &delivered).unwrap().is_empty());
+        assert_eq!(ids(record::record(connection, owner, noon().into(), Uuid::nil(), &delivered)), 1);
+        assert!(ids(record::record(connection, owner, noon().into(), Uuid::nil(), &delivered)) == 0);
         assert_eq!(status(connection, delivery.id), (Status::Delivered, 1, 1));
     })
     .await;
@@ -115,17 +138,19 @@ async fn a_lease_that_ran_out_passes_on_and_what_its_owner_says_later_changes_no
     in_a_database(|connection| {
         let late = leased(connection);
         let early = lessee(2, noon() + TimeDelta::seconds(24));
-        assert!(claim::claim(connection, &early, 10).unwrap().is_none());
+        assert!(claim::claim(connection, &early, &lanes()).unwrap().is_empty());
         let second = lessee(2, noon() + TimeDelta::seconds(25));
-        let delivery = claim::claim(connection, &second, 10).unwrap().unwrap().remove(0);
+        let delivery = claim::claim(connection, &second, &lanes()).unwrap().remove(0);
         assert_eq!((delivery.number, &delivery.body, delivery.webhook_id), (1, &late.body, late.webhook_id));
 
         let retry_at = Verdict::RetryAt((noon() + TimeDelta::minutes(1)).into());
         let failed = [entry(&delivery, OutcomeClass::Timeout, retry_at)];
-        assert_eq!(record::record(connection, second.owner, second.now, &failed).unwrap().len(), 1);
+        assert_eq!(ids(record::record(connection, second.owner, second.now, Uuid::nil(), &failed)), 1);
         for verdict in [Verdict::Delivered, Verdict::Exhausted, retry_at, Verdict::Postponed(noon().into())] {
             let entry = entry(&late, OutcomeClass::Delivered, verdict);
-            assert!(record::record(connection, lessee(1, noon()).owner, noon().into(), &[entry]).unwrap().is_empty());
+            assert!(
+                ids(record::record(connection, lessee(1, noon()).owner, noon().into(), Uuid::nil(), &[entry])) == 0
+            );
         }
         assert_eq!(status(connection, delivery.id), (Status::Pending, 1, 1));
     })
@@ -138,13 +163,12 @@ async fn a_postponed_delivery_counts_nothing_and_an_exhausted_one_is_never_due()
         let (delivery, owner) = (leased(connection), lessee(1, noon()).owner);
         let postponed = Verdict::Postponed((noon() + TimeDelta::seconds(10)).into());
         let entries = [entry(&delivery, OutcomeClass::SecretUnreadable, postponed)];
-        record::record(connection, owner, noon().into(), &entries).unwrap();
+        record::record(connection, owner, noon().into(), Uuid::nil(), &entries).unwrap();
         assert_eq!(status(connection, delivery.id), (Status::Pending, 0, 0));
 
-        let again =
-            claim::claim(connection, &lessee(1, noon() + TimeDelta::seconds(10)), 10).unwrap().unwrap().remove(0);
+        let again = claim::claim(connection, &lessee(1, noon() + TimeDelta::seconds(10)), &lanes()).unwrap().remove(0);
         let entries = [entry(&again, OutcomeClass::Timeout, Verdict::Exhausted)];
-        record::record(connection, owner, noon().into(), &entries).unwrap();
+        record::record(connection, owner, noon().into(), Uuid::nil(), &entries).unwrap();
         assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
         assert_eq!(claim::next_due(connection).unwrap(), None);
     })
@@ -155,19 +179,41 @@ async fn a_postponed_delivery_counts_nothing_and_an_exhausted_one_is_never_due()
 async fn a_delivery_is_forgotten_with_its_body_and_its_delivery_attempts() {
     in_a_database(|connection| {
         let (delivery, owner) = (leased(connection), lessee(1, noon()).owner);
-        assert_eq!(retention::forget_settled(connection, noon().into(), 10).unwrap(), 0);
+        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 10).unwrap(), 0);
         let entries = [entry(&delivery, OutcomeClass::Timeout, Verdict::Exhausted)];
-        record::record(connection, owner, noon().into(), &entries).unwrap();
+        record::record(connection, owner, noon().into(), Uuid::nil(), &entries).unwrap();
         let before = noon() - TimeDelta::microseconds(1);
-        assert_eq!(retention::forget_settled(connection, before.into(), 10).unwrap(), 0);
+        assert_eq!(retention::forget_settled(connection, before.into(), TimeDelta::zero(), 10).unwrap(), 0);
         assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
-        assert_eq!(retention::forget_settled(connection, noon().into(), 0).unwrap(), 0);
-        assert_eq!(retention::forget_settled(connection, noon().into(), 10).unwrap(), 1);
+        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 0).unwrap(), 0);
+        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 10).unwrap(), 1);
 
         let deliveries: i64 = schema::deliveries::table.count().get_result(connection).unwrap();
         let bodies: i64 = schema::delivery_bodies::table.count().get_result(connection).unwrap();
         let made: i64 = schema::delivery_attempts::table.count().get_result(connection).unwrap();
         assert_eq!((deliveries, bodies, made), (0, 0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_organisation_with_a_time_of_its_own_is_forgotten_by_that() {
+    in_a_database(|connection| {
+        let (delivery, owner) = (leased(connection), lessee(1, noon()).owner);
+        let entries = [entry(&delivery, OutcomeClass::Timeout, Verdict::Exhausted)];
+        record::record(connection, owner, noon().into(), Uuid::nil(), &entries).unwrap();
+        let own = Organisation {
+            organisation: "acme".into(),
+            version: 1,
+            callbacks_in_flight_max: None,
+            deliveries_days: Some(90),
+            alert_url: None,
+            alert_sealed_secret: Vec::new(),
+        };
+        organisations::apply(connection, &[own]).unwrap();
+        let after = |days: i64| Timestamp::from(noon() + TimeDelta::days(days));
+        assert_eq!(retention::forget_settled(connection, after(89), TimeDelta::days(30), 10).unwrap(), 0);
+        assert_eq!(retention::forget_settled(connection, after(90), TimeDelta::days(30), 10).unwrap(), 1);
     })
     .await;
 }
@@ -181,6 +227,10 @@ async fn only_tombstones_are_forgotten_and_only_old_ones() {
             version: 1,
             url: None,
             sealed_secret: Vec::new(),
+            previous_sealed_secret: None,
+            previous_until: None,
+            encrypt: false,
+            signature_only_hub: false,
             deleted,
             updated_at: updated_at.into(),
         };
@@ -210,8 +260,8 @@ fn a_verdict_is_told_in_words() {
 async fn whoever_opens_the_file_next_gets_the_leases_of_the_last_process() {
     in_a_database(|connection| {
         leased(connection);
-        assert_eq!(claim::release_leases(connection, noon().into()).unwrap(), 1);
-        assert_eq!(claim::claim(connection, &lessee(2, noon()), 10).unwrap().unwrap().len(), 1);
+        assert_eq!(replicas::release_all(connection).unwrap(), 1);
+        assert_eq!(claim::claim(connection, &lessee(2, noon()), &lanes()).unwrap().len(), 1);
     })
     .await;
 }

@@ -4,11 +4,15 @@
 #![expect(unreachable_pub, reason = "the crate is a test binary")]
 
 mod delivery;
+mod doors;
 mod endpoints;
+mod health;
+mod lanes;
 mod neighbours;
 mod receiver;
 mod recovery;
 mod retention;
 mod retries;
+mod signatures;
 mod stage;
 mod transport;

@@ -19,6 +19,8 @@ pub enum Answer {
     Redirect(String),
     /// With 200 and this many bytes.
     Bytes(usize),
+    /// With this status and this `Retry-After`.
+    RetryAfter(u16, &'static str),
     /// Never.
     Never,
 }
@@ -101,6 +103,9 @@ async fn receive(inbox: web::Data<Inbox>, request: HttpRequest, body: web::Bytes
         Answer::Status(status) => HttpResponse::build(StatusCode::from_u16(status).unwrap()).body("seen"),
         Answer::Redirect(to) => HttpResponse::TemporaryRedirect().insert_header(("location", to)).finish(),
         Answer::Bytes(count) => HttpResponse::Ok().body(vec![b'x'; count]),
+        Answer::RetryAfter(status, wait) => {
+            HttpResponse::build(StatusCode::from_u16(status).unwrap()).insert_header(("retry-after", wait)).finish()
+        }
         Answer::Never => std::future::pending().await,
     }
 }

@@ -32,18 +32,19 @@ async fn a_receiver_that_was_down_gets_the_same_bytes_under_the_same_id() {
 
 #[tokio::test]
 async fn after_the_eleventh_failure_a_delivery_is_exhausted_and_stays() {
-    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(410)).await);
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(404)).await);
     let running = stage.start().await;
     stage.announce(7, 1, &receiver.url, None).await;
     stage.finish([run(7, 41)]).await;
     for made in 1..11 {
-        running.attempted(41, made).await;
-        stage.clock.advance(TimeDelta::hours(27));
+        let failed = running.attempted(41, made).await;
+        let again_at: DateTime<Utc> = failed["next_delivery_attempt_at"].as_str().unwrap().parse().unwrap();
+        stage.clock.advance(again_at - stage.clock.now());
     }
     let exhausted = running.settled(41, "exhausted").await;
     assert_eq!(exhausted["delivery_attempts"].as_array().unwrap().len(), 11);
     assert!(exhausted["next_delivery_attempt_at"].is_null());
-    stage.clock.advance(TimeDelta::days(20));
+    stage.clock.advance(TimeDelta::days(1));
 
     // The next result tells of it.
     receiver.answer(Answer::Status(200));
@@ -96,4 +97,32 @@ async fn the_next_payload_tells_how_many_are_undelivered() {
     let undelivered: Vec<i64> =
         received.iter().map(|callback| callback.json()["undelivered"].as_i64().unwrap()).collect();
     assert_eq!(undelivered, [0, 0, 2]);
+}
+
+#[tokio::test]
+async fn what_a_receiver_asks_for_is_not_undercut() {
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::RetryAfter(429, "3600")).await);
+    let running = stage.start().await;
+    stage.announce(7, 1, &receiver.url, None).await;
+    stage.finish([run(7, 41)]).await;
+    let failed = running.attempted(41, 1).await;
+    let again_at: DateTime<Utc> = failed["next_delivery_attempt_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!(again_at - stage.clock.now(), TimeDelta::hours(1));
+}
+
+#[tokio::test]
+async fn a_run_waits_for_the_version_of_its_agent_that_it_was_made_with() {
+    let stage = Stage::new().await;
+    let (old, new) = (Receiver::answering(Answer::Status(200)).await, Receiver::answering(Answer::Status(200)).await);
+    let running = stage.start().await;
+    stage.announce(7, 1, &old.url, None).await;
+    stage.finish([run(7, 40)]).await;
+    running.settled(40, "delivered").await;
+    let mut later = run(7, 41);
+    later.agent_version = Some(2);
+    stage.finish([later]).await;
+    assert!(running.settled(41, "pending").await["next_delivery_attempt_at"].is_null());
+    stage.announce(7, 2, &new.url, None).await;
+    running.settled(41, "delivered").await;
+    assert_eq!((old.count(), new.count()), (1, 1));
 }

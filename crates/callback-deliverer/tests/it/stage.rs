@@ -6,7 +6,7 @@ use std::time::Duration;
 use bus::{Bus, Consumer, Message, Queue};
 use callback_deliverer::{CallbackDeliverer, Config, Dependencies};
 use chrono::{DateTime, TimeDelta, Utc};
-use model::document::{Agent, Document, Endpoint, Pause, Schedule, Subject};
+use model::document::{Agent, Alert, Document, Endpoint, Organisation, Pause, Schedule, Subject};
 use model::event::{DocumentChanged, DocumentsHeld, Event, RunsFinished, RunsHeld};
 use model::id::{AgentId, MentorId, OrganisationKey, RunId};
 use model::run::{Run, RunRecord, RunResult, Trigger};
@@ -86,12 +86,8 @@ impl Stage {
         self.start_with(self.keys.clone()).await
     }
 
-    /// Starts after a crash. A SQLite file has one process, so what the last one leased is free at once; elsewhere its
-    /// leases have to run out.
+    /// Starts after a crash: what the last process leased is free at once (SQLite), or when its heartbeat is missed.
     pub async fn start_after_crash(&self) -> Running {
-        if !self.database.expose().starts_with("sqlite:") {
-            self.clock.advance(TimeDelta::from_std(self.config.deadline()).unwrap() + TimeDelta::seconds(10));
-        }
         self.start().await
     }
 
@@ -104,6 +100,7 @@ impl Stage {
             clock: self.clock.clone(),
             readiness: readiness.clone(),
             keys,
+            public_url: Some("https://carillon.example/".parse().unwrap()),
         };
         let deliverer = CallbackDeliverer::open(self.config.clone(), dependencies).await.unwrap();
         let shutdown = CancellationToken::new();
@@ -142,6 +139,23 @@ impl Stage {
             .unwrap_or_default();
         let endpoint = Endpoint::new(url.to_owned(), sealed_secret);
         self.publish(&DocumentChanged { documents: vec![agent(agent_id, version, Some(endpoint))] }).await;
+    }
+
+    pub fn seal(&self, agent_id: i64, secret: &str) -> Vec<u8> {
+        self.keys.seal(secret.as_bytes(), &format!("agent:{agent_id}"), "callback_secret").unwrap()
+    }
+
+    /// Announces an agent with this endpoint.
+    pub async fn announce_endpoint(&self, agent_id: i64, version: i64, endpoint: Endpoint) {
+        self.publish(&DocumentChanged { documents: vec![agent(agent_id, version, Some(endpoint))] }).await;
+    }
+
+    /// Announces the organisation with an alert URL.
+    pub async fn announce_alerts(&self, url: &str) {
+        let sealed_secret = self.keys.seal(SECRET.as_bytes(), "organisation:acme", "alert_secret").unwrap();
+        let alert = Some(Alert { url: url.to_owned(), sealed_secret });
+        let subject = Subject::Organisation(Organisation { alert, ..Organisation::default() });
+        self.publish(&DocumentChanged { documents: vec![document(1, subject)] }).await;
     }
 
     pub async fn finish(&self, runs: impl IntoIterator<Item = RunRecord>) {
@@ -197,6 +211,27 @@ impl Running {
         let request = self.client.get(format!("{}/{path}", self.internal)).bearer_auth(token);
         let response = request.send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// `POST /internal/{path}` with JSON: status and body.
+    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let token = self.signer.sign("callback-deliverer", self.clock.now()).unwrap();
+        let request = self.client.post(format!("{}/{path}", self.internal)).bearer_auth(token).json(body);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// What a path shows, once `wanted` says so.
+    pub async fn shown(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        for _ in 0..500 {
+            last = self.get(path).await.1;
+            if wanted(&last) {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{path} never came to that: {last:#}");
     }
 
     /// The delivery of a run with its delivery attempts, once `wanted` says so.

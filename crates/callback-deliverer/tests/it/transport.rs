@@ -1,5 +1,7 @@
 //! Receivers that answer badly, and places where callbacks must not go.
 
+use std::time::Duration;
+
 use callback_deliverer::Config;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -127,4 +129,42 @@ async fn what_cannot_be_connected_to_is_classified() {
         let made = attempt(&Stage::new().await, &url).await;
         assert_eq!(made["outcome"], outcome, "{url}: {made}");
     }
+}
+
+/// A receiver that reads the request and then says these bytes again and again, a while apart.
+async fn dripping(first: &'static [u8], drip: Vec<u8>, pause: Duration) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 16 * 1024];
+        let _ = stream.read(&mut request).await;
+        let mut said = stream.write_all(first).await;
+        while said.is_ok() {
+            said = stream.write_all(&drip).await;
+            tokio::time::sleep(pause).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_receiver_that_drips_is_cut_off_at_the_deadline() {
+    let pause = Duration::from_millis(20);
+    let headers = dripping(b"HTTP/1.1 200 OK\r\n", b"x-drip: 1\r\n".to_vec(), pause).await;
+    assert_eq!(attempt(&hasty().await, &headers).await["outcome"], "timeout");
+    let body = dripping(b"HTTP/1.1 503 Away\r\ncontent-length: 100000\r\n\r\n", b".".to_vec(), pause).await;
+    let made = attempt(&hasty().await, &body).await;
+    assert_eq!((&made["outcome"], &made["http_status"]), (&"http_status".into(), &503.into()));
+    assert!(made["duration_ms"].as_i64().unwrap() < 5_000, "{made}");
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_never_unpacked_and_an_endless_one_is_cut() {
+    let bomb = vec![0x1f; 64 * 1024];
+    let head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 1000000000000\r\n\r\n";
+    let url = dripping(head, bomb, Duration::ZERO).await;
+    let made = attempt(&hasty().await, &url).await;
+    assert_eq!(made["outcome"], "delivered");
+    assert!(made["response_excerpt"].as_str().unwrap().len() <= 20 * 1024);
 }

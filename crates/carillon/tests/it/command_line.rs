@@ -73,6 +73,24 @@ fn a_signature_is_verified_against_the_raw_body() {
 }
 
 #[test]
+fn a_signature_of_standard_webhooks_is_verified_with_its_id_and_timestamp() {
+    let body = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(body.path(), br#"{"test": 2432232314}"#).unwrap();
+    let verify = |arguments: &[&str]| {
+        let secret = ["verify-signature", "--secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"];
+        let mut command = Command::new(BINARY);
+        let command = command.args(secret).args(arguments).arg(body.path());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().code()
+    };
+    let (id, signature) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    let line = format!("Webhook-Signature: v1,AAAA {signature}");
+    assert_eq!(verify(&["--id", id, "--timestamp", "1614265330", "--signature", signature]), Some(0));
+    assert_eq!(verify(&["--id", id, "--timestamp", "1614265330", "--signature", &line]), Some(0));
+    assert_eq!(verify(&["--id", id, "--timestamp", "1614265331", "--signature", signature]), Some(1));
+    assert_eq!(verify(&["--id", id, "--signature", signature]), Some(2));
+}
+
+#[test]
 fn a_token_needs_an_organisation_unless_it_is_a_platform_administrators() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

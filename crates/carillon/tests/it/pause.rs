@@ -192,7 +192,13 @@ async fn after_the_answer_to_a_pause_no_run_starts_and_after_the_resume_each_end
     let body = DocumentChanged { documents: documents.clone() }.encode();
     house.ask(0, http::TestRequest::post().uri("/documents").set_payload(body)).await;
     for one in 0..RUNS {
-        let asked = TriggerRequest { documents: Vec::new(), agent_id: AgentId(7), prompt: None, nominal_time: None };
+        let asked = TriggerRequest {
+            documents: Vec::new(),
+            agent_id: AgentId(7),
+            prompt: None,
+            nominal_time: None,
+            idempotency_key: String::new(),
+        };
         house.ask(one % DISPATCHERS, http::TestRequest::post().uri("/runs").set_payload(asked.encode())).await;
     }
     // As many as the runners have slots; twice as many more are at the broker.

@@ -130,11 +130,16 @@ impl BusConfig {
 pub struct PeersConfig {
     /// The dispatcher's.
     pub cron_dispatcher_url: String,
+    /// The deliverer's.
+    pub callback_deliverer_url: String,
 }
 
 impl Default for PeersConfig {
     fn default() -> Self {
-        Self { cron_dispatcher_url: "http://cron-dispatcher:9090".to_owned() }
+        Self {
+            cron_dispatcher_url: "http://cron-dispatcher:9090".to_owned(),
+            callback_deliverer_url: "http://callback-deliverer:9090".to_owned(),
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! database, another tenant's receiver. A name is resolved once, every address is looked at, and the connection goes
 //! to those very addresses, so that a name cannot answer one thing to the guard and another to the connection.
 
+#[cfg(test)]
+mod hostile;
 mod networks;
 
 use std::error::Error as StdError;
@@ -28,6 +30,36 @@ const INTERNAL_SUFFIXES: [&str; 4] = ["localhost", "local", "internal", "home.ar
 #[derive(Debug, Clone)]
 pub struct Guard {
     allowed: Arc<[IpNet]>,
+    resolver: Resolver,
+}
+
+/// Who says which addresses a name has.
+#[derive(Clone)]
+enum Resolver {
+    Host,
+    /// What a test says, one answer after the other; the last stays.
+    #[cfg(test)]
+    Played(Arc<std::sync::Mutex<Vec<Vec<IpAddr>>>>),
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+impl Resolver {
+    async fn addresses(&self, host: &str) -> std::io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::Host => Ok(tokio::net::lookup_host((host, 0)).await?.collect()),
+            #[cfg(test)]
+            Self::Played(answers) => {
+                let mut answers = answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let answer = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+                Ok(answer.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
+            }
+        }
+    }
 }
 
 /// A client that sends nothing past its [`Guard`]. Clones share connections.
@@ -87,7 +119,7 @@ impl Guard {
     /// Lets requests go to public addresses and to `allowed` ones.
     #[must_use]
     pub fn new(allowed: Vec<IpNet>) -> Self {
-        Self { allowed: allowed.into() }
+        Self { allowed: allowed.into(), resolver: Resolver::Host }
     }
 
     /// Whether a URL may be called, as far as the URL alone can tell: names are judged by their addresses later, at
@@ -153,8 +185,7 @@ impl Guard {
 
     async fn resolve_name(self, host: String) -> Result<Vec<SocketAddr>, EgressError> {
         let unresolved = |reason: String| EgressError::Unresolved { host: host.clone(), reason };
-        let found = tokio::net::lookup_host((host.as_str(), 0)).await.map_err(|error| unresolved(error.to_string()))?;
-        let addresses: Vec<SocketAddr> = found.collect();
+        let addresses = self.resolver.addresses(&host).await.map_err(|error| unresolved(error.to_string()))?;
         if addresses.is_empty() {
             return Err(unresolved("it has no address".to_owned()));
         }
@@ -186,6 +217,20 @@ impl GuardedClient {
     pub fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, EgressError> {
         self.guard.check_url(url)?;
         Ok(self.client.request(method, url.clone()))
+    }
+
+    /// As [`request`](Self::request), but a name is resolved, and its addresses looked at, now: also where the request
+    /// would go over a connection that is open already.
+    ///
+    /// # Errors
+    ///
+    /// The URL may not be called, or its name leads where nothing may be called, or nowhere.
+    pub async fn vetted_request(&self, method: Method, url: &Url) -> Result<RequestBuilder, EgressError> {
+        let request = self.request(method, url)?;
+        if let Some(Host::Domain(name)) = url.host() {
+            self.guard.clone().resolve_name(name.to_owned()).await?;
+        }
+        Ok(request)
     }
 }
 

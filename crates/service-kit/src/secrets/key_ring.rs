@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
@@ -17,6 +18,8 @@ use crate::config::{ConfigError, SecretsConfig};
 /// The layout described above.
 const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
+/// Keeps derived keys apart from whatever else is derived from such keys elsewhere.
+const DERIVED_SALT: &[u8] = b"carillon key ring";
 const SETTING: &str = "secrets.keys";
 
 /// Tools print keys with and without padding.
@@ -32,6 +35,8 @@ pub struct KeyRing(Arc<[NamedKey]>);
 struct NamedKey {
     id: String,
     key: RandomizedNonceKey,
+    /// What other keys are derived from.
+    root: Prk,
 }
 
 /// Why a sealed value did not open.
@@ -77,7 +82,7 @@ impl KeyRing {
     ///
     /// Only if the cryptography library fails.
     pub fn seal(&self, plain: &[u8], owner: &str, field: &str) -> Result<Vec<u8>, SealError> {
-        let NamedKey { id, key } = self.0.first().ok_or(SealError)?;
+        let NamedKey { id, key, .. } = self.0.first().ok_or(SealError)?;
         let mut text = plain.to_vec();
         let context = Aad::from(context(owner, field));
         let nonce = key.seal_in_place_append_tag(context, &mut text).map_err(|_| SealError)?;
@@ -117,6 +122,16 @@ impl KeyRing {
     pub fn open_text(&self, sealed: &[u8], owner: &str, field: &str) -> Result<Secret<String>, OpenError> {
         let plain = self.open(sealed, owner, field)?.into_inner();
         String::from_utf8(plain).map(Secret::new).map_err(|_| OpenError::Damaged)
+    }
+
+    /// For each key, the one that seals first, another key derived from it for `purpose` alone.
+    pub fn derive(&self, purpose: &str) -> impl Iterator<Item = [u8; KEY_BYTES]> {
+        self.0.iter().filter_map(|key| {
+            let info = [purpose.as_bytes()];
+            let mut derived = [0; KEY_BYTES];
+            key.root.expand(&info, HKDF_SHA256).and_then(|okm| okm.fill(&mut derived)).ok()?;
+            Some(derived)
+        })
     }
 
     /// The id of the key that seals.
@@ -162,7 +177,8 @@ impl NamedKey {
             return Err(wrong());
         }
         let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| wrong())?;
-        Ok(Self { id: id.to_owned(), key })
+        let root = Salt::new(HKDF_SHA256, DERIVED_SALT).extract(&bytes);
+        Ok(Self { id: id.to_owned(), key, root })
     }
 }
 

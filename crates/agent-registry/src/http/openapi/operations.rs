@@ -7,15 +7,15 @@ use super::parts::{
     body, field_errors, filters, gone, idempotency_key, key_reused, list, no_page, no_such, number, one_of, operation,
     page, paging, text, with_common_answers,
 };
-use super::{core, examples, schedule};
+use super::{callbacks, core, examples, schedule};
 use crate::validation::form;
 
 const P: &str = "/api/ai-mentor/orgs/{org}/users/{user_id}";
 
 /// All of them, in the order in which a reader wants them.
 pub(super) fn all() -> Vec<Operation> {
-    let asked = [agents(), runs(), logs(), schedule::all(), mentors(), core::all()].concat();
-    asked.into_iter().map(with_common_answers).chain([key_set()]).collect()
+    let asked = [agents(), runs(), logs(), schedule::all(), mentors(), callbacks::all(), core::all()].concat();
+    asked.into_iter().map(with_common_answers).chain([key_set(), callbacks::whole_log()]).collect()
 }
 
 fn agents() -> Vec<Operation> {

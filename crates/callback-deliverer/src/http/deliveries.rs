@@ -1,16 +1,18 @@
-//! Internal HTTP: what operators, tests and the registry's public door see of deliveries.
+//! Deliveries: list, show, replay one.
 
-use std::sync::Arc;
-
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Json};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use service_kit::database::{DatabaseError, Timestamp};
 use service_kit::error::{ApiError, FieldErrors};
 use uuid::Uuid;
 
+use super::Within;
 use crate::core::Core;
 use crate::payload;
+use crate::store::drain::make_due;
 use crate::store::listing::{self, DeliveryRow, Filter};
 use crate::store::record::DeliveryAttempt;
 use crate::words::{DiscardReason, OutcomeClass, Status};
@@ -18,17 +20,11 @@ use crate::words::{DiscardReason, OutcomeClass, Status};
 const PAGE_SIZE: i64 = 25;
 const PAGE_SIZE_MAX: i64 = 100;
 
-/// The routes, relative to `/internal`.
-pub(crate) fn routes(config: &mut web::ServiceConfig, core: Arc<Core>) {
-    config
-        .app_data(web::Data::from(core))
-        .route("/deliveries", web::get().to(list_deliveries))
-        .route("/deliveries/{id}", web::get().to(show_delivery));
-}
-
 /// Everything is optional, and read as text so that what is wrong is named.
 #[derive(Debug, Deserialize)]
-struct ListQuery {
+pub(super) struct ListQuery {
+    organisation: Option<String>,
+    created_after: Option<String>,
     periodic_agent: Option<String>,
     log: Option<String>,
     status: Option<String>,
@@ -38,14 +34,14 @@ struct ListQuery {
 
 /// One page of deliveries.
 #[derive(Debug, Serialize)]
-struct DeliveryPage {
+pub(super) struct DeliveryPage {
     count: i64,
     results: Vec<DeliveryView>,
 }
 
 /// A delivery as it is shown: never its URL, secret or body.
 #[derive(Debug, Serialize)]
-struct DeliveryView {
+pub(super) struct DeliveryView {
     id: i64,
     webhook_id: Uuid,
     organisation: String,
@@ -55,6 +51,8 @@ struct DeliveryView {
     status: Status,
     reason: Option<DiscardReason>,
     delivery_attempts_made: i32,
+    /// Whether it went to the organisation's alert URL.
+    to_alert_url: bool,
     /// Of a pending delivery; null while it waits for its endpoint.
     next_delivery_attempt_at: Option<Timestamp>,
     created_at: Timestamp,
@@ -75,8 +73,11 @@ struct DeliveryAttemptView {
     response_excerpt: Option<String>,
 }
 
-/// `GET /internal/deliveries?periodic_agent=&log=&status=&page=&page_size=`: newest first.
-async fn list_deliveries(core: web::Data<Core>, query: web::Query<ListQuery>) -> Result<Json<DeliveryPage>, ApiError> {
+/// `GET /internal/deliveries?organisation=&periodic_agent=&log=&status=&created_after=&page=&page_size=`: newest first.
+pub(super) async fn list_deliveries(
+    core: web::Data<Core>,
+    query: web::Query<ListQuery>,
+) -> Result<Json<DeliveryPage>, ApiError> {
     let (filter, page, page_size) = read_query(&query, core.installation)?;
     let offset = (page - 1).saturating_mul(page_size);
     let (count, rows) = core
@@ -90,11 +91,35 @@ async fn list_deliveries(core: web::Data<Core>, query: web::Query<ListQuery>) ->
 }
 
 /// `GET /internal/deliveries/{id}`: with its delivery attempts.
-async fn show_delivery(core: web::Data<Core>, id: web::Path<String>) -> Result<Json<DeliveryView>, ApiError> {
-    let id: i64 = id.parse().map_err(|_| ApiError::not_found())?;
-    let found = core.db.read(move |connection| Ok::<_, DatabaseError>(listing::find(connection, id)?)).await?;
-    let (row, made) = found.ok_or_else(|| ApiError::no_such("Delivery"))?;
+pub(super) async fn show_delivery(
+    core: web::Data<Core>,
+    path: web::Path<String>,
+    within: web::Query<Within>,
+) -> Result<Json<DeliveryView>, ApiError> {
+    let (row, made) = find(&core, super::id(&path)?, &within).await?;
     Ok(Json(view(row, Some(made))))
+}
+
+/// `POST /internal/deliveries/{id}/replay`: 202 with the delivery, which is due now. One that is on its way already is
+/// left as it is; it keeps its id and its body.
+pub(super) async fn replay_delivery(
+    core: web::Data<Core>,
+    path: web::Path<String>,
+    within: web::Query<Within>,
+) -> Result<HttpResponse, ApiError> {
+    let id = super::id(&path)?;
+    find(&core, id, &within).await?;
+    let now = Timestamp::from(core.clock.now());
+    let any = [Status::Pending, Status::Delivered, Status::Exhausted, Status::Discarded, Status::Held];
+    core.db.write(move |connection| Ok::<_, DatabaseError>(make_due(connection, &[id], &any, now)?)).await?;
+    core.due.notify_one();
+    let (row, made) = find(&core, id, &within).await?;
+    Ok(HttpResponse::Accepted().json(view(row, Some(made))))
+}
+
+async fn find(core: &Core, id: i64, within: &Within) -> Result<(DeliveryRow, Vec<DeliveryAttempt>), ApiError> {
+    let found = core.db.read(move |connection| Ok::<_, DatabaseError>(listing::find(connection, id)?)).await?;
+    found.filter(|(row, _)| within.has(&row.organisation)).ok_or_else(|| ApiError::no_such("Delivery"))
 }
 
 fn read_query(query: &ListQuery, installation: Uuid) -> Result<(Filter, i64, i64), ApiError> {
@@ -107,6 +132,10 @@ fn read_query(query: &ListQuery, installation: Uuid) -> Result<(Filter, i64, i64
     let log_id = number("log", &query.log);
     let page = number("page", &query.page).unwrap_or(1);
     let page_size = number("page_size", &query.page_size).unwrap_or(PAGE_SIZE);
+    let created_after = query.created_after.as_deref().filter(|text| !text.is_empty()).and_then(|text| {
+        let read = text.parse::<DateTime<Utc>>();
+        read.map_err(|_| errors.add("created_after", "Enter a valid date/time, as 2026-03-01T12:00:00Z.")).ok()
+    });
     let word = query.status.as_deref().filter(|word| !word.is_empty());
     let status = word.and_then(Status::from_word);
     if let (Some(word), None) = (word, status) {
@@ -119,10 +148,17 @@ fn read_query(query: &ListQuery, installation: Uuid) -> Result<(Filter, i64, i64
     }
     let page_size = if page_size < 1 { PAGE_SIZE } else { page_size.min(PAGE_SIZE_MAX) };
     let webhook_id = log_id.map(|id| payload::webhook_id(installation, model::id::RunId(id)));
-    Ok((Filter { agent_id, webhook_id, status }, page, page_size))
+    let filter = Filter {
+        organisation: query.organisation.clone(),
+        agent_id,
+        webhook_id,
+        status,
+        created_after: created_after.map(Timestamp::from),
+    };
+    Ok((filter, page, page_size))
 }
 
-fn view(row: DeliveryRow, made: Option<Vec<DeliveryAttempt>>) -> DeliveryView {
+pub(super) fn view(row: DeliveryRow, made: Option<Vec<DeliveryAttempt>>) -> DeliveryView {
     // While a delivery attempt is being made, `due_at` is the end of its lease.
     let next_delivery_attempt_at = if row.lease_owner.is_none() { row.due_at } else { None };
     DeliveryView {
@@ -135,6 +171,7 @@ fn view(row: DeliveryRow, made: Option<Vec<DeliveryAttempt>>) -> DeliveryView {
         status: row.status,
         reason: row.reason,
         delivery_attempts_made: row.delivery_attempts_made,
+        to_alert_url: row.to_alert_url,
         next_delivery_attempt_at,
         created_at: row.created_at,
         settled_at: row.settled_at,

@@ -1,4 +1,10 @@
-//! `X-Hub-Signature-256`: the proof that a callback comes from who knows the callback secret.
+//! The proofs that a callback comes from who knows the callback secret.
+//!
+//! Two dialects on one request: `X-Hub-Signature-256` over the body, as the original API has it, and Standard Webhooks
+//! ([`standard`]), whose signature covers id and time too. While the grace of a rotated secret lasts, Standard Webhooks
+//! carries both signatures; the one value that `X-Hub-Signature-256` has is of the old secret.
+
+pub mod standard;
 
 use aws_lc_rs::hmac;
 
