@@ -59,6 +59,7 @@ start() { # microservice, number of the replica
                 CARILLON__PEERS__CALLBACK_DELIVERER_URL=http://$(admin_address callback-deliverer 1)
                 export CARILLON__PEERS__CALLBACK_DELIVERER_URL
                 export CARILLON__HTTP__LISTEN=127.0.0.1:$((8080 + 10 * (number - 1))) ;;
+            callback-deliverer) export CARILLON__HTTP__PUBLIC_URL=http://127.0.0.1:8080 ;;
             service-registry) export CARILLON__HTTP__LISTEN=127.0.0.1:$((8081 + 10 * (number - 1))) ;;
         esac
         exec setsid "$BIN/$name" >>"$STATE/$instance.log" 2>&1 </dev/null

@@ -79,7 +79,9 @@ fn every_microservice_starts_with_what_its_container_gives_it() {
         );
     }
     let registry = container("agent-registry");
-    assert!(registry.contains("CARILLON__PEERS__CRON_DISPATCHER_URL: http://cron-dispatcher:9090"), "{registry}");
+    for (peer, name) in [("CRON_DISPATCHER", "cron-dispatcher"), ("CALLBACK_DELIVERER", "callback-deliverer")] {
+        assert!(registry.contains(&format!("CARILLON__PEERS__{peer}_URL: http://{name}:9090")), "{registry}");
+    }
 }
 
 #[test]
