@@ -25,6 +25,9 @@ def attack(schemathesis: str, base: str, document: str, token: str, seed: int) -
 
 with running(seconds=600) as carillon:
     token = carillon.token(USER, "acme")
+    # What is done to this one would hold up the rest: it is limited, paused and erased.
+    send(f"{carillon.url}/api/ai-mentor/orgs/globex/users/{USER}/", carillon.token(USER, "globex"), {"name": "Gil"})
+    root = carillon.token(USER, None, "platform_admin")
     place = f"{carillon.url}/api/ai-mentor/orgs/acme/users/{USER}/"
     mentor = send(place, token, {"name": "Ada", "provider": {"kind": "echo"}})
     agent = {"mentor": mentor["unique_id"], "title": "Yearly", "task": {"crontab": {"minute": 0, "hour": 0, "day_of_month": 1, "month_of_year": 1}}}
@@ -33,7 +36,7 @@ with running(seconds=600) as carillon:
     failed = [
         document
         for document in ("/openapi.json", "/v1beta1/openapi.json")
-        if attack(sys.argv[1], carillon.url, document, token, seed=1)
+        if attack(sys.argv[1], carillon.url, document, root if document == "/openapi.json" else token, seed=1)
     ]
 if failed:
     sys.exit(f"what is said in {' and '.join(failed)} is not what happens")

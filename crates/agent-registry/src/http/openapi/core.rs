@@ -61,7 +61,10 @@ fn api_keys() -> Vec<Operation> {
     vec![
         Operation {
             parameters: vec![text("platform_key")],
-            answers: vec![(200, answer("The keys, without what they are.", keys, json!([api_key("")])))],
+            answers: vec![
+                (200, answer("The keys, without what they are.", keys, json!([api_key("")]))),
+                field_errors(),
+            ],
             ..operation("GET", place(), "listApiKeys", KEYS, "List an organisation's API keys")
         },
         Operation {
@@ -71,7 +74,7 @@ fn api_keys() -> Vec<Operation> {
         },
         Operation {
             parameters: vec![text("platform_key")],
-            answers: vec![(204, json!({ "description": "It is revoked." })), no_such("ApiKey")],
+            answers: vec![(204, json!({ "description": "It is revoked." })), field_errors(), no_such("ApiKey")],
             ..operation("DELETE", format!("{}{{name}}/", place()), "deleteApiKey", KEYS, "Revoke an API key")
         },
     ]

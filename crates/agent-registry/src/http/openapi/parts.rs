@@ -32,6 +32,14 @@ pub(super) fn with_common_answers(mut operation: Operation) -> Operation {
         (404, detail("It is not there.", "Not found.", None)),
         (406, detail("JSON is not accepted.", "Could not satisfy the request Accept header.", None)),
         (
+            429,
+            detail(
+                "The organisation has asked too often; `Retry-After` says when to ask again.",
+                "Request was throttled. Expected available in 10 seconds.",
+                Some("throttled"),
+            ),
+        ),
+        (
             503,
             detail(
                 "What is needed is away; `Retry-After` says when to ask again.",
