@@ -184,7 +184,7 @@ pub(crate) enum Output {
 /// `carillon verify-signature`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  carillon verify-signature --secret s3cret --signature sha256=0dff37… body.json\n  \
+    after_help = "Example:\n  carillon verify-signature --secret s3cret --signature sha256=0dff37… body.json\n  \
     carillon verify-signature --secret s3cret --id 5b0e… --timestamp 1767225600 --signature v1,g0hM9S… body.json\n\n\
     Exits 0 if the signature is that of the body, 1 if not."
 )]
