@@ -79,7 +79,7 @@ def drive(api, mentor: str):
     ]:
         found = call("agents_list", 200, PaginatedPeriodicAgentList, **query)
         assert found.count == count == len(found.results), query
-    assert call("agents_list", 404, None, page=2) == {"detail": "Invalid page."}
+    assert call("agents_list", 404, None, page=2) ["detail"] == "Invalid page."
 
     body.title = "Hourly"
     body.task = task(crontab={"minute": "0"})

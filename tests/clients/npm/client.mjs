@@ -72,7 +72,7 @@ async function drive() {
     OpenAPI.TOKEN = key;
     assert.equal((await list({})).count, 0);
     OpenAPI.TOKEN = 'not-a-key';
-    assert.deepEqual(await refused(401, list({})), { detail: 'Invalid token.' });
+    assert.equal((await refused(401, list({}))).detail, 'Invalid token.');
 }
 
 await { create, drive }[task]();
