@@ -37,6 +37,11 @@ class Carillon:
             command += ["--org", organisation]
         return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout.strip()
 
+    def api_key(self, user: str, organisation: str) -> str:
+        command = [self.binary, "bootstrap", "--user", user, "--org", organisation, "--url", self.url]
+        command += ["--data-dir", str(self.data_dir)]
+        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout.strip()
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)

@@ -109,7 +109,7 @@ def until_it_ran(call, agent_id: int):
 
 
 with running() as carillon:
-    key = carillon.token(USER, "acme")
+    key = carillon.api_key(USER, "acme")
     client = get_platform_api_client(carillon.url, key)
     settings = {
         "template_name": "ai-mentor",
