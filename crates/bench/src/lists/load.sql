@@ -11,13 +11,15 @@ FROM generate_series(1, 2000) n;
 ALTER TABLE agents DISABLE TRIGGER USER;
 INSERT INTO agents (organisation, mentor_id, title, username, last_editor, description, prompt, minute, hour,
     day_of_month, month_of_year, day_of_week, one_off, enabled, pathway, callback_url, parent_session_id,
-    parent_mentor_id, previous_agent_status, search_text, created_at, modified_at, timing_version)
+    parent_mentor_id, previous_agent_status, search_text, created_at, modified_at, timing_version, jitter_seconds,
+    overlap_policy, catch_up, max_attempts, timeout_seconds, callback_on_runs, callback_on_skipped, callback_encrypt,
+    callback_signature_only_hub, paused, paused_note)
 SELECT mentors.organisation, mentors.id, 'Agent ' || n, 'user-' || (m % 97), 'admin', 'Made to be counted',
     'Tell me what is new about number ' || n, m % 60, '*', '*', '*', '*', false, m % 10 <> 0, '', '',
     CASE WHEN m % 20 = 0 THEN 'session-' || (m / 20 % 500) ELSE '' END,
     CASE WHEN m % 20 = 0 THEN m / 20 % 500 END, CASE WHEN m % 50 = 0 THEN 'error' ELSE 'success' END,
     lower('Agent ' || n || E'\nMade to be counted\nTell me what is new about number ' || n),
-    now() - n * interval '1 second', now(), 1
+    now() - n * interval '1 second', now(), 1, 0, 'allow', 'latest', 1, 600, true, false, false, false, false, ''
 -- Odd and even numbers are of different organisations, and of each kind in both.
 FROM (SELECT n, n / 2 AS m FROM generate_series(1, :agents) n) AS numbers
 JOIN mentors ON mentors.slug = 'mentor-' || (n % 2000 + 1)
