@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use model::document::{Document, DocumentKind};
+use model::document::Document;
 use service_kit::database::DbConnection;
 use service_kit::error::ApiError;
 
@@ -18,7 +18,7 @@ use crate::audit;
 use crate::documents::{self, Written};
 use crate::state::State;
 use crate::store::agents;
-use crate::store::documents::{self as stored_documents, DocumentName};
+use crate::store::documents as stored_documents;
 use crate::validation::fields::{Faults, Fields, Presence, Text};
 use crate::validation::form;
 use crate::validation::organisation::{CATCH_UPS, NOTE_CHARS_MAX};
@@ -103,11 +103,6 @@ fn change(
     documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
     audit::record(conn, acting, action, &id.to_string(), &fields, now)?;
     tracing::info!(agent.id = id, organisation = row.organisation, action, "an operator changed an agent");
-    let name = |kind, key| DocumentName { kind, key };
-    let names = [
-        name(DocumentKind::Organisation, row.organisation),
-        name(DocumentKind::Mentor, row.mentor_id.to_string()),
-        name(DocumentKind::Agent, id.to_string()),
-    ];
-    Ok((written, stored_documents::load(conn, &names)?))
+    let documents = stored_documents::load_with_agent(conn, row.organisation, row.mentor_id, id)?;
+    Ok((written, documents))
 }

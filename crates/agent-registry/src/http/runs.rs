@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
-use model::document::{Document, DocumentKind};
+use model::document::Document;
 use model::id::AgentId;
 use model::internal::TriggerRequest;
 use model::run::{Tick, TickOutcome};
@@ -23,7 +23,7 @@ use super::request::{self, Item};
 use crate::idempotency::{Begun, Repeatable};
 use crate::runs::{self, Recorded};
 use crate::state::State;
-use crate::store::documents::{self, DocumentName};
+use crate::store::documents;
 use crate::store::logs::Log;
 use crate::store::{agents, mentors};
 use crate::validation::fields::{Faults, Fields, Presence, Text};
@@ -89,13 +89,7 @@ fn documents_of(conn: &mut DbConnection, organisation: String, id: i64) -> Resul
         let text = "The mentor of this agent was deleted: give it another one first.";
         return Err(ApiError::coded(StatusCode::CONFLICT, "mentor_deleted", text));
     }
-    let name = |kind, key| DocumentName { kind, key };
-    let names = [
-        name(DocumentKind::Organisation, organisation),
-        name(DocumentKind::Mentor, agent.mentor_id.to_string()),
-        name(DocumentKind::Agent, id.to_string()),
-    ];
-    Ok(documents::load(conn, &names)?)
+    Ok(documents::load_with_agent(conn, organisation, agent.mentor_id, id)?)
 }
 
 fn read_trigger(body: &Value, agent_id: AgentId) -> Result<TriggerRequest, ApiError> {

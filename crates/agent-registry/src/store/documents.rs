@@ -85,6 +85,22 @@ pub(crate) fn put(conn: &mut DbConnection, document: &Document) -> QueryResult<b
     Ok(true)
 }
 
+/// An agent's document, and those that it leans on: all that the dispatcher must hold to know it.
+pub(crate) fn load_with_agent(
+    conn: &mut DbConnection,
+    organisation: String,
+    mentor_id: i64,
+    agent_id: i64,
+) -> QueryResult<Vec<Document>> {
+    let name = |kind, key| DocumentName { kind, key };
+    let names = [
+        name(DocumentKind::Organisation, organisation),
+        name(DocumentKind::Mentor, mentor_id.to_string()),
+        name(DocumentKind::Agent, agent_id.to_string()),
+    ];
+    load(conn, &names)
+}
+
 /// The documents of these names, in their newest versions.
 pub(crate) fn load(conn: &mut DbConnection, names: &[DocumentName]) -> QueryResult<Vec<Document>> {
     let mut found = Vec::with_capacity(names.len());
