@@ -31,12 +31,13 @@ pub(crate) struct NotWell {
 pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut known = None;
     while !shutdown.is_cancelled() {
+        let began = state.clock.now();
         // Whatever went wrong is logged where it did, and the next round tries again.
         let _ = round(&state, &mut known).await;
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = state.deliverer.endpoint_changed.notified() => {}
-            () = state.clock.sleep(INTERVAL) => {}
+            () = state.clock.sleep_until(began + INTERVAL) => {}
         }
     }
     Ok(())

@@ -24,6 +24,8 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Runs until shutdown.
 pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyhow::Result<()> {
     while !shutdown.is_cancelled() {
+        // The next time is counted from here: what becomes due while this one runs is not to wait an interval more.
+        let began = state.clock.now();
         let wait = match sweep(&state, &shutdown).await {
             Ok(()) => INTERVAL,
             Err(error) => {
@@ -34,7 +36,7 @@ pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyho
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = state.broom.taken_up() => {}
-            () = state.clock.sleep(wait) => {}
+            () = state.clock.sleep_until(began + wait) => {}
         }
     }
     Ok(())

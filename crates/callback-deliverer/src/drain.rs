@@ -25,6 +25,7 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Works whenever there is something to let go, until `shutdown`.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> anyhow::Result<()> {
     loop {
+        let began = core.clock.now();
         let pause = match round(&core).await {
             Ok(true) => ROUND,
             Ok(false) => LOOK,
@@ -34,7 +35,7 @@ pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> anyhow:
             }
         };
         tokio::select! {
-            () = core.clock.sleep(pause) => {}
+            () = core.clock.sleep_until(began + pause) => {}
             () = core.enabled.notified(), if pause == LOOK => {}
             () = shutdown.cancelled() => return Ok(()),
         }

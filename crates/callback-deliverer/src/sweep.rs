@@ -26,6 +26,7 @@ const TOMBSTONES_KEPT: TimeDelta = TimeDelta::days(30);
 /// Sweeps every minute until `shutdown`.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> anyhow::Result<()> {
     loop {
+        let began = core.clock.now();
         let pause = match sweep(&core).await {
             Ok(swept) if swept >= usize::from(ROWS_MAX) => PAUSE,
             Ok(_) => ROUND,
@@ -36,7 +37,7 @@ pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> anyhow:
         };
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = core.clock.sleep(pause) => {}
+            () = core.clock.sleep_until(began + pause) => {}
         }
     }
 }

@@ -23,6 +23,7 @@ const TRIGGERS_KEPT: TimeDelta = TimeDelta::hours(25);
 /// Sweeps every minute, for as long as the process runs.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
     loop {
+        let began = context.clock.now();
         let pause = match sweep(&context).await {
             // There is more: go on soon, but let others write in between.
             Ok(swept) if swept >= usize::from(ROWS_MAX) => Duration::from_millis(100),
@@ -34,7 +35,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
         };
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = context.clock.sleep(pause) => {}
+            () = context.clock.sleep_until(began + pause) => {}
         }
     }
 }
