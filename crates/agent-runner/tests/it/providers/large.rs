@@ -10,8 +10,8 @@ use super::ask;
 use crate::harness::World;
 use crate::model_server::{ModelServer, endless, part};
 
-/// What a server would send in all.
-const SENT_IN_ALL: usize = 50_000_000;
+/// More than is read and what the buffers of two sockets may hold besides (Linux: 37 MB).
+const SENT_MAX: usize = 100_000_000;
 
 /// What comes of asking a server whose answer goes on for ever.
 async fn result_of(kind: &str, content_type: &'static str, first: &'static str, piece: String) -> RunResult {
@@ -22,9 +22,8 @@ async fn result_of(kind: &str, content_type: &'static str, first: &'static str, 
     world.request(&ask(kind, &server, "hello")).await;
     let result = world.end().await.result;
     assert_eq!(server.asked_until_now().len(), 1);
-    // The rest is what waits in buffers between the two.
     let sent = sent.load(Ordering::SeqCst);
-    assert!(sent < SENT_IN_ALL / 2, "{sent} bytes were read");
+    assert!(sent < SENT_MAX, "{sent} bytes were read");
     assert!(result.output.len() + result.log.len() <= OUTPUT_AND_LOG_BYTES_MAX);
     result
 }
