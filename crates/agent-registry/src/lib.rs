@@ -27,6 +27,7 @@ mod mentor_edit;
 mod merger;
 mod outbox;
 mod policy;
+mod republish;
 mod retention;
 mod runs;
 mod state;
@@ -55,6 +56,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, RegistryConfig};
+pub use republish::republish;
 
 use crate::access::keys::RecentKeys;
 use crate::access::limits::RequestLimits;

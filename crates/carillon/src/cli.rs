@@ -7,6 +7,10 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::operator::agents::AgentsCommand;
+use crate::operator::deliveries::DeliveriesCommand;
+use crate::operator::runs::RunsCommand;
+
 /// Runs AI agents on a schedule and tells you how each run went.
 #[derive(Debug, Parser)]
 #[command(name = "carillon", version, propagate_version = true)]
@@ -25,6 +29,24 @@ pub(crate) enum Command {
     Bootstrap(BootstrapArguments),
     /// Print a token for the API.
     Token(TokenArguments),
+    /// An organisation's agents.
+    #[command(after_help = "Example:\n  carillon agents list --org acme")]
+    Agents {
+        #[command(subcommand)]
+        command: AgentsCommand,
+    },
+    /// An organisation's runs.
+    #[command(after_help = "Example:\n  carillon runs list --org acme --status error")]
+    Runs {
+        #[command(subcommand)]
+        command: RunsCommand,
+    },
+    /// Results on their way to receivers.
+    #[command(after_help = "Example:\n  carillon deliveries list --org acme --status exhausted")]
+    Deliveries {
+        #[command(subcommand)]
+        command: DeliveriesCommand,
+    },
     /// Ask about crontabs.
     #[command(after_help = "Example:\n  carillon cron next \"0 9 * * mon-fri\" --timezone Europe/Berlin --count 3")]
     Cron {
@@ -51,6 +73,19 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: LedgerCommand,
     },
+    /// Print what makes a shell complete these commands.
+    #[command(after_help = "Example:\n  carillon completion bash > /etc/bash_completion.d/carillon")]
+    Completion {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Copy an installation that is one process, while it runs, into a directory.
+    Backup(BackupArguments),
+    /// Make a data directory of a backup.
+    Restore(RestoreArguments),
+    /// Announce every document again: after a microservice's database was restored.
+    Republish(RepublishArguments),
     /// See the main job work: one agent, one run, one verified callback.
     Demo(DemoArguments),
 }
@@ -333,6 +368,43 @@ pub(crate) struct BusQueueArguments {
     pub(crate) queue: bus::Queue,
     #[command(flatten)]
     pub(crate) bus: BusPlace,
+}
+
+/// `carillon backup`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  carillon backup /backups/carillon-2026-11-22 --data-dir ./carillon-data\n\n\
+    Databases and keys, not the bus. For databases on a server use its own tools, as pg_dump.")]
+pub(crate) struct BackupArguments {
+    /// A directory that is not there yet, or empty.
+    #[arg(value_name = "DIRECTORY")]
+    pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// `carillon restore`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  carillon restore /backups/carillon-2026-11-22 --data-dir ./carillon-data\n\n\
+    Ticks since the backup are made good as each schedule's catch_up says; a run that was under way is run again.")]
+pub(crate) struct RestoreArguments {
+    /// What `carillon backup` made.
+    #[arg(value_name = "DIRECTORY")]
+    pub(crate) from: PathBuf,
+    /// The data directory to make: not there yet, or empty.
+    #[arg(long, value_name = "DIRECTORY", default_value = "./carillon-data")]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// `carillon republish`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  carillon republish --url postgres://carillon@db/agent_registry\n\n\
+    Harmless at any time. A registry that runs announces them within half a minute.")]
+pub(crate) struct RepublishArguments {
+    /// The registry's database [default: as configured, else the data directory's].
+    #[arg(long, value_name = "URL", env = "CARILLON__DATABASE__AGENT_REGISTRY_URL", hide_env_values = true)]
+    pub(crate) url: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 /// `carillon demo`.

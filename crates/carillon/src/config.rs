@@ -4,7 +4,9 @@
 //! set and has to be somewhere is in the data directory: databases, bus, keys.
 
 use agent_runner::{ProvidersConfig, RunnerConfig, SessionsConfig};
-use anyhow::Context;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cron_dispatcher::DispatcherConfig;
@@ -18,7 +20,7 @@ use service_kit::database::check_url;
 use service_kit::secrets::Secret;
 
 use crate::cli::Place;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DATABASES, DataDir};
 
 /// Every section of every microservice.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -141,10 +143,43 @@ impl Config {
         Ok(self.auth)
     }
 
-    /// The dispatcher's database: as configured, else the data directory's.
-    pub(crate) fn dispatcher_database(self, data: &DataDir) -> anyhow::Result<DatabaseConfig> {
-        let config = self.with_files_of(data)?;
-        Ok(config.database.of(&config.database.cron_dispatcher_url))
+    /// A database that is there: `url`, else as configured, else the data directory's.
+    pub(crate) fn database_that_is_there(
+        self,
+        url: Option<&str>,
+        data: &DataDir,
+        which: impl FnOnce(DatabasesConfig) -> ConnectionUrl,
+    ) -> anyhow::Result<DatabaseConfig> {
+        let database = match url.filter(|url| !url.is_empty()) {
+            Some(url) => DatabaseConfig { url: ConnectionUrl::new(url.to_owned()), ..DatabaseConfig::default() },
+            None => {
+                let databases = self.with_files_of(data)?.database;
+                let pool_size = databases.pool_size;
+                DatabaseConfig { url: which(databases), pool_size }
+            }
+        };
+        if let Some(file) = database.url.expose().strip_prefix("sqlite:")
+            && !std::path::Path::new(file).exists()
+        {
+            bail!("there is no {file}: name the data directory with --data-dir, or the database with --url");
+        }
+        Ok(database)
+    }
+
+    /// The files of the data directory's databases, by name, in the order of [`DATABASES`].
+    pub(crate) fn own_databases(self, data: &DataDir) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+        let databases = self.with_files_of(data)?.database;
+        let urls = [
+            databases.cron_dispatcher_url,
+            databases.callback_deliverer_url,
+            databases.service_registry_url,
+            databases.agent_registry_url,
+        ];
+        let file = |(name, url): (&'static str, ConnectionUrl)| match url.expose().strip_prefix("sqlite:") {
+            Some(path) => Ok((name, PathBuf::from(path))),
+            None => bail!("{name} is on a server: back that up with its own tools, as pg_dump"),
+        };
+        DATABASES.into_iter().zip(urls).map(file).collect()
     }
 
     /// Fills in databases and bus.

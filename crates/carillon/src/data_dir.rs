@@ -12,6 +12,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+/// The registry's database.
+pub(crate) const REGISTRY_DATABASE: &str = "agent-registry.db";
+/// Every microservice's database, in the order in which a running installation is to be copied.
+pub(crate) const DATABASES: [&str; 4] =
+    ["cron-dispatcher.db", "callback-deliverer.db", "service-registry.db", REGISTRY_DATABASE];
+
 /// How often it is tried whether another process has ended.
 const LOCK_LOOK: Duration = Duration::from_millis(50);
 

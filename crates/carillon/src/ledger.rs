@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use chrono::SecondsFormat;
 use cron_dispatcher::ledger::{self, Finding, Report};
 use service_kit::clock::Clock;
-use service_kit::config::{ConnectionUrl, DatabaseConfig};
 
 use crate::cli::{LedgerVerifyArguments, Output};
 use crate::config::Config;
@@ -17,15 +16,9 @@ use crate::output::print;
 pub(crate) fn verify(arguments: &LedgerVerifyArguments) -> anyhow::Result<ExitCode> {
     let config = Config::load(&arguments.place, Vec::new())?;
     let ticks_days = config.dispatcher.ticks_days;
-    let database = match arguments.url.as_deref().filter(|url| !url.is_empty()) {
-        Some(url) => DatabaseConfig { url: ConnectionUrl::new(url.to_owned()), ..DatabaseConfig::default() },
-        None => config.dispatcher_database(&DataDir::at(&arguments.place.data_dir))?,
-    };
-    if let Some(file) = database.url.expose().strip_prefix("sqlite:")
-        && !std::path::Path::new(file).exists()
-    {
-        bail!("there is no {file}: name the data directory with --data-dir, or the database with --url");
-    }
+    let data = DataDir::at(&arguments.place.data_dir);
+    let database =
+        config.database_that_is_there(arguments.url.as_deref(), &data, |databases| databases.cron_dispatcher_url)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let now = Clock::host().now();
     let report = runtime.block_on(ledger::verify(&database, ticks_days, now)).context("the ledger cannot be read")?;

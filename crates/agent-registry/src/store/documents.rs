@@ -164,6 +164,14 @@ pub(crate) fn hold(conn: &mut DbConnection, name: &DocumentName, receiver: Recei
     held.map(|_| ())
 }
 
+/// Forgets who holds what; that the deliverer needs no mentors stays. Returns how many documents there are.
+pub(crate) fn forget_holders(conn: &mut DbConnection) -> QueryResult<usize> {
+    diesel::update(documents::table.filter(documents::deliverer_held_version.lt(i64::MAX)))
+        .set(documents::deliverer_held_version.eq(0))
+        .execute(conn)?;
+    diesel::update(documents::table).set(documents::dispatcher_held_version.eq(0)).execute(conn)
+}
+
 /// Forgets up to `limit` tombstones that everyone has held for long enough. Returns how many.
 pub(crate) fn sweep_tombstones(conn: &mut DbConnection, now: DateTime<Utc>, limit: i64) -> QueryResult<usize> {
     let old: Vec<(String, String)> = documents::table

@@ -6,5 +6,6 @@ mod bootstrap;
 mod command_line;
 mod kill;
 mod main_job;
+mod operator;
 mod pause;
 mod start;

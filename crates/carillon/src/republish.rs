@@ -1,0 +1,19 @@
+//! `carillon republish`: every document once more, for those who lost theirs.
+
+use std::process::ExitCode;
+
+use crate::cli::RepublishArguments;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::output::print;
+
+/// Forgets who holds what, and says how many documents there are.
+pub(crate) async fn republish(arguments: &RepublishArguments) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&arguments.place, Vec::new())?;
+    let data = DataDir::at(&arguments.place.data_dir);
+    let database =
+        config.database_that_is_there(arguments.url.as_deref(), &data, |databases| databases.agent_registry_url)?;
+    let documents = agent_registry::republish(&database).await?;
+    print(format_args!("{documents} documents will be announced again\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
