@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::operator::agents::AgentsCommand;
 use crate::operator::deliveries::DeliveriesCommand;
 use crate::operator::runs::RunsCommand;
+use crate::operator::status::StatusArguments;
 
 /// Runs AI agents on a schedule and tells you how each run went.
 #[derive(Debug, Parser)]
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Bootstrap(BootstrapArguments),
     /// Print a token for the API.
     Token(TokenArguments),
+    /// Who is up, and what waits.
+    Status(StatusArguments),
     /// An organisation's agents.
     #[command(after_help = "Example:\n  carillon agents list --org acme")]
     Agents {

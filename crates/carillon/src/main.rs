@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Backup(arguments) => backup::backup(&arguments),
         Command::Restore(arguments) => asking(backup::restore(&arguments)),
         Command::Republish(arguments) => asking(republish::republish(&arguments)),
+        Command::Status(arguments) => asking(operator::status::run(&arguments)),
         Command::Agents { command } => asking(operator::agents::run(&command)),
         Command::Runs { command } => asking(operator::runs::run(&command)),
         Command::Deliveries { command } => asking(operator::deliveries::run(&command)),

@@ -40,6 +40,35 @@ pub(crate) struct Access {
     place: Place,
 }
 
+/// Where the admin listeners are.
+#[derive(Debug, Args)]
+pub(crate) struct Admin {
+    /// A process's admin listener, as http://10.0.0.7:9090; one for each [default: the profile's `admin`, else
+    /// http.admin_listen of the configuration].
+    #[arg(long = "admin", value_name = "URL")]
+    urls: Vec<String>,
+    /// A profile of carillon/profiles.toml [default: `default`, if there is one].
+    #[arg(long, value_name = "NAME", env = "CARILLON_PROFILE")]
+    profile: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Admin {
+    /// The listeners that are meant.
+    pub(crate) fn urls(&self) -> anyhow::Result<Vec<String>> {
+        if !self.urls.is_empty() {
+            return Ok(self.urls.clone());
+        }
+        let profile = Profile::find(self.profile.as_deref().filter(|name| !name.is_empty()))?;
+        if !profile.admin.is_empty() {
+            return Ok(profile.admin);
+        }
+        let config = Config::load(&self.place, Vec::new())?;
+        Ok(vec![format!("http://{}", config.http.admin_listen)])
+    }
+}
+
 impl Access {
     /// The API that is meant.
     ///

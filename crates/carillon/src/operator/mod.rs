@@ -9,3 +9,4 @@ pub(crate) mod deliveries;
 mod profiles;
 pub(crate) mod runs;
 pub(crate) mod show;
+pub(crate) mod status;

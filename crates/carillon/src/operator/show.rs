@@ -35,10 +35,15 @@ pub(crate) fn rows(shape: Shape, columns: &[Column], rows: &[Value]) -> anyhow::
     }
 }
 
+/// Prints one thing as JSON.
+pub(crate) fn one(value: &Value) -> anyhow::Result<()> {
+    print(format_args!("{value}\n"))
+}
+
 /// Prints one thing, a line for each of its fields.
 pub(crate) fn fields(shape: Shape, columns: &[Column], row: &Value) -> anyhow::Result<ExitCode> {
     match shape {
-        Shape::Json => print(format_args!("{row}\n"))?,
+        Shape::Json => one(row)?,
         Shape::Table => {
             let mut table = plain();
             for (name, pointer) in columns {
