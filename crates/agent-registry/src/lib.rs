@@ -25,6 +25,7 @@ mod http;
 mod idempotency;
 mod mentor_edit;
 mod merger;
+mod metrics;
 mod outbox;
 mod policy;
 mod republish;
@@ -55,8 +56,10 @@ use service_kit::supervise::Role;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::metrics::METRICS;
 pub use config::{Config, RegistryConfig};
 pub use republish::republish;
+pub use store::migrations;
 
 use crate::access::keys::RecentKeys;
 use crate::access::limits::RequestLimits;
@@ -116,7 +119,7 @@ impl AgentRegistry {
                 "`auth.audience` is not set: tokens that the identity provider made for others are believed"
             );
         }
-        let db = Db::open(&database, store::MIGRATIONS).await?;
+        let db = Db::open(&database, migrations()).await?;
         let signer = InternalSigner::new(&internal, state::NAME);
         let deliverer = Deliverer::new(config.deliverer_url()?, signer.clone(), clock.clone());
         let dispatcher = Dispatcher::new(config.dispatcher_url()?, signer, clock.clone());
@@ -158,6 +161,7 @@ impl AgentRegistry {
             routes: Some(Arc::new(self.routes())),
             internal_routes: None,
             roles: self.roles(shutdown),
+            metrics: &[METRICS, bus::METRICS],
             // Its servers give requests in progress their own time; a message in hand is one transaction.
             drain: ServerOptions::default().drain,
         }

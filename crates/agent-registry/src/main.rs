@@ -9,7 +9,7 @@ use service_kit::config::{
     SecretsConfig, TelemetryConfig,
 };
 use service_kit::egress::Guard;
-use service_kit::process::{self, Door, Process};
+use service_kit::process::{self, Door, OwnDatabase, Process};
 use service_kit::secrets::KeyRing;
 
 /// The configuration of a process that is this microservice.
@@ -62,8 +62,11 @@ impl config::Settings for Settings {
     }
 }
 
+const DATABASE: OwnDatabase<Settings> =
+    OwnDatabase { config: |settings| &settings.database, migrations: agent_registry::migrations };
+
 fn main() -> ExitCode {
-    process::main("agent-registry", Door::Public, |settings| (&settings.http, &settings.telemetry), run)
+    process::main("agent-registry", Door::Public, |settings| (&settings.http, &settings.telemetry), Some(DATABASE), run)
 }
 
 async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {

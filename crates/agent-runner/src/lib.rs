@@ -16,6 +16,7 @@ mod ask;
 mod config;
 mod directory;
 mod in_flight;
+mod metrics;
 pub mod provider;
 mod run_log;
 mod runner;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ask::Asker;
 pub use crate::config::{Config, ProviderConfig, ProvidersConfig, RunnerConfig, SessionsConfig};
 use crate::directory::Directory;
+pub use crate::metrics::METRICS;
 use crate::provider::{Provider, Transport};
 pub use crate::run_log::{OUTPUT_AND_LOG_BYTES_MAX, RunLog};
 use crate::runner::Parts;
@@ -98,7 +100,14 @@ impl AgentRunner {
     #[must_use]
     pub fn microservice(&self, shutdown: CancellationToken) -> Microservice {
         let drain = Duration::from_secs(self.parts.config.drain_seconds);
-        Microservice { name: NAME, routes: None, internal_routes: None, roles: self.roles(shutdown), drain }
+        Microservice {
+            name: NAME,
+            routes: None,
+            internal_routes: None,
+            roles: self.roles(shutdown),
+            metrics: &[METRICS, bus::METRICS],
+            drain,
+        }
     }
 
     /// The long-running tasks: one, which takes requests until `shutdown` is cancelled and then ends in order.

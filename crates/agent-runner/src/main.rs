@@ -40,7 +40,7 @@ impl config::Settings for Settings {
 }
 
 fn main() -> ExitCode {
-    process::main("agent-runner", Door::Internal, |settings| (&settings.http, &settings.telemetry), run)
+    process::main("agent-runner", Door::Internal, |settings| (&settings.http, &settings.telemetry), None, run)
 }
 
 async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {

@@ -52,6 +52,8 @@ impl Parts {
 pub(crate) async fn run(parts: Arc<Parts>, shutdown: CancellationToken) -> anyhow::Result<()> {
     let Some((subscription, consumer)) = connect(&parts, &shutdown).await? else { return Ok(()) };
     parts.consuming.met();
+    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+    metrics::gauge!("carillon_runner_concurrency").set(parts.config.concurrency as f64);
     let mut work = Work::start(Arc::clone(&parts), subscription);
     let taken = work.take(consumer, &shutdown).await;
     parts.consuming.unmet("the runner takes no more requests: it is stopping");

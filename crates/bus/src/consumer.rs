@@ -33,6 +33,8 @@ pub struct Consumer {
 
 impl Consumer {
     pub(crate) fn new(queue: Queue, source: Box<dyn Source>) -> Self {
+        // There from the start, at zero, so that the first one counts as an increase.
+        metrics::counter!("carillon_dead_letters_total", "queue" => queue.as_str()).increment(0);
         Self { queue, source }
     }
 

@@ -35,3 +35,11 @@ pub use handler::{BATCH_BYTES_MAX, BATCH_MAX, ConsumeOptions, HandleError, Handl
 pub use message::{BODY_BYTES_MAX, Message};
 pub use open::open;
 pub use topology::{Queue, UnknownQueue};
+
+use model::metric::Metric;
+
+/// What this crate records.
+pub const METRICS: &[Metric] = &[
+    Metric::counter("carillon_dead_letters_total", &["queue"], "Messages that this process gave up."),
+    Metric::counter("carillon_bus_connections_lost_total", &[], "Connections to the broker that were lost."),
+];

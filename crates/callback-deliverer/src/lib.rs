@@ -27,6 +27,8 @@ pub mod encryption;
 mod http;
 mod lanes;
 mod log_link;
+mod measure;
+mod metrics;
 pub mod outcome;
 pub mod payload;
 mod replica;
@@ -58,8 +60,10 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
+pub use crate::metrics::METRICS;
 pub use config::Config;
 pub use signature::verify_signature;
+pub use store::migrations;
 
 use crate::consumers::documents::Documents;
 use crate::consumers::runs::Runs;
@@ -138,6 +142,7 @@ impl CallbackDeliverer {
             routes: None,
             internal_routes: Some(Arc::new(self.internal_routes())),
             roles: self.roles(shutdown),
+            metrics: &[METRICS, bus::METRICS],
             drain: self.core.deadline,
         }
     }
@@ -158,6 +163,7 @@ impl CallbackDeliverer {
         vec![
             self.consumer("documents", Queue::CallbackDelivererDocuments, documents, shutdown.clone()),
             self.consumer("runs", Queue::CallbackDelivererRuns, runs, shutdown.clone()),
+            Role::new("callback-deliverer.measure", measure::run(Arc::clone(&self.core), shutdown.clone())),
             Role::new("callback-deliverer.sweep", sweep::run(Arc::clone(&self.core), shutdown.clone())),
             Role::new("callback-deliverer.drain", drain::run(Arc::clone(&self.core), shutdown.clone())),
             self.database(shutdown),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::config::{
     self, BusConfig, ConfigError, DatabaseConfig, HttpConfig, InternalConfig, SecretsConfig, TelemetryConfig,
 };
-use service_kit::process::{self, Door, Process};
+use service_kit::process::{self, Door, OwnDatabase, Process};
 use service_kit::secrets::KeyRing;
 
 /// The configuration of a process that is this microservice.
@@ -35,8 +35,17 @@ impl config::Settings for Settings {
     }
 }
 
+const DATABASE: OwnDatabase<Settings> =
+    OwnDatabase { config: |settings| &settings.database, migrations: callback_deliverer::migrations };
+
 fn main() -> ExitCode {
-    process::main("callback-deliverer", Door::Internal, |settings| (&settings.http, &settings.telemetry), run)
+    process::main(
+        "callback-deliverer",
+        Door::Internal,
+        |settings| (&settings.http, &settings.telemetry),
+        Some(DATABASE),
+        run,
+    )
 }
 
 async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {

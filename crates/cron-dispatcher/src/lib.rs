@@ -23,6 +23,8 @@ mod fire;
 mod http;
 mod judge;
 pub mod ledger;
+mod measure;
+mod metrics;
 mod pause;
 mod prompt;
 mod replan;
@@ -56,6 +58,8 @@ use tokio_util::sync::CancellationToken;
 pub use crate::config::DispatcherConfig;
 use crate::context::Context;
 use crate::error::DispatchError;
+pub use crate::metrics::METRICS;
+pub use crate::store::migrations;
 
 /// Run ids are at least the unix seconds of the start times this.
 const IDS_PER_SECOND: i64 = 10_000;
@@ -126,6 +130,7 @@ impl CronDispatcher {
             Role::new("cron-dispatcher.fire", fire::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.window", window::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.watch", watch::run(Arc::clone(context), shutdown.clone())),
+            Role::new("cron-dispatcher.measure", measure::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.sweep", sweep::run(Arc::clone(context), shutdown.clone())),
             self.consumer(Queue::CronDispatcherDocuments, consumers::Documents(Arc::clone(context)), &shutdown),
             self.consumer(Queue::CronDispatcherAnswers, consumers::Answers(Arc::clone(context)), &shutdown),
@@ -141,6 +146,7 @@ impl CronDispatcher {
             routes: None,
             internal_routes: Some(Arc::new(self.internal_routes())),
             roles: self.roles(shutdown),
+            metrics: &[METRICS, bus::METRICS],
             // Whatever it has in hand is one transaction.
             drain: Duration::ZERO,
         }

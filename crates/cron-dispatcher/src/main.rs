@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use cron_dispatcher::{CronDispatcher, Dependencies, DispatcherConfig};
 use serde::{Deserialize, Serialize};
 use service_kit::config::{self, BusConfig, ConfigError, DatabaseConfig, HttpConfig, InternalConfig, TelemetryConfig};
-use service_kit::process::{self, Door, Process};
+use service_kit::process::{self, Door, OwnDatabase, Process};
 
 /// The configuration of a process that is this microservice.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -30,8 +30,17 @@ impl config::Settings for Settings {
     }
 }
 
+const DATABASE: OwnDatabase<Settings> =
+    OwnDatabase { config: |settings| &settings.database, migrations: cron_dispatcher::migrations };
+
 fn main() -> ExitCode {
-    process::main("cron-dispatcher", Door::Internal, |settings| (&settings.http, &settings.telemetry), run)
+    process::main(
+        "cron-dispatcher",
+        Door::Internal,
+        |settings| (&settings.http, &settings.telemetry),
+        Some(DATABASE),
+        run,
+    )
 }
 
 async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ pub mod document;
 pub mod event;
 pub mod id;
 pub mod internal;
+pub mod metric;
 pub mod run;
 mod run_state;
 pub mod schedule;

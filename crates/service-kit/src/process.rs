@@ -16,9 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, InternalRoutes, Readiness};
 use crate::auth::InternalVerifier;
 use crate::clock::Clock;
-use crate::config::{self, HttpConfig, InternalConfig, Settings, TelemetryConfig, process_environment};
+use crate::config::{self, DatabaseConfig, HttpConfig, InternalConfig, Settings, TelemetryConfig, process_environment};
+use crate::database::{Db, Migrations};
 use crate::http::{self, Listener, ServerOptions};
 use crate::supervise::{Role, cancel_on_signal, supervise};
+use crate::telemetry::{self, Metric};
 
 /// What a drain may take beyond the longest piece of work that it waits for.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
@@ -36,6 +38,8 @@ pub struct Microservice {
     pub internal_routes: Option<Routes>,
     /// Everything that runs until shutdown.
     pub roles: Vec<Role>,
+    /// The tables of what it records.
+    pub metrics: &'static [&'static [Metric]],
     /// The longest that its work in hand may take once a stop was asked for.
     pub drain: Duration,
 }
@@ -64,6 +68,8 @@ impl Process {
     pub fn begin(http: &HttpConfig, door: Door) -> anyhow::Result<Self> {
         let listener = (door == Door::Public).then(|| Listener::bind("http.listen", http.listen)).transpose()?;
         let admin_listener = Listener::bind("http.admin_listen", http.admin_listen)?;
+        // From here on: what is recorded earlier is lost.
+        telemetry::metrics();
         let shutdown = CancellationToken::new();
         cancel_on_signal(shutdown.clone())?;
         Ok(Self {
@@ -100,7 +106,9 @@ impl Process {
         let verifier = InternalVerifier::new(internal, &names);
         let drain = microservices.iter().map(|one| one.drain).max().unwrap_or_default() + DRAIN_MARGIN;
         let (mut public, mut private, mut roles) = (Vec::new(), Vec::new(), Vec::new());
+        telemetry::describe(telemetry::METRICS);
         for microservice in microservices {
+            microservice.metrics.iter().for_each(|table| telemetry::describe(table));
             public.extend(microservice.routes);
             private.extend(microservice.internal_routes);
             roles.extend(microservice.roles);
@@ -126,6 +134,14 @@ fn all(routes: Vec<Routes>) -> impl Fn(&mut web::ServiceConfig) + Clone + Send +
 /// What every microservice's settings have: where it listens, and what it logs.
 pub type CommonSettings<S> = for<'a> fn(&'a S) -> (&'a HttpConfig, &'a TelemetryConfig);
 
+/// The database of a microservice, which `--migrate` brings to this version.
+pub struct OwnDatabase<S> {
+    /// Where it is.
+    pub config: for<'a> fn(&'a S) -> &'a DatabaseConfig,
+    /// What leads there.
+    pub migrations: fn() -> Migrations,
+}
+
 /// Whether a process serves a part of the public API, at `http.listen`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
@@ -140,9 +156,10 @@ pub fn main<S: Settings>(
     name: &'static str,
     door: Door,
     common: CommonSettings<S>,
+    database: Option<OwnDatabase<S>>,
     run: impl AsyncFnOnce(S, Process) -> anyhow::Result<()>,
 ) -> ExitCode {
-    match begin(name, door, common, run) {
+    match begin(name, door, common, database, run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{name}: {error:#}");
@@ -155,9 +172,10 @@ fn begin<S: Settings>(
     name: &'static str,
     door: Door,
     common: CommonSettings<S>,
+    database: Option<OwnDatabase<S>>,
     run: impl AsyncFnOnce(S, Process) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let matches = command_line(name).get_matches();
+    let matches = command_line(name, database.is_some()).get_matches();
     let file: Option<&PathBuf> = matches.get_one("config");
     let settings: S = config::load(file.map(PathBuf::as_path), process_environment(), [])?;
     if matches.get_flag("check-config") {
@@ -169,18 +187,23 @@ fn begin<S: Settings>(
         return crate::admin::probe(http.admin_listen);
     }
     let http = http.clone();
-    crate::telemetry::init(telemetry)?;
+    telemetry::init(telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let Some(database) = database.filter(|_| matches.get_flag("migrate")) {
+        let opened = runtime.block_on(Db::open((database.config)(&settings), (database.migrations)()));
+        return Ok(opened.map(drop)?);
+    }
     runtime.block_on(async {
         let process = Process::begin(&http, door)?;
         run(settings, process).await
     })
 }
 
-fn command_line(name: &'static str) -> Command {
+fn command_line(name: &'static str, has_database: bool) -> Command {
     let config = Arg::new("config").long("config").value_name("FILE").help("A configuration file (TOML)");
     let check = Arg::new("check-config").long("check-config").action(ArgAction::SetTrue);
     let probe = Arg::new("probe").long("probe").action(ArgAction::SetTrue);
+    let migrate = Arg::new("migrate").long("migrate").action(ArgAction::SetTrue).hide(!has_database);
     Command::new(name)
         .version(env!("CARGO_PKG_VERSION"))
         .about(format!("Carillon's {name}, alone in its process"))
@@ -188,12 +211,13 @@ fn command_line(name: &'static str) -> Command {
         .arg(config.value_parser(clap::value_parser!(PathBuf)))
         .arg(check.help("Print the effective configuration, secrets masked, and exit"))
         .arg(probe.help("Ask the process of this configuration whether it is ready, for health checks of containers"))
+        .arg(migrate.help("Bring the database to this version, as every start does, and exit"))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_command_line_holds_together() {
-        super::command_line("cron-dispatcher").debug_assert();
+        super::command_line("cron-dispatcher", true).debug_assert();
     }
 }

@@ -5,9 +5,34 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
+use metrics::Unit;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub use model::metric::{Metric, MetricKind};
+
 use crate::config::{ConfigError, LogFormat, TelemetryConfig};
+
+/// What this crate records itself.
+pub const METRICS: &[Metric] = &[
+    Metric::counter(
+        "carillon_http_requests_total",
+        &["server", "method", "route", "status"],
+        "Requests answered, by the route's pattern.",
+    ),
+    Metric::histogram(
+        "carillon_http_request_duration_seconds",
+        &["server", "method", "route"],
+        "How long requests took to answer.",
+    ),
+    Metric::gauge("carillon_condition_met", &["condition"], "1: met, 0: not ready for want of it; /readyz says why."),
+    Metric::gauge("carillon_database_connections_in_use", &[], "Connections to databases that are at work."),
+    Metric::histogram("carillon_database_wait_seconds", &[], "How long work waited for its connection."),
+    Metric::counter(
+        "carillon_auth_key_set_fetches_total",
+        &["outcome"],
+        "Times that the identity provider's key set was fetched: ok, failed.",
+    ),
+];
 
 /// From a millisecond to ten minutes: an API call, a delivery and a mentor's answer all fit in.
 const SECONDS_BUCKETS: [f64; 14] =
@@ -39,6 +64,23 @@ pub fn init(config: &TelemetryConfig) -> Result<(), ConfigError> {
 pub fn metrics() -> PrometheusHandle {
     static RECORDED: OnceLock<PrometheusHandle> = OnceLock::new();
     RECORDED.get_or_init(record).clone()
+}
+
+/// Tells `/metrics` what these are. Counters without labels are there from now on, at zero, so that the first one
+/// counts as an increase.
+pub fn describe(table: &[Metric]) {
+    metrics();
+    for metric in table {
+        let unit = if metric.name.ends_with("_seconds") { Unit::Seconds } else { Unit::Count };
+        match metric.kind {
+            MetricKind::Counter => metrics::describe_counter!(metric.name, unit, metric.help),
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, unit, metric.help),
+            MetricKind::Histogram => metrics::describe_histogram!(metric.name, unit, metric.help),
+        }
+        if metric.kind == MetricKind::Counter && metric.labels.is_empty() {
+            metrics::counter!(metric.name).increment(0);
+        }
+    }
 }
 
 fn record() -> PrometheusHandle {

@@ -28,6 +28,7 @@ use service_kit::http::ServerOptions;
 use service_kit::process::Microservice;
 
 pub use config::Config;
+pub use store::migrations;
 
 /// Its name among the microservices.
 const NAME: &str = "service-registry";
@@ -74,7 +75,7 @@ impl ServiceRegistry {
     /// One line on what is wrong with the database.
     pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
         let Dependencies { database, clock, auth, egress } = dependencies;
-        let db = Db::open(&database, store::MIGRATIONS).await?;
+        let db = Db::open(&database, migrations()).await?;
         let tokens = TokenVerifier::new(&auth).context("cannot make an HTTP client")?;
         let state = State { config, db, clock, tokens, egress };
         Ok(Self { state: Arc::new(state) })
@@ -94,6 +95,7 @@ impl ServiceRegistry {
             routes: Some(Arc::new(self.routes())),
             internal_routes: None,
             roles: Vec::new(),
+            metrics: &[],
             drain: ServerOptions::default().drain,
         }
     }

@@ -7,7 +7,7 @@ use service_kit::config::{
     self, AuthConfig, ConfigError, DatabaseConfig, EgressConfig, HttpConfig, InternalConfig, TelemetryConfig,
 };
 use service_kit::egress::Guard;
-use service_kit::process::{self, Door, Process};
+use service_kit::process::{self, Door, OwnDatabase, Process};
 use service_registry::{Config, Dependencies, ServiceRegistry};
 
 /// The configuration of a process that is this microservice.
@@ -33,8 +33,17 @@ impl config::Settings for Settings {
     }
 }
 
+const DATABASE: OwnDatabase<Settings> =
+    OwnDatabase { config: |settings| &settings.database, migrations: service_registry::migrations };
+
 fn main() -> ExitCode {
-    process::main("service-registry", Door::Public, |settings| (&settings.http, &settings.telemetry), run)
+    process::main(
+        "service-registry",
+        Door::Public,
+        |settings| (&settings.http, &settings.telemetry),
+        Some(DATABASE),
+        run,
+    )
 }
 
 async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {

@@ -20,9 +20,14 @@ pub(crate) mod schema;
 use diesel_migrations::embed_migrations;
 use service_kit::database::Migrations;
 
-/// This microservice's migrations.
 pub(crate) const MIGRATIONS: Migrations =
     Migrations { postgres: embed_migrations!("migrations/postgres"), sqlite: embed_migrations!("migrations/sqlite") };
+
+/// This microservice's migrations.
+#[must_use]
+pub fn migrations() -> Migrations {
+    MIGRATIONS
+}
 
 /// A word out of a column; one that no version of ours wrote is a damaged row.
 fn read_word<T: std::str::FromStr<Err = model::word::UnknownWord>>(word: &str) -> diesel::QueryResult<T> {

@@ -147,6 +147,7 @@ impl Dialer {
                         return;
                     }
                     tracing::warn!(broker = %self.address, connection = self.name, "lost the connection to the broker");
+                    metrics::counter!("carillon_bus_connections_lost_total").increment(1);
                     state.send_replace(State::Down(format!("lost the connection to {}", self.address).into()));
                     // Nobody is to find it half alive: what it had in flight must fail now.
                     session.close().await;

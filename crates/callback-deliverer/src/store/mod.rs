@@ -6,6 +6,7 @@
 //! answered for runs out by itself: the row is simply due again. When a replica dies, its leases end at once
 //! ([`replicas`]). A final row is never due, nor is one that is held.
 
+pub(crate) mod backlog;
 pub(crate) mod claim;
 pub(crate) mod drain;
 pub(crate) mod endpoints;
@@ -102,6 +103,6 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 /// The migrations of both databases.
-pub(crate) fn migrations() -> Migrations {
+pub fn migrations() -> Migrations {
     Migrations { postgres: POSTGRES, sqlite: SQLITE }
 }

@@ -3,6 +3,7 @@
 //! Functions take a connection and values, never a clock; transactions are their callers'.
 
 pub(crate) mod arrivals;
+pub(crate) mod backlog;
 pub(crate) mod documents;
 pub(crate) mod everything;
 pub(crate) mod history;
@@ -23,7 +24,7 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use service_kit::database::{Migrations, Timestamp};
 
 /// This microservice's migrations.
-pub(crate) fn migrations() -> Migrations {
+pub fn migrations() -> Migrations {
     const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
     const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
     Migrations { postgres: POSTGRES, sqlite: SQLITE }

@@ -27,6 +27,7 @@ impl Readiness {
         let condition = Condition { name: name.into(), readiness: self.clone() };
         // Without a log line: every part of every process starts like this.
         self.lock().insert(condition.name.clone(), Some("starting".to_owned()));
+        condition.show(false);
         condition
     }
 
@@ -59,8 +60,13 @@ impl Condition {
         self.set(Some(reason.into()));
     }
 
+    fn show(&self, met: bool) {
+        metrics::gauge!("carillon_condition_met", "condition" => self.name.clone()).set(f64::from(u8::from(met)));
+    }
+
     /// Logs only what changes: a condition may be reported every second.
     fn set(&self, reason: Option<String>) {
+        self.show(reason.is_none());
         let before = self.readiness.lock().insert(self.name.clone(), reason.clone());
         match (before.flatten(), reason) {
             (Some(_), None) => tracing::info!(condition = self.name, "ready"),

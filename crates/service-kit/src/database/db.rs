@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use diesel::connection::{AnsiTransactionManager, Connection, TransactionManager};
@@ -40,8 +40,25 @@ struct Inner {
 
 /// What one holds while it works on a connection; given back when the work is done, even if nobody waits for it.
 struct Turn {
+    _in_use: InUse,
     _permit: OwnedSemaphorePermit,
     _writer: Option<OwnedMutexGuard<()>>,
+}
+
+/// A connection that is counted as at work.
+struct InUse;
+
+impl InUse {
+    fn begin() -> Self {
+        metrics::gauge!("carillon_database_connections_in_use").increment(1);
+        Self
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        metrics::gauge!("carillon_database_connections_in_use").decrement(1);
+    }
 }
 
 impl Db {
@@ -194,10 +211,12 @@ impl Db {
     }
 
     async fn turn(&self, writer: Option<OwnedMutexGuard<()>>) -> Result<Turn, DatabaseError> {
+        let asked = Instant::now();
         let permit = in_time(Arc::clone(&self.0.permits).acquire_owned()).await?;
         // The semaphore is never closed.
         let permit = permit.map_err(|_| DatabaseError::Stopped)?;
-        Ok(Turn { _permit: permit, _writer: writer })
+        metrics::histogram!("carillon_database_wait_seconds").record(asked.elapsed());
+        Ok(Turn { _in_use: InUse::begin(), _permit: permit, _writer: writer })
     }
 
     async fn run<T, E, F>(&self, turn: Turn, work: F) -> Result<T, E>

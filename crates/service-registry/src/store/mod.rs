@@ -11,9 +11,14 @@ pub(crate) mod services;
 use diesel_migrations::embed_migrations;
 use service_kit::database::Migrations;
 
-/// This microservice's migrations.
-pub(crate) const MIGRATIONS: Migrations =
+const MIGRATIONS: Migrations =
     Migrations { postgres: embed_migrations!("migrations/postgres"), sqlite: embed_migrations!("migrations/sqlite") };
+
+/// This microservice's migrations.
+#[must_use]
+pub fn migrations() -> Migrations {
+    MIGRATIONS
+}
 
 /// A part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
