@@ -10,7 +10,7 @@ MICROSERVICES = --package agent-registry --package agent-runner --package callba
 TEST_THREADS ?= 8
 FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
-.PHONY: help demo test test-simulation test-tls test-clients test-openapi test-receivers test-kills test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
+.PHONY: help demo test validate-deploy test-simulation test-tls test-clients test-openapi test-receivers test-kills test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,11 @@ services-up: ## Start a private PostgreSQL and RabbitMQ (deploy/local/services.s
 
 services-down: ## Stop them
 	$(SERVICES) down
+
+# Of CI too: what is deployed is held against the binaries that were just tested.
+validate-deploy: toolchain ## Check deploy/ against schemas, configuration, ports, paths and metrics (needs Python and PyPI)
+	$(CARGO) build --locked --workspace
+	deploy/kubernetes/validate/run $(TARGET)/debug
 
 test-clients: build ## Drive Carillon with clients that others wrote (needs Python, PyPI, Node and npm)
 	tests/clients/run $(RUN)
