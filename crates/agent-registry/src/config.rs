@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use service_kit::config::{ConfigError, in_range};
+use service_kit::config::{ConfigError, comma_list, in_range};
 use url::Url;
 
 /// What the registry is configured with, of its own and of others' sections.
@@ -27,7 +28,7 @@ pub struct Config {
 }
 
 /// `[registry]`: how long the registry keeps what it has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistryConfig {
     /// Days that logs are kept, where an organisation does not say.
@@ -52,6 +53,26 @@ impl RegistryConfig {
         in_range("registry.logs_days", self.logs_days, 1, DAYS_MAX)?;
         in_range("registry.audit_days", self.audit_days, 1, DAYS_MAX)
     }
+}
+
+/// `[sessions]`: what others check session tokens with.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionsConfig {
+    /// The public keys of the runners, as a JSON Web Key Set.
+    pub jwks: String,
+}
+
+/// `[providers]`: which providers the runners have; how they are asked is the runners' business alone.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProviderNames {
+    /// The names of the runners' providers, where the registry is a process of its own.
+    #[serde(with = "comma_list")]
+    #[schemars(with = "Vec<String>")]
+    pub names: Vec<String>,
+    /// The one of mentors that name none.
+    pub default: Option<String>,
 }
 
 /// A hundred years: nobody keeps anything longer, and every calendar can count so far.

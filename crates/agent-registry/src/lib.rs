@@ -57,7 +57,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::metrics::METRICS;
-pub use config::{Config, RegistryConfig};
+pub use config::{Config, ProviderNames, RegistryConfig, SessionsConfig};
 pub use republish::republish;
 pub use store::migrations;
 

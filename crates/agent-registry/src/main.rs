@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent_registry::{AgentRegistry, Config, Dependencies, RegistryConfig};
+use agent_registry::{AgentRegistry, Config, Dependencies, ProviderNames, RegistryConfig, SessionsConfig};
 use serde::{Deserialize, Serialize};
 use service_kit::config::{
     self, AuthConfig, BusConfig, ConfigError, DatabaseConfig, EgressConfig, HttpConfig, InternalConfig, PeersConfig,
@@ -28,25 +28,6 @@ struct Settings {
     providers: ProviderNames,
     callbacks: EgressConfig,
     telemetry: TelemetryConfig,
-}
-
-/// `[sessions]`: what others check session tokens with.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct SessionsConfig {
-    /// The public keys of the runners, as a JSON Web Key Set.
-    jwks: String,
-}
-
-/// `[providers]`: which providers the runners have; how they are asked is the runners' business alone.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ProviderNames {
-    /// Their names.
-    #[serde(with = "config::comma_list")]
-    names: Vec<String>,
-    /// The one of mentors that name none.
-    default: Option<String>,
 }
 
 impl config::Settings for Settings {

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service_kit::config::{ConfigError, comma_list, in_range};
 
 /// `[callbacks]`: where callbacks may go, and how much each delivery attempt may take.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Networks that callbacks may reach although they are not public, such as `10.1.0.0/16`, or `127.0.0.0/8` and
     /// `::1/128` for receivers on this host.
     #[serde(with = "comma_list")]
+    #[schemars(with = "Vec<String>")]
     pub allow_networks: Vec<IpNet>,
     /// The longest a delivery attempt may take: resolving, connecting (five seconds at most), TLS, headers and body
     /// together.

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cron_dispatcher::DispatcherConfig;
 use rand::RngCore;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service_kit::config::{
     self, AuthConfig, BusConfig, ConfigError, ConnectionUrl, DatabaseConfig, HttpConfig, InternalConfig, SecretsConfig,
@@ -43,12 +44,20 @@ pub(crate) struct Config {
 }
 
 /// `[database]`: one database for each microservice; by default a SQLite file in the data directory.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DatabasesConfig {
+    /// The registry's, by default a SQLite file in the data directory.
+    #[schemars(with = "String")]
     pub(crate) agent_registry_url: ConnectionUrl,
+    /// The dispatcher's, as above.
+    #[schemars(with = "String")]
     pub(crate) cron_dispatcher_url: ConnectionUrl,
+    /// The deliverer's, as above.
+    #[schemars(with = "String")]
     pub(crate) callback_deliverer_url: ConnectionUrl,
+    /// The service registry's, as above.
+    #[schemars(with = "String")]
     pub(crate) service_registry_url: ConnectionUrl,
     /// Connections to each at most.
     pub(crate) pool_size: u32,

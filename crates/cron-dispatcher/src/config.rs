@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service_kit::config::ConfigError;
 
@@ -12,7 +13,7 @@ const RETRY_DELAY_SECONDS_MIN: u32 = 3;
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(600);
 
 /// How the dispatcher conducts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DispatcherConfig {
     /// Most runs that are requested and not started.

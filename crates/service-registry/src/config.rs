@@ -1,15 +1,17 @@
 //! What the registry is configured with.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service_kit::config::comma_list;
 use uuid::Uuid;
 
 /// `[services]`: what everyone may see.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Public groups that every organisation sees, by id. Any other public group is seen by its own organisation only.
     #[serde(with = "comma_list")]
+    #[schemars(with = "Vec<String>")]
     pub published_groups: Vec<Uuid>,
 }
 

@@ -5,6 +5,7 @@ mod providers;
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service_kit::config::ConfigError;
 use service_kit::secrets::Secret;
@@ -44,7 +45,7 @@ impl Config {
 }
 
 /// `[runner]`: how mentors are asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunnerConfig {
     /// Most runs in flight at a time.
@@ -85,10 +86,11 @@ impl RunnerConfig {
 }
 
 /// `[sessions]`: the tokens that runs act with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionsConfig {
     /// The Ed25519 key that signs session tokens: PKCS#8 as PEM, or its DER as base64. Only runners have it.
+    #[schemars(with = "String")]
     pub key: Secret<String>,
     /// The `iss` of session tokens.
     pub issuer: String,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use service_kit::config::ConfigError;
@@ -17,7 +18,7 @@ const DEFAULT: &str = "default";
 /// `[providers]`: what mentors may name. Names mean the same in any case; the environment knows only one.
 ///
 /// Where these answer is the operator's own choice: unlike the URLs of mentors, they may be anywhere.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ProvidersConfig {
     /// Whom mentors ask that say neither whom nor how: a name in `named`, or `echo`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,7 +29,7 @@ pub struct ProvidersConfig {
 }
 
 /// `[providers.<name>]`: one of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProviderConfig {
     /// How it is asked: `openai`, `http` or `echo`.
@@ -36,6 +37,7 @@ pub struct ProviderConfig {
     /// Where it answers.
     pub base_url: String,
     /// Its API key, for mentors that have none of their own.
+    #[schemars(with = "String")]
     pub api_key: Secret<String>,
     /// The model of mentors that name none.
     pub model: String,

@@ -3,6 +3,7 @@
 //! `UPDATE=1 cargo test -p carillon reference` writes them anew; without it, the tests fail where a page is not what
 //! the code says.
 
+mod configuring;
 mod metrics;
 
 use std::path::{Path, PathBuf};

@@ -8,4 +8,5 @@ mod kill;
 mod main_job;
 mod operator;
 mod pause;
+mod scrape;
 mod start;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -14,21 +15,25 @@ use crate::secrets::{KeyRing, Secret};
 const SECRET_BYTES_MIN: usize = 32;
 
 /// `[http]`: where the microservice listens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     /// The public API.
+    #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// Health, metrics and internal routes: never reachable from outside.
+    #[schemars(with = "String")]
     pub admin_listen: SocketAddr,
     /// How clients reach `listen`, for links in answers; by default the `Host` that they name. Needed behind a proxy:
     /// what headers such as `X-Forwarded-Host` say is not believed.
+    #[schemars(with = "Option<String>")]
     pub public_url: Option<Url>,
     /// The largest request body: by default room for the longest texts that the API takes, however they are escaped.
     pub body_bytes_max: usize,
     /// The web pages that may call the API from a browser, by their origins (`https://app.example`); `*`: all. By
     /// default none.
     #[serde(with = "comma_list")]
+    #[schemars(with = "Vec<String>")]
     pub cors_origins: Vec<String>,
 }
 
@@ -70,10 +75,11 @@ impl HttpConfig {
 }
 
 /// `[database]`: where the microservice keeps what it owns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatabaseConfig {
     /// `sqlite:path/to/file.db` or `postgres://user:password@host/database`.
+    #[schemars(with = "String")]
     pub url: ConnectionUrl,
     /// Connections at most.
     pub pool_size: u32,
@@ -100,10 +106,11 @@ impl DatabaseConfig {
 }
 
 /// `[bus]`: what carries messages between the microservices.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BusConfig {
     /// `sqlite:path/to/file.db`, for one process, or `amqp://user:password@host` and `amqps://…`.
+    #[schemars(with = "String")]
     pub url: ConnectionUrl,
 }
 
@@ -125,7 +132,7 @@ impl BusConfig {
 }
 
 /// `[peers]`: where the other microservices' admin listeners are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PeersConfig {
     /// The dispatcher's.
@@ -144,13 +151,15 @@ impl Default for PeersConfig {
 }
 
 /// `[auth]`: whom the API believes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// The secret that tokens are signed with (HS256).
+    #[schemars(with = "String")]
     pub jwt_secret: Secret<String>,
     /// Where an identity provider has its public keys (RS256, ES256, EdDSA), as a JSON Web Key Set: `https://…`,
     /// `http://…` or `file:///…`.
+    #[schemars(with = "Option<String>")]
     pub jwks_url: Option<Url>,
     /// The `iss` that every token must have, if set.
     pub issuer: Option<String>,
@@ -206,7 +215,7 @@ impl AuthConfig {
 }
 
 /// `[auth.claims]`: what an identity provider calls its claims; dots lead into objects (`realm_access.roles`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClaimsConfig {
     /// The organisation.
@@ -222,10 +231,11 @@ impl Default for ClaimsConfig {
 }
 
 /// `[secrets]`: the keys that seal secrets at rest.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SecretsConfig {
     /// `id:key,id:key`, each key 32 bytes in base64: the first seals, all open.
+    #[schemars(with = "String")]
     pub keys: Secret<String>,
 }
 
@@ -241,10 +251,11 @@ impl SecretsConfig {
 }
 
 /// `[internal]`: how microservices know each other.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct InternalConfig {
     /// At least 32 characters, the same for all microservices, and not the public `auth.jwt_secret`.
+    #[schemars(with = "String")]
     pub key: Secret<String>,
 }
 
@@ -260,11 +271,12 @@ impl InternalConfig {
 }
 
 /// `[callbacks]`: which addresses that are not public Carillon may call.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EgressConfig {
     /// Networks such as `10.1.0.0/16`, or `127.0.0.0/8` and `::1/128` for receivers on this host.
     #[serde(with = "comma_list")]
+    #[schemars(with = "Vec<String>")]
     pub allow_networks: Vec<IpNet>,
 }
 
@@ -280,7 +292,7 @@ impl EgressConfig {
 }
 
 /// `[telemetry]`: what is logged, and how.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
     /// A level, or directives such as `info,cron_dispatcher=debug`. By default `info`, of the web framework only
@@ -315,7 +327,7 @@ impl TelemetryConfig {
 }
 
 /// The form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Pretty on a terminal, JSON elsewhere.
