@@ -203,15 +203,16 @@ fn command_line(name: &'static str, has_database: bool) -> Command {
     let config = Arg::new("config").long("config").value_name("FILE").help("A configuration file (TOML)");
     let check = Arg::new("check-config").long("check-config").action(ArgAction::SetTrue);
     let probe = Arg::new("probe").long("probe").action(ArgAction::SetTrue);
-    let migrate = Arg::new("migrate").long("migrate").action(ArgAction::SetTrue).hide(!has_database);
-    Command::new(name)
+    let migrate = Arg::new("migrate").long("migrate").action(ArgAction::SetTrue);
+    let migrate = migrate.help("Bring the database to this version, as every start does, and exit");
+    let command = Command::new(name)
         .version(env!("CARGO_PKG_VERSION"))
         .about(format!("Carillon's {name}, alone in its process"))
         .after_help(format!("Example:\n  CARILLON__HTTP__ADMIN_LISTEN=0.0.0.0:9090 {name} --config /etc/carillon.toml"))
         .arg(config.value_parser(clap::value_parser!(PathBuf)))
         .arg(check.help("Print the effective configuration, secrets masked, and exit"))
-        .arg(probe.help("Ask the process of this configuration whether it is ready, for health checks of containers"))
-        .arg(migrate.help("Bring the database to this version, as every start does, and exit"))
+        .arg(probe.help("Ask the process of this configuration whether it is ready, for health checks of containers"));
+    if has_database { command.arg(migrate) } else { command }
 }
 
 #[cfg(test)]
@@ -219,5 +220,6 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         super::command_line("cron-dispatcher", true).debug_assert();
+        super::command_line("agent-runner", false).debug_assert();
     }
 }

@@ -20,7 +20,7 @@ class Facts:
         self.root, self.binaries = root, binaries
         # What was asked once: of a spoiled copy, most is as it was.
         self.secrets, self.answers, self.settings, self.valid = {}, {}, {}, set()
-        self.processes = []
+        self.processes, self.environments = [], {}
         # By microservice, and then `admin` or `public`: where it listens.
         self.addresses = {name: {} for name in MICROSERVICES}
         dockerfile = (root / "deploy/docker/Dockerfile").read_text()
@@ -48,6 +48,7 @@ class Facts:
         self.scratch.cleanup()
 
     def start(self, name, environment):
+        self.environments[name] = dict(environment)
         environment["CARILLON__HTTP__LISTEN"] = "127.0.0.1:0"
         environment["CARILLON__HTTP__ADMIN_LISTEN"] = "127.0.0.1:0"
         environment["CARILLON__TELEMETRY__FORMAT"] = "json"

@@ -53,6 +53,9 @@ MUTATIONS = [
     Mutation(f"{SCALING}/workers.yaml", "queueName: agent-runner.runs", "queueName: agent-runner.requests", "there is no queue"),
     Mutation(f"{SCALING}/workers.yaml", "scaleTargetRef: {name: agent-runner}", "scaleTargetRef: {name: runner}", "there is no Deployment runner"),
     Mutation(f"{SCALING}/workers.yaml", "key: CARILLON__BUS__URL", "key: BUS_URL", "there is no BUS_URL"),
+    # Settings.
+    Mutation("docs/configuring.md", "| `window` |", "| `windows` |", "dispatcher.window, which cron-dispatcher knows"),
+    Mutation("docs/configuring.md", "Read by agent-runner.", "Read by agent-registry.", "agent-registry does not know sessions.issuer"),
     # Metrics.
     Mutation(f"{SCALING}/workers.yaml", "carillon_deliveries_due", "carillon_due_deliveries", "no metric carillon_due_deliveries"),
     Mutation(f"{MONITORING}/rules.yaml", "carillon_dead_letters_total", "carillon_dead_letters", "no metric carillon_dead_letters "),

@@ -13,6 +13,7 @@ import time
 import checks
 import metrics
 import mutations
+import settings
 from facts import Facts
 from manifests import Overlay
 
@@ -42,6 +43,7 @@ def problems(root, facts, overlays=OVERLAYS):
         for check in CHECKS:
             found += [f"{name}: {check.__name__}: {problem}" for problem in check(overlay, facts)]
         found += [f"{name}: metrics: {problem}" for problem in metrics.of_manifests(overlay, root)]
+    found += [f"settings: {problem}" for problem in settings.of_page(root, facts)]
     found += [f"dashboard: {problem}" for problem in metrics.of_dashboard(root)]
     return found
 

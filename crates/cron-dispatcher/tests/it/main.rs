@@ -10,6 +10,7 @@ mod harness;
 mod judging;
 mod ledger;
 mod limits;
+mod migrating;
 mod neighbours;
 mod overlapping;
 mod pausing;
