@@ -11,5 +11,6 @@ pub mod internal;
 pub mod run;
 mod run_state;
 pub mod schedule;
+pub mod service;
 pub mod wire;
 pub mod word;
