@@ -14,7 +14,7 @@ use anyhow::Context;
 use bus::Bus;
 use callback_deliverer::CallbackDeliverer;
 use cron_dispatcher::CronDispatcher;
-use service_kit::config::effective;
+use service_kit::config::{PeersConfig, effective};
 use service_kit::egress::Guard;
 use service_kit::process::{Door, Microservice, Process};
 use service_kit::secrets::KeyRing;
@@ -149,11 +149,16 @@ async fn open_runner(
         runner: config.runner.clone(),
         sessions: config.sessions.clone(),
         providers: config.providers.clone(),
+        peers: PeersConfig {
+            service_registry_url: format!("http://{}", process.admin_address()),
+            ..PeersConfig::default()
+        },
     };
     let dependencies = agent_runner::Dependencies {
         bus: Arc::clone(bus),
         clock: process.clock.clone(),
         readiness: process.readiness.clone(),
+        internal: config.internal.clone(),
         keys: keys.clone(),
         egress: Guard::new(config.callbacks.allow_networks.clone()),
         providers: Vec::new(),
