@@ -7,4 +7,5 @@ mod command_line;
 mod kill;
 mod main_job;
 mod pause;
+mod services;
 mod start;
