@@ -38,8 +38,6 @@ CREATE DATABASE $role OWNER $role;
 REVOKE CONNECT ON DATABASE $role FROM PUBLIC;
 END
     fi
-    if [ "$name" != service-registry ]; then
-        echo "export CARILLON__BUS__URL='amqp://carillon:$(password rabbitmq)@$RABBITMQ/%2f'" >>"$INIT/$name/env.new"
-    fi
+    echo "export CARILLON__BUS__URL='amqp://carillon:$(password rabbitmq)@$RABBITMQ/%2f'" >>"$INIT/$name/env.new"
     mv "$INIT/$name/env.new" "$INIT/$name/env"
 done

@@ -51,7 +51,7 @@ start() { # microservice, number of the replica
         eval "$("$BIN/carillon" keys env "$name" --data-dir "$STATE/keys")"
         CARILLON__HTTP__ADMIN_LISTEN=$(admin_address "$name" "$number")
         export CARILLON__HTTP__ADMIN_LISTEN
-        [ "$name" = service-registry ] || export CARILLON__BUS__URL="$CARILLON_TEST_AMQP_URL"
+        export CARILLON__BUS__URL="$CARILLON_TEST_AMQP_URL"
         [ "$name" = agent-runner ] || export CARILLON__DATABASE__URL="${!url}"
         case $name in
             agent-registry)
@@ -59,6 +59,9 @@ start() { # microservice, number of the replica
                 CARILLON__PEERS__CALLBACK_DELIVERER_URL=http://$(admin_address callback-deliverer 1)
                 export CARILLON__PEERS__CALLBACK_DELIVERER_URL
                 export CARILLON__HTTP__LISTEN=127.0.0.1:$((8080 + 10 * (number - 1))) ;;
+            agent-runner)
+                CARILLON__PEERS__SERVICE_REGISTRY_URL=http://$(admin_address service-registry 1)
+                export CARILLON__PEERS__SERVICE_REGISTRY_URL ;;
             callback-deliverer) export CARILLON__HTTP__PUBLIC_URL=http://127.0.0.1:8080 ;;
             service-registry) export CARILLON__HTTP__LISTEN=127.0.0.1:$((8081 + 10 * (number - 1))) ;;
         esac

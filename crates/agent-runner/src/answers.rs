@@ -4,7 +4,8 @@
 //! busy, so batches grow with the load and nothing ever waits for a batch to fill.
 //!
 //! A crash before the confirmation: the requests come again and their mentors are asked again. A crash after it and
-//! before the acknowledgement: the same, and the judge drops the second answer. Without a crash a mentor is never
+//! before the acknowledgement: the same, and the judge drops the second answer, as the service registry does what it has
+//! counted. Without a crash a mentor is never
 //! asked again: while the bus is away the answers wait here, and they hold the slots of their runs, so that no more is
 //! taken on than can be kept.
 
@@ -27,6 +28,8 @@ pub(crate) enum Outgoing {
     Answered {
         /// The answer.
         message: Message,
+        /// What its run did with services, if it was offered any: confirmed together with the answer.
+        invoked: Option<Message>,
         /// To be acknowledged once that is confirmed.
         deliveries: Vec<Delivery>,
         /// Free again then.
@@ -35,10 +38,17 @@ pub(crate) enum Outgoing {
 }
 
 impl Outgoing {
-    fn message(&self) -> &Message {
-        match self {
-            Self::Started(message) | Self::Answered { message, .. } => message,
-        }
+    /// One, or two that are confirmed together.
+    fn messages(&self) -> impl Iterator<Item = &Message> {
+        let (message, invoked) = match self {
+            Self::Started(message) => (message, None),
+            Self::Answered { message, invoked, .. } => (message, invoked.as_ref()),
+        };
+        std::iter::once(message).chain(invoked)
+    }
+
+    fn bytes(&self) -> usize {
+        self.messages().map(|message| message.body.len()).sum()
     }
 }
 
@@ -72,12 +82,12 @@ async fn gather(outgoing: &mut UnboundedReceiver<Outgoing>, next: &mut Option<Ou
         Some(kept) => kept,
         None => outgoing.recv().await?,
     };
-    let mut bytes = first.message().body.len();
+    let mut bytes = first.bytes();
     let mut batch = vec![first];
     while batch.len() < BATCH_MAX
         && let Ok(item) = outgoing.try_recv()
     {
-        bytes += item.message().body.len();
+        bytes += item.bytes();
         if bytes > BATCH_BYTES_MAX {
             *next = Some(item);
             break;
@@ -91,7 +101,7 @@ async fn gather(outgoing: &mut UnboundedReceiver<Outgoing>, next: &mut Option<Ou
 async fn publish_until_confirmed(bus: &dyn Bus, ready: &Condition, batch: &[Outgoing]) -> bool {
     let mut failures = 0;
     loop {
-        let messages = batch.iter().map(|item| item.message().clone()).collect();
+        let messages = batch.iter().flat_map(Outgoing::messages).cloned().collect();
         match bus.publish(messages).await {
             Ok(()) => {
                 ready.met();

@@ -11,6 +11,7 @@ use model::document::Mentor;
 use model::event::RunStarted;
 use model::id::RunId;
 use model::run::{RunAnswer, RunReason, RunRequest, RunResult, Usage};
+use model::service::ServicesInvoked;
 use service_kit::clock::Clock;
 use service_kit::secrets::{KeyRing, OpenError, Secret};
 use url::Url;
@@ -19,6 +20,8 @@ use uuid::Uuid;
 use crate::directory::{Directory, Target};
 use crate::provider::{Answer, Provider, Question};
 use crate::run_log::{RunLog, shown};
+use crate::services::lookup::{Key, Lookup, SERVICE_REGISTRY};
+use crate::services::{CallTransport, Caller, Services, Tally};
 use crate::session::{Session, SessionMinter};
 
 /// A run that lasts this long is announced as started; of a shorter one the answer says it.
@@ -34,8 +37,26 @@ pub(crate) type ApiKey = Result<Option<Secret<String>>, OpenError>;
 pub(crate) struct Asker {
     pub(crate) clock: Clock,
     pub(crate) keys: KeyRing,
-    pub(crate) sessions: SessionMinter,
+    pub(crate) sessions: Arc<SessionMinter>,
     pub(crate) directory: Directory,
+    pub(crate) lookup: Lookup,
+    pub(crate) calls: Arc<CallTransport>,
+}
+
+/// What came of a run.
+pub(crate) struct Ended {
+    pub(crate) answer: RunAnswer,
+    /// What it did with services, if it was offered any.
+    pub(crate) invoked: Option<ServicesInvoked>,
+}
+
+/// Everything with which a mentor is asked.
+struct Prepared {
+    provider: Arc<dyn Provider>,
+    question: Question,
+    session: Session,
+    /// The groups whose services the model may call.
+    groups: Vec<String>,
 }
 
 /// Why a run has no answer.
@@ -66,9 +87,11 @@ impl Asker {
         request: RunRequest,
         api_key: ApiKey,
         announce: impl Fn(RunStarted) + Send + Sync,
-    ) -> RunAnswer {
+    ) -> Ended {
         let started_at = self.clock.now();
-        let (run_id, run_attempt) = (request.run.id, request.run.run_attempt);
+        let run = request.run.clone();
+        let (run_id, run_attempt) = (run.id, run.run_attempt);
+        let tally = Arc::new(Tally::default());
         let session_id = Uuid::new_v4();
         let target = self.directory.find(&request.mentor.provider);
         let kind = target.as_ref().map_or("unknown", |target| &target.kind).to_owned();
@@ -82,9 +105,10 @@ impl Asker {
         let (timeout, announced) = (request.timeout, request.announce_start);
         let target = target.map_err(|text| Failure::new(RunReason::ProviderUnknown, text));
         let outcome = match self.prepare(request, target, api_key, session_id, started_at, &log) {
-            Ok((provider, question)) => {
-                let timing = Timing { timeout, deadline: question.deadline, lasts: started_at + LASTS, announced };
-                self.ask(&kind, &*provider, question, timing, announce).await
+            Ok(prepared) => {
+                let deadline = prepared.question.deadline;
+                let timing = Timing { timeout, deadline, lasts: started_at + LASTS, announced };
+                self.ask(&kind, prepared, &tally, timing, announce).await
             }
             Err(failure) => Err(failure),
         };
@@ -93,7 +117,8 @@ impl Asker {
         let took = (ended_at - started_at).to_std().unwrap_or_default();
         let result = result_of(outcome, &log, took, session_id);
         report(run_id, &kind, &result, took);
-        RunAnswer { run_id, run_attempt, started_at, ended_at, result }
+        let answer = RunAnswer { run_id, run_attempt, started_at, ended_at, result };
+        Ended { answer, invoked: tally.take(&run, ended_at) }
     }
 
     /// Everything before the mentor is asked.
@@ -105,7 +130,7 @@ impl Asker {
         session_id: Uuid,
         started_at: DateTime<Utc>,
         log: &RunLog,
-    ) -> Result<(Arc<dyn Provider>, Question), Failure> {
+    ) -> Result<Prepared, Failure> {
         let RunRequest { run, mentor, prompt, username, last_editor, .. } = request;
         if prompt.trim().is_empty() && mentor.system_prompt.trim().is_empty() {
             return Err(Failure::new(RunReason::NothingToAsk, "neither the agent nor its mentor has a prompt"));
@@ -149,27 +174,70 @@ impl Asker {
             parent_session_id: request.parent_session_id,
             parent_mentor_id: request.parent_mentor_id,
             deadline,
+            services: Services::default(),
             log: log.clone(),
         };
-        Ok((target.provider, question))
+        Ok(Prepared { provider: target.provider, question, session, groups: mentor.service_groups })
+    }
+
+    /// What the model may call. Without the service registry, nothing: a log line, and no failed run.
+    async fn offer(&self, kind: &str, prepared: &Prepared, tally: &Arc<Tally>) -> Services {
+        let Prepared { provider, question, session, groups } = prepared;
+        if groups.is_empty() {
+            return Services::default();
+        }
+        if !provider.calls_services() {
+            question.log.line(format_args!("no services are offered: a mentor of kind `{kind}` cannot call them"));
+            return Services::default();
+        }
+        let key = Key {
+            organisation: session.organisation.clone(),
+            username: session.username.clone(),
+            groups: groups.iter().filter_map(|group| Uuid::parse_str(group).ok()).collect(),
+        };
+        let found = match self.sessions.mint(session, SERVICE_REGISTRY, self.clock.now()) {
+            Ok(token) => self.lookup.callable(key, &token).await,
+            Err(error) => Err(error.to_string()),
+        };
+        match found {
+            Ok(found) => {
+                let caller = Caller::new(Arc::clone(&self.calls), session.clone());
+                let services = Services::offer(&found, caller, Arc::clone(tally), question.log.clone());
+                question.log.line(services.described());
+                services
+            }
+            Err(reason) => {
+                question.log.line(format_args!("no services are offered: the service registry is away ({reason})"));
+                Services::default()
+            }
+        }
     }
 
     /// Asks, no longer than the run may last.
     async fn ask(
         &self,
         kind: &str,
-        provider: &dyn Provider,
-        question: Question,
+        prepared: Prepared,
+        tally: &Arc<Tally>,
         timing: Timing,
         announce: impl Fn() + Send + Sync,
     ) -> Result<Answer, Failure> {
+        let question = &prepared.question;
         question.log.line(format_args!(
             "asked `{kind}`: system prompt of {} bytes, prompt of {} bytes",
             question.system_prompt.len(),
             question.prompt.len()
         ));
         let run_id = question.run.id;
-        let mut asking = pin!(AssertUnwindSafe(async move { provider.ask(question).await }).catch_unwind());
+        let mut asking = pin!(
+            AssertUnwindSafe(async move {
+                let services = self.offer(kind, &prepared, tally).await;
+                let Prepared { provider, mut question, .. } = prepared;
+                question.services = services;
+                provider.ask(question).await
+            })
+            .catch_unwind()
+        );
         let mut time_out = pin!(self.clock.sleep_until(timing.deadline));
         let mut lasts = pin!(self.clock.sleep_until(timing.lasts));
         let mut announced = timing.announced;

@@ -7,8 +7,9 @@
 //! What happens on a crash between the steps of a run:
 //!
 //! - before the answer is confirmed: the request was not acknowledged, comes again (here or to another runner), and
-//!   the mentor is asked again with the same idempotency key;
-//! - between the confirmation and the acknowledgement: the same, and the dispatcher drops the second answer;
+//!   the mentor is asked again with the same idempotency key, as are services;
+//! - between the confirmation and the acknowledgement: the same, the dispatcher drops the second answer, and the service
+//!   registry what it has counted;
 //! - afterwards: nothing is left to do.
 
 mod answers;
@@ -20,6 +21,7 @@ mod metrics;
 pub mod provider;
 mod run_log;
 mod runner;
+pub mod services;
 mod session;
 mod work;
 
@@ -29,7 +31,9 @@ use std::time::Duration;
 use anyhow::Context;
 use bus::Bus;
 use service_kit::admin::Readiness;
+use service_kit::auth::InternalSigner;
 use service_kit::clock::Clock;
+use service_kit::config::InternalConfig;
 use service_kit::egress::Guard;
 use service_kit::process::Microservice;
 use service_kit::secrets::KeyRing;
@@ -43,6 +47,8 @@ pub use crate::metrics::METRICS;
 use crate::provider::{Provider, Transport};
 pub use crate::run_log::{OUTPUT_AND_LOG_BYTES_MAX, RunLog};
 use crate::runner::Parts;
+use crate::services::CallTransport;
+use crate::services::lookup::Lookup;
 use crate::session::SessionMinter;
 pub use crate::session::{SessionKeyPair, generate_session_key, public_jwks};
 
@@ -57,9 +63,11 @@ pub struct Dependencies {
     pub clock: Clock,
     /// Learns whether requests can be taken, answers published, and API keys opened.
     pub readiness: Readiness,
+    /// Signs what is asked of the service registry.
+    pub internal: InternalConfig,
     /// Opens the API keys of mentors.
     pub keys: KeyRing,
-    /// Where mentors may be whose owners say where they are.
+    /// Where services may be, and mentors whose owners say where they are.
     pub egress: Guard,
     /// Providers beside the built-in ones, by kind; one of the same kind takes the place of a built-in one.
     pub providers: Vec<(String, Arc<dyn Provider>)>,
@@ -79,8 +87,8 @@ impl AgentRunner {
     /// A setting that cannot work.
     pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
         config.validate()?;
-        let Dependencies { bus, clock, readiness, keys, egress, providers: extra } = dependencies;
-        let sessions = SessionMinter::new(&config.sessions)?;
+        let Dependencies { bus, clock, readiness, internal, keys, egress, providers: extra } = dependencies;
+        let sessions = Arc::new(SessionMinter::new(&config.sessions)?);
         let transport = Transport::new(clock.clone(), &egress).context("cannot ask mentors over HTTP")?;
         let mut kinds = provider::built_in(&Arc::new(transport));
         kinds.extend(extra);
@@ -91,7 +99,11 @@ impl AgentRunner {
         publishing.met();
         let keys_here = readiness.condition("agent-runner.keys");
         keys_here.met();
-        let asker = Arc::new(Asker { clock: clock.clone(), keys, sessions, directory });
+        let signer = InternalSigner::new(&internal, NAME);
+        let lookup = Lookup::new(&config.peers.service_registry_url, signer, clock.clone())?;
+        let client = egress.client(services::BACKSTOP).context("cannot call services over HTTP")?;
+        let calls = Arc::new(CallTransport { clock: clock.clone(), client, sessions: Arc::clone(&sessions) });
+        let asker = Arc::new(Asker { clock: clock.clone(), keys, sessions, directory, lookup, calls });
         let parts = Parts { config: config.runner, bus, clock, asker, consuming, publishing, keys: keys_here };
         Ok(Self { parts: Arc::new(parts) })
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use agent_runner::{AgentRunner, Config, Dependencies, ProvidersConfig, RunnerConfig, SessionsConfig};
 use serde::{Deserialize, Serialize};
 use service_kit::config::{
-    self, BusConfig, ConfigError, EgressConfig, HttpConfig, InternalConfig, SecretsConfig, TelemetryConfig,
+    self, BusConfig, ConfigError, EgressConfig, HttpConfig, InternalConfig, PeersConfig, SecretsConfig, TelemetryConfig,
 };
 use service_kit::egress::Guard;
 use service_kit::process::{self, Door, Process};
@@ -17,6 +17,7 @@ use service_kit::secrets::KeyRing;
 struct Settings {
     http: HttpConfig,
     bus: BusConfig,
+    peers: PeersConfig,
     internal: InternalConfig,
     secrets: SecretsConfig,
     runner: RunnerConfig,
@@ -45,16 +46,17 @@ fn main() -> ExitCode {
 
 async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let bus = bus::open(settings.bus.url.expose()).await?;
-    let Settings { runner, sessions, providers, .. } = settings;
+    let Settings { runner, sessions, providers, peers, .. } = settings;
     let dependencies = Dependencies {
         bus: bus.clone(),
         clock: process.clock.clone(),
         readiness: process.readiness.clone(),
+        internal: settings.internal.clone(),
         keys: KeyRing::parse(&settings.secrets)?,
         egress: Guard::new(settings.callbacks.allow_networks),
         providers: Vec::new(),
     };
-    let runner = AgentRunner::open(Config { runner, sessions, providers }, dependencies).await?;
+    let runner = AgentRunner::open(Config { runner, sessions, providers, peers }, dependencies).await?;
     let microservice = runner.microservice(process.shutdown.clone());
     let ended = process.run(vec![microservice], &settings.internal).await;
     bus.close().await;

@@ -16,7 +16,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::{self, Outgoing};
-use crate::ask::ApiKey;
+use crate::ask::{ApiKey, Ended};
 use crate::in_flight::{Admission, InFlight, Over, key_of};
 use crate::runner::{OUTAGE_DELAYS, Parts, hear_cancels};
 
@@ -211,11 +211,12 @@ async fn run_to_answer(task: RunTask) {
         let message = parts.message(&started, traceparent.clone());
         let _ = outgoing.send(Outgoing::Started(message));
     };
-    let answer = parts.asker.answer(request, api_key, announce).await;
+    let Ended { answer, invoked } = parts.asker.answer(request, api_key, announce).await;
     let message = parts.message(&answer, traceparent.clone());
+    let invoked = invoked.map(|invoked| parts.message(&invoked, traceparent.clone()));
     // From here on there is no await: what is taken out is also sent.
     if let Some(deliveries) = in_flight.finish(run) {
-        let _ = outgoing.send(Outgoing::Answered { message, deliveries, slot });
+        let _ = outgoing.send(Outgoing::Answered { message, invoked, deliveries, slot });
     }
 }
 

@@ -24,11 +24,13 @@ pub enum Queue {
     CallbackDelivererRuns,
     /// Runs that the receivers hold, told to cron-dispatcher.
     CronDispatcherRunsHeld,
+    /// What runs did with services, told to service-registry.
+    ServiceRegistryInvocations,
 }
 
 impl Queue {
     /// Every queue, in the order in which a run meets them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::CronDispatcherDocuments,
         Self::CallbackDelivererDocuments,
         Self::AgentRegistryDocumentsHeld,
@@ -37,6 +39,7 @@ impl Queue {
         Self::AgentRegistryRuns,
         Self::CallbackDelivererRuns,
         Self::CronDispatcherRunsHeld,
+        Self::ServiceRegistryInvocations,
     ];
 
     /// The dotted name: the microservice that consumes it, then what it holds.
@@ -51,6 +54,7 @@ impl Queue {
             Self::AgentRegistryRuns => "agent-registry.runs",
             Self::CallbackDelivererRuns => "callback-deliverer.runs",
             Self::CronDispatcherRunsHeld => "cron-dispatcher.runs-held",
+            Self::ServiceRegistryInvocations => "service-registry.invocations",
         }
     }
 
@@ -65,6 +69,7 @@ impl Queue {
             Self::AgentRegistryRuns => &[EventKind::RunsRecorded],
             Self::CallbackDelivererRuns => &[EventKind::RunsFinished, EventKind::TicksSkipped],
             Self::CronDispatcherRunsHeld => &[EventKind::RunsHeld],
+            Self::ServiceRegistryInvocations => &[EventKind::ServiceInvoked],
         }
     }
 

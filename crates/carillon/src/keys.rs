@@ -16,12 +16,10 @@ pub(crate) fn env(arguments: &KeysEnvArguments) -> anyhow::Result<ExitCode> {
     let jwt_secret = ("AUTH__JWT_SECRET", config.auth.jwt_secret.expose().clone());
     let internal = ("INTERNAL__KEY", config.internal.key.expose().clone());
     let secrets = ("SECRETS__KEYS", config.secrets.keys.expose().clone());
+    let jwks = ("SESSIONS__JWKS", agent_runner::public_jwks(&config.sessions)?);
     let variables = match arguments.microservice {
-        MicroserviceName::AgentRegistry => {
-            let jwks = ("SESSIONS__JWKS", agent_runner::public_jwks(&config.sessions)?);
-            vec![jwt_secret, internal, secrets, jwks]
-        }
-        MicroserviceName::ServiceRegistry => vec![jwt_secret, internal],
+        MicroserviceName::AgentRegistry => vec![jwt_secret, internal, secrets, jwks],
+        MicroserviceName::ServiceRegistry => vec![jwt_secret, internal, jwks],
         MicroserviceName::CronDispatcher => vec![internal],
         MicroserviceName::AgentRunner => {
             vec![internal, secrets, ("SESSIONS__KEY", config.sessions.key.expose().clone())]

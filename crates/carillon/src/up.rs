@@ -14,7 +14,7 @@ use anyhow::Context;
 use bus::Bus;
 use callback_deliverer::CallbackDeliverer;
 use cron_dispatcher::CronDispatcher;
-use service_kit::config::effective;
+use service_kit::config::{PeersConfig, effective};
 use service_kit::egress::Guard;
 use service_kit::process::{Door, Microservice, Process};
 use service_kit::secrets::KeyRing;
@@ -96,13 +96,13 @@ async fn open(config: &Config, process: &Process, bus: &Arc<dyn Bus>) -> anyhow:
     let deliverer = open_deliverer(config, process, bus, &keys).await.context("callback-deliverer")?;
     let runner = open_runner(config, process, bus, &keys).await.context("agent-runner")?;
     let registry = open_registry(config, process, bus, keys).await.context("agent-registry")?;
-    let services = open_services(config, process).await.context("service-registry")?;
+    let services = open_services(config, process, bus).await.context("service-registry")?;
     Ok(vec![
         dispatcher.microservice(stop()),
         deliverer.microservice(stop()),
         runner.microservice(stop()),
         registry.microservice(stop()),
-        services.microservice(),
+        services.microservice(stop()),
     ])
 }
 
@@ -149,11 +149,16 @@ async fn open_runner(
         runner: config.runner.clone(),
         sessions: config.sessions.clone(),
         providers: config.providers.clone(),
+        peers: PeersConfig {
+            service_registry_url: format!("http://{}", process.admin_address()),
+            ..PeersConfig::default()
+        },
     };
     let dependencies = agent_runner::Dependencies {
         bus: Arc::clone(bus),
         clock: process.clock.clone(),
         readiness: process.readiness.clone(),
+        internal: config.internal.clone(),
         keys: keys.clone(),
         egress: Guard::new(config.callbacks.allow_networks.clone()),
         providers: Vec::new(),
@@ -189,11 +194,14 @@ async fn open_registry(
     AgentRegistry::open(own, dependencies).await
 }
 
-async fn open_services(config: &Config, process: &Process) -> anyhow::Result<ServiceRegistry> {
+async fn open_services(config: &Config, process: &Process, bus: &Arc<dyn Bus>) -> anyhow::Result<ServiceRegistry> {
     let dependencies = service_registry::Dependencies {
         database: config.database.of(&config.database.service_registry_url),
+        bus: Arc::clone(bus),
         clock: process.clock.clone(),
+        readiness: process.readiness.clone(),
         auth: config.auth.clone(),
+        session_jwks: agent_runner::public_jwks(&config.sessions)?,
         egress: Guard::new(config.callbacks.allow_networks.clone()),
     };
     ServiceRegistry::open(config.services.clone(), dependencies).await

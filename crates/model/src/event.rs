@@ -35,6 +35,8 @@ words! {
         TicksSkipped = "ticks.skipped",
         /// A receiver stored these results: to cron-dispatcher.
         RunsHeld = "runs.held",
+        /// What a run did with the services that it was offered: agent-runner to service-registry.
+        ServiceInvoked = "service.invoked",
     }
 }
 
@@ -146,3 +148,4 @@ pub struct HeldTick {
     pub fire_time: DateTime<Utc>,
 }
 event!(RunsHeld, RunsHeld);
+event!(crate::service::ServicesInvoked, ServiceInvoked);

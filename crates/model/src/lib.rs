@@ -12,5 +12,6 @@ pub mod metric;
 pub mod run;
 mod run_state;
 pub mod schedule;
+pub mod service;
 pub mod wire;
 pub mod word;

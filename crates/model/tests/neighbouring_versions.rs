@@ -16,7 +16,12 @@ use model::id::{AgentId, MentorId, OrganisationKey, RunId};
 use model::run::{
     Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, SkipReason, SkippedTick, Trigger, Usage,
 };
+use model::service::{
+    CallFailure, CallableService, CallableServices, CallableServicesRequest, ServiceCall, ServiceField,
+    ServiceInvocation, ServicesInvoked,
+};
 use model::wire::Wire;
+use uuid::Uuid;
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("RFC 3339")
@@ -194,6 +199,46 @@ fn every_message_is_read_back_and_a_field_of_a_newer_version_is_passed_over() {
         agent_version: Some(8),
     }];
     assert_newer_is_understood(&TicksSkipped { ticks });
+    assert_newer_is_understood(&invoked());
+    assert_newer_is_understood(&CallableServicesRequest {
+        session_token: "t".into(),
+        groups: vec![Uuid::from_u128(1)],
+    });
+    let field = ServiceField {
+        name: "symbol".into(),
+        required: true,
+        field_type: "string".into(),
+        description: "As AAPL.".into(),
+    };
+    let service = CallableService {
+        id: Uuid::from_u128(2),
+        name: "Stocks".into(),
+        description: "Prices.".into(),
+        fields: vec![field],
+        endpoint: "https://s.example/".into(),
+    };
+    assert_newer_is_understood(&CallableServices { services: vec![service] });
+}
+
+fn invoked() -> ServicesInvoked {
+    let calls = [None, Some(CallFailure::TimedOut)].map(|failure| ServiceCall { failure, duration_ms: 7 }).to_vec();
+    ServicesInvoked {
+        run_id: RunId(42),
+        run_attempt: 2,
+        organisation: OrganisationKey("acme".into()),
+        at: run().fire_time,
+        services: vec![
+            ServiceInvocation { service: Uuid::from_u128(2), calls },
+            ServiceInvocation { service: Uuid::from_u128(3), calls: Vec::new() },
+        ],
+    }
+}
+
+#[test]
+fn a_failed_call_stays_failed_whatever_a_newer_version_calls_its_failure() {
+    let read = with_new_word(&invoked(), "timed_out");
+    let failures: Vec<_> = read.services[0].calls.iter().map(|call| call.failure).collect();
+    assert_eq!(failures, [None, Some(CallFailure::Unknown)]);
 }
 
 /// `run.answered` as a first version might have sent it: run id, start, end, status and output, nothing else.

@@ -3,7 +3,7 @@
 //! | credential | acts as |
 //! |---|---|
 //! | none, an unknown scheme, a token that is not believed, an API key | nobody: 401 |
-//! | the session token of a run | nobody: 403 |
+//! | the session token of a run | nobody: 403; which services it may call, its runner asks at an internal route |
 //! | a token with an organisation, whatever its role | its user in that organisation |
 //! | a token without an organisation | its user, in an organisation of its own |
 //!
@@ -26,6 +26,13 @@ pub(crate) struct Owner {
     pub(crate) username: String,
 }
 
+impl Owner {
+    /// A user of an organisation, as tokens call it.
+    pub(crate) fn of_organisation(organisation: &str, username: String) -> Self {
+        Self { organisation: format!("org:{organisation}"), username }
+    }
+}
+
 /// Whom the request's credential names.
 pub(crate) async fn authenticate(
     tokens: &TokenVerifier,
@@ -39,9 +46,8 @@ pub(crate) async fn authenticate(
         Err(error) => Err(error),
     };
     let caller = caller.inspect_err(|error| tracing::info!(reason = %error, "a caller was turned away"))?;
-    let organisation = match caller.organisation {
-        Some(organisation) => format!("org:{organisation}"),
-        None => format!("sub:{}", caller.username),
-    };
-    Ok(Owner { organisation, username: caller.username })
+    Ok(match caller.organisation {
+        Some(organisation) => Owner::of_organisation(&organisation, caller.username),
+        None => Owner { organisation: format!("sub:{}", caller.username), username: caller.username },
+    })
 }

@@ -86,6 +86,10 @@ impl Stack {
             registry.set("CARILLON__PEERS__CRON_DISPATCHER_URL", &dispatcher);
             registry.set("CARILLON__PEERS__CALLBACK_DELIVERER_URL", &deliverer);
         }
+        let services = stack.replicas.get("service-registry").and_then(|all| Some(all.first()?.admin_url()));
+        for runner in stack.replicas.get_mut("agent-runner").into_iter().flatten() {
+            services.iter().for_each(|url| runner.set("CARILLON__PEERS__SERVICE_REGISTRY_URL", url));
+        }
         for replica in stack.replicas.values_mut().flatten() {
             replica.start()?;
         }
@@ -101,9 +105,7 @@ impl Stack {
         if name != "cron-dispatcher" {
             set("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8".to_owned());
         }
-        if name != "service-registry" {
-            set("BUS__URL", self.services.amqp_url(&self.virtual_host));
-        }
+        set("BUS__URL", self.services.amqp_url(&self.virtual_host));
         if let Some(url) = self.databases.get(name) {
             set("DATABASE__URL", url.clone());
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use service_kit::config::ConfigError;
+use service_kit::config::{ConfigError, PeersConfig};
 use service_kit::secrets::Secret;
 
 pub use self::providers::{ProviderConfig, ProvidersConfig};
@@ -29,6 +29,8 @@ pub struct Config {
     pub sessions: SessionsConfig,
     /// `[providers]`.
     pub providers: ProvidersConfig,
+    /// `[peers]`: where the service registry is.
+    pub peers: PeersConfig,
 }
 
 impl Config {

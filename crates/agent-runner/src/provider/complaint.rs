@@ -10,17 +10,17 @@ const MASK: &str = "****";
 
 /// What must not be shown, although a server may repeat it.
 #[derive(Default)]
-pub(super) struct Secrets(Vec<String>);
+pub(crate) struct Secrets(Vec<String>);
 
 impl Secrets {
-    pub(super) fn add(&mut self, secret: &str) {
+    pub(crate) fn add(&mut self, secret: &str) {
         if !secret.is_empty() {
             self.0.push(secret.to_owned());
         }
     }
 
     /// `text` without them, in one line, and short.
-    pub(super) fn shorten(&self, text: &str) -> String {
+    pub(crate) fn shorten(&self, text: &str) -> String {
         let hidden = self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, MASK));
         let line = hidden.split_whitespace().collect::<Vec<_>>().join(" ");
         match line.floor_char_boundary(SHOWN_BYTES_MAX) {
@@ -31,7 +31,7 @@ impl Secrets {
 }
 
 /// The words in the body of a failure: those that the usual JSON shapes hold, else the body itself.
-pub(super) fn of_body(body: &[u8]) -> String {
+pub(crate) fn of_body(body: &[u8]) -> String {
     match serde_json::from_slice::<Value>(body) {
         Ok(value) => of_json(&value),
         Err(_) => String::from_utf8_lossy(body).into_owned(),

@@ -7,7 +7,7 @@
 //! HTTP share how: `transport` (where requests may go, what they carry), `failed` (whether asking again may help),
 //! `patience` (when to ask again).
 
-mod complaint;
+pub(crate) mod complaint;
 mod echo;
 mod failed;
 mod http;
@@ -24,8 +24,9 @@ use chrono::{DateTime, Utc};
 use model::run::{Run, Usage};
 use service_kit::secrets::Secret;
 
-pub(crate) use self::transport::Transport;
+pub(crate) use self::transport::{Transport, shown};
 use crate::run_log::RunLog;
+use crate::services::Services;
 
 /// A way in which a mentor is asked.
 #[async_trait]
@@ -36,6 +37,11 @@ pub trait Provider: Send + Sync + 'static {
     ///
     /// There is no answer, and asking again within the deadline would bring none.
     async fn ask(&self, question: Question) -> Result<Answer, AskError>;
+
+    /// Whether it lets the mentor's model call [`Question::services`].
+    fn calls_services(&self) -> bool {
+        false
+    }
 }
 
 /// All that a provider may know of the run that it answers. At least one of the two prompts says something.
@@ -66,6 +72,8 @@ pub struct Question {
     pub idempotency_key: String,
     /// Nobody waits for the answer any longer than this.
     pub deadline: DateTime<Utc>,
+    /// What the model may call; none, unless the provider [calls services](Provider::calls_services).
+    pub services: Services,
     /// The run's log, for what happens on the way.
     pub log: RunLog,
 }

@@ -159,7 +159,7 @@ pub(super) fn url_of(base_url: &str) -> Result<Url, Failed> {
 }
 
 /// A URL as the log shows it: a user, a password or a query may be credentials.
-pub(super) fn shown(url: &Url) -> String {
+pub(crate) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);

@@ -11,10 +11,11 @@ use model::document::{self, Mentor};
 use model::event::{Event, EventKind, RunCancel, RunStarted};
 use model::id::{AgentId, MentorId, OrganisationKey, RunId};
 use model::run::{Run, RunAnswer, RunRequest, Trigger};
+use model::service::ServicesInvoked;
 use model::wire::{Wire, decode_event};
 use service_kit::admin::Readiness;
 use service_kit::clock::Clock;
-use service_kit::config::SecretsConfig;
+use service_kit::config::{InternalConfig, SecretsConfig};
 use service_kit::egress::Guard;
 use service_kit::secrets::{KeyRing, Secret};
 use service_kit::supervise::{SuperviseError, supervise};
@@ -105,6 +106,7 @@ impl World {
             bus: Arc::clone(&self.bus) as Arc<dyn Bus>,
             clock: self.clock.clone(),
             readiness: readiness.clone(),
+            internal: InternalConfig { key: Secret::new("the-internal-key-of-these-tests-0123456789".to_owned()) },
             keys,
             egress: self.egress.clone(),
             providers: vec![("model".to_owned(), Arc::clone(&self.model) as Arc<dyn Provider>)],
@@ -171,6 +173,16 @@ impl World {
             done = future => done,
             () = passing => unreachable!("time never ends"),
         }
+    }
+
+    /// What the next run attempt did with services.
+    pub async fn invoked(&self) -> ServicesInvoked {
+        let mut consumer = self.bus.consume(Queue::ServiceRegistryInvocations, 1).await.unwrap();
+        let batch = within("a runner tells of services", consumer.next_batch(1, usize::MAX)).await.unwrap();
+        let delivery = batch.into_iter().next().unwrap();
+        let message = delivery.message.clone();
+        delivery.ack().await.unwrap();
+        decode_event(message.kind, &message.body).unwrap()
     }
 
     pub async fn depth(&self) -> Depth {

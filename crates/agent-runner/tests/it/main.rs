@@ -12,5 +12,6 @@ mod model_server;
 mod neighbours;
 mod outages;
 mod providers;
+mod services;
 mod shutdown;
 mod stand_ins;

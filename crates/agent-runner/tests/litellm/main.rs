@@ -9,17 +9,26 @@
 #[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "the other test binary uses the rest of it")]
 mod harness;
+#[path = "../it/model_server.rs"]
+#[expect(dead_code, reason = "the other test binary uses the rest of it")]
+mod model_server;
 #[path = "../it/stand_ins.rs"]
 #[expect(dead_code, reason = "the other test binary uses the rest of it")]
 mod stand_ins;
 
 use std::time::Duration;
 
+use actix_web::HttpResponse;
 use model::run::{RunReason, RunRequest, RunResult};
+use model::service::{CallableService, CallableServices, ServiceField};
+use model::wire::Wire;
+use serde_json::json;
 use service_kit::clock::Clock;
 use service_kit::config::process_environment;
+use uuid::Uuid;
 
 use crate::harness::{KEY_1, World, key_ring, request};
+use crate::model_server::{ModelServer, status};
 
 /// As `config.yaml` says it.
 const API_KEY: &str = "sk-carillon-test";
@@ -33,7 +42,19 @@ fn url() -> String {
 async fn ask(model: &str, api_key: &str, change: impl FnOnce(&mut RunRequest)) -> RunResult {
     let mut world = World::new().await;
     world.clock = Clock::host();
-    let _runner = world.runner().await;
+    ask_in(&world, "http://127.0.0.1:1", model, api_key, change).await
+}
+
+/// The same in a world with a service registry.
+async fn ask_in(
+    world: &World,
+    services: &str,
+    model: &str,
+    api_key: &str,
+    change: impl FnOnce(&mut RunRequest),
+) -> RunResult {
+    let configure = |config: &mut agent_runner::Config| config.peers.service_registry_url = services.to_owned();
+    let _runner = world.runner_with(configure, key_ring(KEY_1)).await;
     let mut asked = request(1, "What does the bell say?");
     asked.mentor.system_prompt = "You are a bell ringer.".into();
     let provider = &mut asked.mentor.provider;
@@ -86,4 +107,35 @@ async fn a_model_or_a_key_that_is_not_known_ends_the_run_with_the_servers_words(
         assert!(result.log.contains(&format!("provider_failed: {words}")), "{}", result.log);
         assert_eq!(result.log.matches("POST ").count(), 1, "{}", result.log);
     }
+}
+
+#[tokio::test]
+async fn a_model_calls_a_service_and_says_what_it_answered() {
+    let mut world = World::new().await;
+    world.clock = Clock::host();
+    let endpoint = ModelServer::start(&world.clock, vec![status(200, json!({"price": 17.5}))]);
+    let field = ServiceField {
+        name: "symbol".into(),
+        required: true,
+        field_type: "string".into(),
+        description: "As AAPL.".into(),
+    };
+    let service = CallableService {
+        id: Uuid::from_u128(1),
+        name: "Stock price".into(),
+        description: "Retrieves prices.".into(),
+        fields: vec![field],
+        endpoint: endpoint.url.clone(),
+    };
+    let body = CallableServices { services: vec![service] }.encode();
+    let registry = ModelServer::start(&world.clock, vec![Box::new(move || HttpResponse::Ok().body(body.clone()))]);
+    let result = ask_in(&world, &registry.url, "bell-caller", API_KEY, |request| {
+        request.mentor.service_groups = vec![Uuid::from_u128(2).to_string()];
+    })
+    .await;
+    assert_eq!(result.output, r#"The service says {"price":17.5}"#, "{}", result.log);
+    assert_eq!(endpoint.asked_until_now()[0].body["arguments"], json!({"symbol": "ACME"}));
+    let invoked = world.invoked().await;
+    assert_eq!(invoked.services[0].calls.iter().map(|call| call.failure).collect::<Vec<_>>(), [None]);
+    assert!(result.log.contains("the answer begins, as a stream"), "{}", result.log);
 }

@@ -166,7 +166,7 @@ fn each_microservice_gets_only_the_keys_that_it_needs() {
     assert_eq!(names("cron-dispatcher"), ["INTERNAL__KEY"]);
     assert_eq!(names("agent-runner"), ["INTERNAL__KEY", "SECRETS__KEYS", "SESSIONS__KEY"]);
     assert_eq!(names("callback-deliverer"), ["INTERNAL__KEY", "SECRETS__KEYS"]);
-    assert_eq!(names("service-registry"), ["AUTH__JWT_SECRET", "INTERNAL__KEY"]);
+    assert_eq!(names("service-registry"), ["AUTH__JWT_SECRET", "INTERNAL__KEY", "SESSIONS__JWKS"]);
     assert_eq!(names("agent-registry"), ["AUTH__JWT_SECRET", "INTERNAL__KEY", "SECRETS__KEYS", "SESSIONS__JWKS"]);
 }
 

@@ -9,4 +9,5 @@ mod main_job;
 mod operator;
 mod pause;
 mod scrape;
+mod services;
 mod start;

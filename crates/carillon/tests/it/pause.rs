@@ -20,7 +20,7 @@ use model::wire::{Wire, decode_event};
 use serde_json::json;
 use service_kit::admin::Readiness;
 use service_kit::clock::Clock;
-use service_kit::config::{ConnectionUrl, DatabaseConfig, SecretsConfig};
+use service_kit::config::{ConnectionUrl, DatabaseConfig, InternalConfig, SecretsConfig};
 use service_kit::egress::Guard;
 use service_kit::secrets::{KeyRing, Secret};
 use service_kit::supervise::{Role, supervise};
@@ -100,6 +100,7 @@ impl House {
             bus: Arc::clone(&self.bus),
             clock: self.clock.clone(),
             readiness: Readiness::new(),
+            internal: InternalConfig::default(),
             keys: KeyRing::parse(&secrets).unwrap(),
             egress: Guard::new(Vec::new()),
             providers: vec![("slow".to_owned(), Arc::clone(&self.model) as Arc<dyn Provider>)],

@@ -725,6 +725,72 @@ impl ::prost::Name for HeldTick {
         "/carillon.v1.HeldTick".into()
     }
 }
+/// `service.invoked`: agent-runner to service-registry, one for each run attempt that was offered services.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ServicesInvoked {
+    #[prost(int64, tag = "1")]
+    pub run_id: i64,
+    #[prost(uint32, tag = "2")]
+    pub run_attempt: u32,
+    /// The organisation of the run, not that of the services.
+    #[prost(string, tag = "3")]
+    pub organisation: ::prost::alloc::string::String,
+    /// When the run attempt ended.
+    #[prost(message, optional, tag = "4")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, repeated, tag = "5")]
+    pub services: ::prost::alloc::vec::Vec<ServiceInvocation>,
+}
+impl ::prost::Name for ServicesInvoked {
+    const NAME: &'static str = "ServicesInvoked";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.ServicesInvoked".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.ServicesInvoked".into()
+    }
+}
+/// What a run attempt did with one service.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ServiceInvocation {
+    /// A UUID.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// Empty: it was offered only.
+    #[prost(message, repeated, tag = "2")]
+    pub calls: ::prost::alloc::vec::Vec<ServiceCall>,
+}
+impl ::prost::Name for ServiceInvocation {
+    const NAME: &'static str = "ServiceInvocation";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.ServiceInvocation".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.ServiceInvocation".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServiceCall {
+    #[prost(bool, tag = "1")]
+    pub succeeded: bool,
+    #[prost(uint32, tag = "2")]
+    pub duration_ms: u32,
+    /// Empty on success; else a stable word, as `timed_out`, `wrong_arguments`.
+    #[prost(string, tag = "3")]
+    pub failure: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ServiceCall {
+    const NAME: &'static str = "ServiceCall";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.ServiceCall".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.ServiceCall".into()
+    }
+}
 /// POST /internal/runs: trigger now. The documents go with it, so that a client's own edit is always known.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TriggerRequest {
@@ -797,5 +863,87 @@ impl ::prost::Name for Tick {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/carillon.v1.Tick".into()
+    }
+}
+/// POST /internal/services: which services may a run call, in a runner's words.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CallableServicesRequest {
+    /// The run's session token, for `service-registry`: as whom it acts.
+    #[prost(string, tag = "1")]
+    pub session_token: ::prost::alloc::string::String,
+    /// The groups that its mentor names, by id.
+    #[prost(string, repeated, tag = "2")]
+    pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for CallableServicesRequest {
+    const NAME: &'static str = "CallableServicesRequest";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.CallableServicesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.CallableServicesRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CallableServices {
+    #[prost(message, repeated, tag = "1")]
+    pub services: ::prost::alloc::vec::Vec<CallableService>,
+}
+impl ::prost::Name for CallableServices {
+    const NAME: &'static str = "CallableServices";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.CallableServices".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.CallableServices".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CallableService {
+    /// A UUID.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub description: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub fields: ::prost::alloc::vec::Vec<ServiceField>,
+    #[prost(string, tag = "5")]
+    pub endpoint: ::prost::alloc::string::String,
+}
+impl ::prost::Name for CallableService {
+    const NAME: &'static str = "CallableService";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.CallableService".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.CallableService".into()
+    }
+}
+/// A field of the message that a service takes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServiceField {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub required: bool,
+    /// The name of a JSON type; any other text: any type.
+    #[prost(string, tag = "3")]
+    pub field_type: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub description: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ServiceField {
+    const NAME: &'static str = "ServiceField";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.ServiceField".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.ServiceField".into()
     }
 }

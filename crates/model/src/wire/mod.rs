@@ -9,10 +9,12 @@
 //! - a trigger is read as `schedule`, a policy as its default, a status to wait for as `success`;
 //! - a reason is read as `unknown`, a result's status as `error`; a run's state is told by its times and its result;
 //! - a kind of document is passed over, and so not held: it is announced until a version that knows it holds it;
+//! - a failure of a service's call is read as `unknown`;
 //! - a receiver that this version does not wait for says nothing to it.
 
 mod documents;
 mod runs;
+mod services;
 
 #[expect(unreachable_pub, clippy::large_enum_variant, reason = "generated: the contract itself has the comments")]
 #[rustfmt::skip]

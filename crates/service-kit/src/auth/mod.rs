@@ -1,8 +1,9 @@
-//! Who is asking: the `Authorization` header, tokens of people, and tokens that microservices show each other.
+//! Who is asking: the `Authorization` header, tokens of people, of runs, and those that microservices show each other.
 
 mod credential;
 mod internal;
 mod key_set;
+mod session;
 mod token;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use actix_web::http::StatusCode;
 
 pub use credential::Credential;
 pub use internal::{InternalCaller, InternalSigner, InternalVerifier};
+pub use session::{SessionCaller, SessionVerifier};
 pub use token::{IssueError, TokenVerifier, issue_token};
 
 /// Who is asking, as a token or an API key says.

@@ -139,6 +139,8 @@ pub struct PeersConfig {
     pub cron_dispatcher_url: String,
     /// The deliverer's.
     pub callback_deliverer_url: String,
+    /// The service registry's.
+    pub service_registry_url: String,
 }
 
 impl Default for PeersConfig {
@@ -146,6 +148,7 @@ impl Default for PeersConfig {
         Self {
             cron_dispatcher_url: "http://cron-dispatcher:9090".to_owned(),
             callback_deliverer_url: "http://callback-deliverer:9090".to_owned(),
+            service_registry_url: "http://service-registry:9090".to_owned(),
         }
     }
 }

@@ -143,7 +143,14 @@ fn cors(origins: &[String]) -> Cors {
     let cors = if any { cors.allow_any_origin().send_wildcard() } else { cors };
     cors.allow_any_method()
         .allow_any_header()
-        .expose_headers([header::ALLOW, header::LOCATION, header::RETRY_AFTER, header::WWW_AUTHENTICATE, REQUEST_ID])
+        .expose_headers([
+            header::ALLOW,
+            header::ETAG,
+            header::LOCATION,
+            header::RETRY_AFTER,
+            header::WWW_AUTHENTICATE,
+            REQUEST_ID,
+        ])
         .block_on_origin_mismatch(false)
         .max_age(CORS_SECONDS)
 }

@@ -7,9 +7,9 @@ use service_kit::database::DbConnection;
 use uuid::Uuid;
 
 use super::groups::no_such_group;
-use super::request;
 use super::services::no_such_service;
 use super::view::GroupView;
+use super::{answer, request};
 use crate::State;
 use crate::access::Owner;
 use crate::refusal::Refusal;
@@ -62,7 +62,7 @@ pub(super) async fn list_groups_of_service(
         services::find(conn, &owner, id)?.ok_or_else(no_such_service)?;
         Ok::<_, Refusal>(connections::groups_of(conn, &owner, id)?)
     });
-    Ok(HttpResponse::Ok().json(rows.await?.into_iter().map(GroupView::from).collect::<Vec<_>>()))
+    answer::json(&request, &rows.await?.into_iter().map(GroupView::from).collect::<Vec<_>>())
 }
 
 fn check_own(conn: &mut DbConnection, owner: &Owner, service: Uuid, group: Uuid) -> Result<(), Refusal> {

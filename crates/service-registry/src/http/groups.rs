@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::request;
 use super::view::GroupView;
+use super::{answer, request};
 use crate::State;
 use crate::refusal::Refusal;
 use crate::store::groups::{self, GroupRow};
@@ -21,7 +21,7 @@ pub(super) async fn list_groups(state: web::Data<State>, request: HttpRequest) -
     let owner = request::admit(&state, &request)?;
     let window: Window = list::read_window(request.query_string())?;
     let rows = state.db.read(move |conn| Ok::<_, Refusal>(groups::list_own(conn, &owner, window)?)).await?;
-    Ok(HttpResponse::Ok().json(rows.into_iter().map(GroupView::from).collect::<Vec<_>>()))
+    answer::json(&request, &rows.into_iter().map(GroupView::from).collect::<Vec<_>>())
 }
 
 /// `GET /v1beta1/service-groups/public/`: those of the organisation, the caller's among them, and published ones.
@@ -30,7 +30,7 @@ pub(super) async fn list_public_groups(state: web::Data<State>, request: HttpReq
     let window: Window = list::read_window(request.query_string())?;
     let published = state.config.published_groups.clone();
     let rows = state.db.read(move |conn| Ok::<_, Refusal>(groups::list_public(conn, &owner, &published, window)?));
-    Ok(HttpResponse::Ok().json(rows.await?.into_iter().map(GroupView::from).collect::<Vec<_>>()))
+    answer::json(&request, &rows.await?.into_iter().map(GroupView::from).collect::<Vec<_>>())
 }
 
 /// `POST /v1beta1/service-groups/`
@@ -64,7 +64,7 @@ pub(super) async fn get_group(state: web::Data<State>, request: HttpRequest) -> 
     let published = state.config.published_groups.clone();
     let found =
         state.db.read(move |conn| Ok::<_, Refusal>(groups::find_visible(conn, &owner, &published, id)?)).await?;
-    Ok(HttpResponse::Ok().json(GroupView::from(found.ok_or_else(no_such_group)?)))
+    answer::json(&request, &GroupView::from(found.ok_or_else(no_such_group)?))
 }
 
 /// `PUT /v1beta1/service-groups/{group_id}/`
@@ -106,7 +106,7 @@ pub(super) async fn list_services_of_group(
     request: HttpRequest,
 ) -> Result<HttpResponse, Refusal> {
     let (id, names) = names(&state, &request).await?;
-    Ok(HttpResponse::Ok().json(json!({ "service_group": id, "services": names })))
+    answer::json(&request, &json!({ "service_group": id, "services": names }))
 }
 
 /// `GET /v1beta1/function-groups/{group_id}/functions/`
@@ -115,7 +115,7 @@ pub(super) async fn list_functions_of_group(
     request: HttpRequest,
 ) -> Result<HttpResponse, Refusal> {
     let (id, names) = names(&state, &request).await?;
-    Ok(HttpResponse::Ok().json(json!({ "function_group": id, "functions": names })))
+    answer::json(&request, &json!({ "function_group": id, "functions": names }))
 }
 
 /// The names of the services of a group that the caller may see.

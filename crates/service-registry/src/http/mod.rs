@@ -1,5 +1,7 @@
 //! The public door: every route of the registry.
 
+mod answer;
+pub(crate) mod callable;
 mod connections;
 mod groups;
 mod openapi;

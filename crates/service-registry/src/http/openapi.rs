@@ -18,7 +18,8 @@ pub(crate) fn document() -> Value {
         "title": "Carillon: services",
         "version": env!("CARGO_PKG_VERSION"),
         "description": "What agents offer: services, and groups of them. Bodies are JSON whatever the content type says. \
-            Every path may end in a slash.",
+            Every path may end in a slash. What is read has an `ETag`; who sends it as `If-None-Match` is answered 304 \
+            while it is the same.",
         "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
     });
     let components = json!({ "schemas": schemas(), "securitySchemes": { "bearer": {
@@ -322,6 +323,9 @@ fn with_common_answers(mut operation: Operation) -> Operation {
         (422, answer("What is wrong, and where.", reference("Faults"), json!({ "detail": [fault] }))),
         (503, answer("What is needed is away.", reference("Detail"), away)),
     ]);
+    if operation.method == "GET" {
+        operation.answers.push((304, json!({ "description": "The client has it already." })));
+    }
     operation.answers.sort_by_key(|(status, _)| *status);
     operation
 }

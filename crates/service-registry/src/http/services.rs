@@ -6,11 +6,13 @@ use serde_json::json;
 use service_kit::error::ApiError;
 use uuid::Uuid;
 
-use super::request;
 use super::view::{ServiceView, SummaryView};
+use super::{answer, request};
 use crate::State;
 use crate::access::Owner;
 use crate::refusal::Refusal;
+use crate::store::numbers::{self, Numbers};
+use crate::store::probes;
 use crate::store::services::{self, ServiceRow};
 use crate::validation::list::{self, LIMIT_MAX};
 use crate::validation::service::ServiceInput;
@@ -23,7 +25,7 @@ pub(super) async fn list_services(state: web::Data<State>, request: HttpRequest)
     let owner = request::admit(&state, &request)?;
     let (filter, window) = list::read_services(request.query_string())?;
     let rows = state.db.read(move |conn| Ok::<_, Refusal>(services::list(conn, &owner, filter, window)?)).await?;
-    Ok(HttpResponse::Ok().json(rows.into_iter().map(SummaryView::from).collect::<Vec<_>>()))
+    answer::json(&request, &rows.into_iter().map(SummaryView::from).collect::<Vec<_>>())
 }
 
 /// `POST /v1beta1/services`
@@ -40,20 +42,26 @@ pub(super) async fn create_service(
             return Err(Refusal::too_many("services", SERVICES_MAX));
         }
         services::insert(conn, &row)?;
+        probes::watch(conn, &row)?;
         Ok(row)
     });
     let row = created.await?;
+    state.endpoints_changed.notify_one();
     tracing::info!(service.id = %*row.id, organisation = row.organisation, "a service was registered");
-    Ok(HttpResponse::Ok().json(ServiceView::try_from(row)?))
+    Ok(HttpResponse::Ok().json(ServiceView::try_from((row, Numbers::default()))?))
 }
 
 /// `GET /v1beta1/services/{service_id}`
 pub(super) async fn get_service(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
     let owner = request::admit(&state, &request)?;
     let id = request::id(&request, "service_id")?;
-    let row = state.db.read(move |conn| Ok::<_, Refusal>(services::find(conn, &owner, id)?)).await?;
-    let row = row.ok_or_else(no_such_service)?;
-    Ok(HttpResponse::Ok().json(ServiceView::try_from(row)?))
+    let now = state.clock.now();
+    let found = state.db.read(move |conn| {
+        let row = services::find(conn, &owner, id)?.ok_or_else(no_such_service)?;
+        let numbers = numbers::of(conn, row.id, now)?;
+        Ok::<_, Refusal>((row, numbers))
+    });
+    answer::json(&request, &ServiceView::try_from(found.await?)?)
 }
 
 /// `PUT /v1beta1/services`: the body names the service.
@@ -70,11 +78,14 @@ pub(super) async fn put_service(
         let mut row = services::find_for_update(conn, &owner, id)?.ok_or_else(no_such_service)?;
         apply(&mut row, input, now)?;
         services::update(conn, &row)?;
-        Ok::<_, Refusal>(row)
+        probes::watch(conn, &row)?;
+        let numbers = numbers::of(conn, row.id, now)?;
+        Ok::<_, Refusal>((row, numbers))
     });
-    let row = updated.await?;
+    let (row, numbers) = updated.await?;
+    state.endpoints_changed.notify_one();
     tracing::info!(service.id = %id, organisation = row.organisation, "a service was changed");
-    Ok(HttpResponse::Ok().json(ServiceView::try_from(row)?))
+    Ok(HttpResponse::Ok().json(ServiceView::try_from((row, numbers))?))
 }
 
 /// `DELETE /v1beta1/services/{service_id}`

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::refusal::Refusal;
 use crate::store::groups::GroupRow;
+use crate::store::numbers::Numbers;
 use crate::store::services::{ServiceRow, SummaryRow};
 use crate::validation::service::Field;
 
@@ -33,21 +34,29 @@ pub(super) struct ServiceView {
     task_type: String,
     created_at: String,
     updated_at: String,
-    // These three stay 0 until runs use services.
-    #[schema(value_type = i64)]
-    num_conversions: Number,
+    /// Successful calls by runs since it was registered.
+    num_conversions: i64,
+    /// Successful calls by runs over the runs that it was offered to, in the last day: from 0 to 1, and 0 where it was
+    /// offered to none. A run that is tried again counts again; the day begins at the full hour.
     #[schema(value_type = f64)]
     conversion_rate: Number,
+    /// The share of probes and of calls that succeeded in the last day, from 0 to 1, and 0 where there was none. The
+    /// endpoint is probed about every minute; while it fails less often, and then a probe counts as one for each minute.
     #[schema(value_type = f64)]
     uptime: Number,
     /// Ours; what follows the original's keys hurts none of its clients.
     endpoint: Option<String>,
 }
 
-impl TryFrom<ServiceRow> for ServiceView {
+/// Nothing is a whole number, as in the original's samples.
+fn rate(share: f64) -> Number {
+    Number::from_f64(share).filter(|_| share > 0.0).unwrap_or_else(|| 0.into())
+}
+
+impl TryFrom<(ServiceRow, Numbers)> for ServiceView {
     type Error = Refusal;
 
-    fn try_from(row: ServiceRow) -> Result<Self, Refusal> {
+    fn try_from((row, numbers): (ServiceRow, Numbers)) -> Result<Self, Refusal> {
         // From the database, keys come in no particular order.
         let fields = serde_json::from_value(row.fields.into()).map_err(|error| ApiError::internal(&error))?;
         Ok(Self {
@@ -64,9 +73,9 @@ impl TryFrom<ServiceRow> for ServiceView {
             task_type: row.task_type,
             created_at: render(row.created_at),
             updated_at: render(row.updated_at),
-            num_conversions: 0.into(),
-            conversion_rate: 0.into(),
-            uptime: 0.into(),
+            num_conversions: numbers.conversions,
+            conversion_rate: rate(numbers.conversion_rate()),
+            uptime: rate(numbers.uptime()),
             endpoint: row.endpoint,
         })
     }

@@ -3,8 +3,11 @@
 //! Functions take a connection, whose things they look among, and values, never a clock; transactions are their
 //! callers'.
 
+pub(crate) mod callable;
 pub(crate) mod connections;
 pub(crate) mod groups;
+pub(crate) mod numbers;
+pub(crate) mod probes;
 pub(crate) mod schema;
 pub(crate) mod services;
 

@@ -51,6 +51,56 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::{SqlTimestamp, SqlUuid};
+
+    service_hours (service_id, hour) {
+        service_id -> SqlUuid,
+        hour -> SqlTimestamp,
+        offered -> BigInt,
+        succeeded -> BigInt,
+        failed -> BigInt,
+        probes_succeeded -> BigInt,
+        probes_failed -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlUuid;
+
+    service_conversions (service_id) {
+        service_id -> SqlUuid,
+        conversions -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::{SqlTimestamp, SqlUuid};
+
+    service_invocations (run_id, run_attempt, service_id) {
+        run_id -> BigInt,
+        run_attempt -> BigInt,
+        service_id -> SqlUuid,
+        counted_at -> SqlTimestamp,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::{SqlTimestamp, SqlUuid};
+
+    service_probes (service_id) {
+        service_id -> SqlUuid,
+        endpoint -> Text,
+        origin -> Text,
+        due_at -> SqlTimestamp,
+        failures -> BigInt,
+    }
+}
+
 diesel::joinable!(service_connections -> service_groups (group_id));
 diesel::joinable!(service_connections -> services (service_id));
 diesel::allow_tables_to_appear_in_same_query!(services, service_groups, service_connections);

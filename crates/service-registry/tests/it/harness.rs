@@ -1,18 +1,30 @@
 //! A registry on a database of its own and a free port, and a client for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bus::{Bus, Message};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection, SqliteConnection};
+use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, SqliteConnection};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use model::event::{Event, EventKind};
+use model::service::{CallableServices, CallableServicesRequest, ServicesInvoked};
+use model::wire::Wire;
 use reqwest::{Client, Method, StatusCode, header};
 use serde_json::{Value, json};
-use service_kit::auth::{Caller, Role, issue_token};
+use service_kit::admin::{self, InternalRoutes, Readiness};
+use service_kit::auth::{Caller, InternalSigner, InternalVerifier, Role, issue_token};
 use service_kit::clock::Clock;
-use service_kit::config::{AuthConfig, ConnectionUrl, DatabaseConfig};
+use service_kit::config::{AuthConfig, ConnectionUrl, DatabaseConfig, InternalConfig};
 use service_kit::egress::Guard;
 use service_kit::http::{self, Listener, ServerOptions};
 use service_kit::secrets::Secret;
+use service_kit::supervise::supervise;
 use service_registry::{Config, Dependencies, ServiceRegistry};
 use test_kit::Backends;
 use tokio::task::JoinHandle;
@@ -61,11 +73,17 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) auth: AuthConfig,
     pub(crate) config: Config,
+    /// Where services may be called.
+    pub(crate) egress: Guard,
+    /// What runners sign with.
+    session_key: EncodingKey,
+    session_jwks: String,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
         let backends = Backends::of_environment();
+        let (session_key, session_jwks) = session_key();
         Self {
             url: backends.database("service-registry"),
             backends,
@@ -75,18 +93,57 @@ impl World {
                 ..AuthConfig::default()
             },
             config: Config::default(),
+            egress: Guard::new(vec![]),
+            session_key,
+            session_jwks,
         }
     }
 
+    /// Opens the registry with its doors alone: it consumes nothing and probes nothing.
     pub(crate) async fn open(&self) -> App<'_> {
+        let unused = format!("sqlite:{}", self.backends.folder().join("unused-bus.db").display());
+        let bus = bus::open(&unused).await.unwrap();
+        self.open_on(bus, false).await
+    }
+
+    /// Opens the whole of it.
+    pub(crate) async fn open_at_work(&self) -> App<'_> {
+        let bus = self.backends.bus().await;
+        self.open_on(bus, true).await
+    }
+
+    /// A second replica of one that is at work; what comes over the bus is for the first.
+    pub(crate) async fn open_beside(&self) -> App<'_> {
+        let unused = format!("sqlite:{}", self.backends.folder().join("unused-bus-too.db").display());
+        self.open_on(bus::open(&unused).await.unwrap(), true).await
+    }
+
+    async fn open_on(&self, bus: Arc<dyn Bus>, at_work: bool) -> App<'_> {
         let dependencies = Dependencies {
             database: DatabaseConfig { url: ConnectionUrl::new(&self.url), ..DatabaseConfig::default() },
+            bus: Arc::clone(&bus),
             clock: self.clock.clone(),
+            readiness: Readiness::new(),
             auth: self.auth.clone(),
-            egress: Guard::new(vec![]),
+            session_jwks: self.session_jwks.clone(),
+            egress: self.egress.clone(),
         };
         let registry = ServiceRegistry::open(self.config.clone(), dependencies).await.unwrap();
         let shutdown = CancellationToken::new();
+        let mut tasks = Vec::new();
+        if at_work {
+            let (roles, stop) = (registry.roles(shutdown.clone()), shutdown.clone());
+            tasks.push(tokio::spawn(async move { supervise(roles, stop, PATIENCE).await.unwrap() }));
+        }
+        let inner = Listener::bind("http.admin_listen", ([127, 0, 0, 1], 0).into()).unwrap();
+        let internal_base = format!("http://{}", inner.address());
+        let verifier = InternalVerifier::new(&internal_config(), &["service-registry"]);
+        let internal = InternalRoutes::new(verifier, self.clock.clone(), registry.internal_routes());
+        let options = ServerOptions { name: "admin", workers: 1, ..Default::default() };
+        let stop = shutdown.clone();
+        tasks.push(tokio::spawn(async move {
+            admin::serve(inner, options, Readiness::new(), Some(internal), stop).await.unwrap();
+        }));
         let listener = Listener::bind("http.listen", ([127, 0, 0, 1], 0).into()).unwrap();
         let base = format!("http://{}", listener.address());
         let options = ServerOptions { name: "service-registry", workers: 1, ..Default::default() };
@@ -94,7 +151,18 @@ impl World {
         let serving = tokio::spawn(async move { http::serve(listener, options, stop, routes).await.unwrap() });
         let redirects = reqwest::redirect::Policy::none();
         let http = Client::builder().redirect(redirects).no_proxy().timeout(PATIENCE).build().unwrap();
-        App { world: self, base, http, shutdown, serving: Some(serving) }
+        tasks.push(serving);
+        App { world: self, base, internal_base, http, bus, shutdown, tasks }
+    }
+
+    /// The session token of a run, as a runner makes it.
+    pub(crate) fn session_token(&self, username: &str, organisation: &str, audience: &str) -> String {
+        let exp = self.clock.now().timestamp() + 600;
+        let claims = json!({
+            "sub": username, "org": organisation, "aud": audience, "exp": exp, "act": { "sub": "carillon" },
+        });
+        let header = Header { kid: Some("k".to_owned()), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, &claims, &self.session_key).unwrap()
     }
 
     /// A token, good for an hour.
@@ -121,15 +189,34 @@ impl World {
             SqliteConnection::establish(file).unwrap().batch_execute(statements).unwrap();
         }
     }
+
+    /// The one number, called `value`, that a statement finds.
+    pub(crate) fn value(&self, statement: &str) -> i64 {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            value: i64,
+        }
+        let statement = diesel::sql_query(format!("SELECT CAST(value AS BIGINT) AS value FROM ({statement}) AS found"));
+        let row: Row = if self.backends.is_postgres() {
+            statement.get_result(&mut PgConnection::establish(&self.url).unwrap()).unwrap()
+        } else {
+            let file = self.url.trim_start_matches("sqlite:");
+            statement.get_result(&mut SqliteConnection::establish(file).unwrap()).unwrap()
+        };
+        row.value
+    }
 }
 
 /// A registry at work.
 pub(crate) struct App<'w> {
     pub(crate) world: &'w World,
     pub(crate) base: String,
-    http: Client,
+    pub(crate) internal_base: String,
+    pub(crate) http: Client,
+    pub(crate) bus: Arc<dyn Bus>,
     shutdown: CancellationToken,
-    serving: Option<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Drop for App<'_> {
@@ -174,7 +261,10 @@ impl App<'_> {
     /// Stops in good order.
     pub(crate) async fn stop(mut self) {
         self.shutdown.cancel();
-        self.serving.take().unwrap().await.unwrap();
+        for task in std::mem::take(&mut self.tasks) {
+            task.await.unwrap();
+        }
+        self.bus.close().await;
     }
 
     /// Sends a request with these headers and nothing else.
@@ -233,6 +323,42 @@ impl App<'_> {
         let pair = json!({ "service": service, "serviceGroup": group });
         assert_eq!(self.post("/services/service-sg/", pair.clone()).await.ok(200), pair);
     }
+}
+
+impl App<'_> {
+    /// Tells the registry over the bus what a run did.
+    pub(crate) async fn invoked(&self, invoked: &ServicesInvoked) {
+        let message = Message::new(EventKind::ServiceInvoked, "test", self.world.clock.now(), invoked.encode());
+        assert_eq!(ServicesInvoked::KIND, message.kind);
+        self.bus.publish(vec![message]).await.unwrap();
+    }
+
+    /// Asks at the internal door which services a run may call; with the status of the answer.
+    pub(crate) async fn callable(&self, session_token: &str, groups: &[&str]) -> Result<CallableServices, u16> {
+        let groups = groups.iter().map(|group| group.parse().unwrap()).collect();
+        let body = CallableServicesRequest { session_token: session_token.to_owned(), groups }.encode();
+        let signer = InternalSigner::new(&internal_config(), "agent-runner");
+        let token = signer.sign("service-registry", self.world.clock.now()).unwrap();
+        let url = format!("{}/internal/services", self.internal_base);
+        let answer = self.http.post(url).bearer_auth(token).body(body).send().await.unwrap();
+        match answer.status().as_u16() {
+            200 => Ok(CallableServices::decode(&answer.bytes().await.unwrap()).unwrap()),
+            status => Err(status),
+        }
+    }
+}
+
+fn internal_config() -> InternalConfig {
+    InternalConfig { key: Secret::new("the-internal-key-of-these-tests-0123456789".to_owned()) }
+}
+
+fn session_key() -> (EncodingKey, String) {
+    let pair = Ed25519KeyPair::generate().unwrap();
+    let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+    let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+    let jwks =
+        json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": "k", "use": "sig", "alg": "EdDSA" }] });
+    (EncodingKey::from_ed_der(der.as_ref()), jwks.to_string())
 }
 
 /// The names in a list.

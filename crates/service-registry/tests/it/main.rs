@@ -4,10 +4,14 @@
 
 mod access;
 mod bad_input;
+mod callable;
 mod documented;
+mod etags;
 mod groups;
 mod harness;
 mod lists;
+mod numbers;
 mod permissions;
+mod probes;
 mod routes;
 mod services;

@@ -9,26 +9,42 @@
 //! compatible server knows, and a server that does not know a limit's name answers without limit. A server that
 //! refuses it in favour of `max_completion_tokens` is asked again with that one; one that refuses `stream_options`,
 //! without, and then tokens may not be counted.
+//!
+//! Services are offered as `tools`. A model that calls some is asked again with their answers, until it answers itself:
+//! after eight such rounds it is told by `tool_choice` to call no more, and if it does, the run fails. A server that
+//! knows no tools is asked again without.
 
+mod conversation;
 mod reply;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream;
+use model::run::Usage;
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, HeaderValue};
 use serde::Serialize;
 use url::Url;
 
-use self::reply::{Completion, Reply};
+use self::conversation::{Conversation, Message, Tool};
+use self::reply::{Call, Completion, Reply};
 use super::failed::Failed;
 use super::patience::Patience;
 use super::sse::{Decoder, TooLarge};
 use super::transport::{Body, Request, Transport, shown, url_of};
 use super::{Answer, AskError, Provider, Question};
 use crate::OUTPUT_AND_LOG_BYTES_MAX;
+use crate::services::CALLS_MAX;
 
 pub(super) const KIND: &str = "openai";
+
+/// How often a model may call services and be asked again.
+const ROUNDS_MAX: usize = 8;
+
+/// Most calls of one turn that are made at a time.
+const AT_ONCE_MAX: usize = 8;
 
 /// What a stream ends with.
 const DONE: &[u8] = b"[DONE]";
@@ -46,6 +62,35 @@ impl OpenAi {
         Self { transport }
     }
 
+    /// Asks once, again and again while what fails may pass.
+    async fn turn(
+        &self,
+        request: &mut Request,
+        conversation: &Conversation,
+        spelling: &mut Spelling,
+        question: &Question,
+    ) -> Result<Reply, AskError> {
+        let mut patience = Patience::new(&self.transport.clock, KIND, question);
+        loop {
+            request.body = spelling.body(conversation, question)?;
+            let failed = match self.post(request, question).await {
+                Ok(reply) => {
+                    patience.answered();
+                    question.log.line(reply.ending());
+                    return Ok(reply);
+                }
+                Err(failed) => failed,
+            };
+            match spelling.without_what_is_refused(&failed) {
+                Some(simpler) => {
+                    question.log.line(format_args!("{}; asking again without that parameter", failed.text));
+                    *spelling = simpler;
+                }
+                None => patience.wait_after(failed).await?,
+            }
+        }
+    }
+
     async fn post(&self, request: &Request, question: &Question) -> Result<Reply, Failed> {
         question.log.line(format_args!("POST {}, model `{}`", shown(&request.url), question.settings.model));
         let body = self.transport.send(request).await?;
@@ -59,27 +104,40 @@ impl OpenAi {
 impl Provider for OpenAi {
     async fn ask(&self, question: Question) -> Result<Answer, AskError> {
         let mut request = request(&question)?;
-        let mut spelling = Spelling::default();
-        let mut patience = Patience::new(&self.transport.clock, KIND, &question);
-        loop {
-            request.body = spelling.body(&question)?;
-            let failed = match self.post(&request, &question).await {
-                Ok(reply) => {
-                    patience.answered();
-                    question.log.line(reply.ending());
-                    return Ok(reply.into());
-                }
-                Err(failed) => failed,
-            };
-            match spelling.without_what_is_refused(&failed) {
-                Some(simpler) => {
-                    question.log.line(format_args!("{}; asking again without that parameter", failed.text));
-                    spelling = simpler;
-                }
-                None => patience.wait_after(failed).await?,
+        let mut conversation = Conversation::new(&question.system_prompt, &question.prompt);
+        let mut spelling = Spelling { tools: !question.services.functions().is_empty(), ..Spelling::default() };
+        let mut usage = Usage::default();
+        for round in 0..=ROUNDS_MAX {
+            conversation.calls_may_follow = round < ROUNDS_MAX;
+            let reply = self.turn(&mut request, &conversation, &mut spelling, &question).await?;
+            usage = reply.added_to(usage);
+            if reply.calls.is_empty() || !spelling.tools || reply.goes_on {
+                return Ok(Answer { usage, ..reply.into() });
+            }
+            if conversation.calls_may_follow {
+                let answers = call_all(&question, &reply.calls).await?;
+                conversation.go_on(reply, answers);
             }
         }
+        Err(AskError(format!("the model calls services for ever: it went on after {ROUNDS_MAX} rounds of calls")))
     }
+
+    fn calls_services(&self) -> bool {
+        true
+    }
+}
+
+/// The answers to the calls of one turn, which are made side by side.
+async fn call_all(question: &Question, calls: &[Call]) -> Result<Vec<String>, AskError> {
+    if calls.len() > CALLS_MAX {
+        return Err(AskError(format!("the model makes {} calls of services at once: too many", calls.len())));
+    }
+    let answer = |call: &Call| {
+        let (services, name, arguments) = (question.services.clone(), call.name.clone(), call.arguments.clone());
+        async move { services.call(&name, &arguments).await }
+    };
+    let answers: Vec<_> = calls.iter().map(answer).collect();
+    Ok(stream::iter(answers).buffered(AT_ONCE_MAX).collect().await)
 }
 
 fn request(question: &Question) -> Result<Request, Failed> {
@@ -106,6 +164,8 @@ fn completions(mut url: Url) -> Url {
 /// How a request says what not every server understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Spelling {
+    /// Offer the services.
+    tools: bool,
     /// Ask for the tokens to be counted, in the last event of the stream.
     include_usage: bool,
     /// Say `max_completion_tokens` instead of `max_tokens`.
@@ -114,7 +174,7 @@ struct Spelling {
 
 impl Default for Spelling {
     fn default() -> Self {
-        Self { include_usage: true, new_limit: false }
+        Self { tools: false, include_usage: true, new_limit: false }
     }
 }
 
@@ -132,15 +192,20 @@ impl Spelling {
         if !self.new_limit && refuses("max_completion_tokens") {
             return Some(Self { new_limit: true, ..self });
         }
+        if self.tools && (refuses("tool") || refuses("function")) {
+            return Some(Self { tools: false, ..self });
+        }
         None
     }
 
-    fn body(self, question: &Question) -> Result<Vec<u8>, Failed> {
+    fn body(self, conversation: &Conversation, question: &Question) -> Result<Vec<u8>, Failed> {
         let settings = &question.settings;
         let limit = settings.max_output_tokens;
         let body = Asked {
             model: &settings.model,
-            messages: messages(&question.system_prompt, &question.prompt),
+            messages: &conversation.messages,
+            tools: if self.tools { question.services.functions().iter().map(Tool::from).collect() } else { Vec::new() },
+            tool_choice: (self.tools && !conversation.calls_may_follow).then_some("none"),
             temperature: settings.temperature,
             max_tokens: limit.filter(|_| !self.new_limit),
             max_completion_tokens: limit.filter(|_| self.new_limit),
@@ -149,12 +214,6 @@ impl Spelling {
         };
         serde_json::to_vec(&body).map_err(|error| Failed::permanent(format!("the question cannot be written: {error}")))
     }
-}
-
-fn messages<'a>(system_prompt: &'a str, prompt: &'a str) -> Vec<Message<'a>> {
-    let (system, user) = if prompt.trim().is_empty() { ("", system_prompt) } else { (system_prompt, prompt) };
-    let messages = [Message { role: "system", content: system }, Message { role: "user", content: user }];
-    messages.into_iter().filter(|message| !message.content.trim().is_empty()).collect()
 }
 
 async fn read_whole(mut body: Body<'_>, request: &Request) -> Result<Reply, Failed> {
@@ -200,7 +259,7 @@ async fn read_stream(mut body: Body<'_>, request: &Request) -> Result<Reply, Fai
             }
             reply.take(parse(&event, request)?, request)?;
         }
-        if reply.output.len() > OUTPUT_AND_LOG_BYTES_MAX || read > STREAM_BYTES_MAX {
+        if reply.bytes() > OUTPUT_AND_LOG_BYTES_MAX || read > STREAM_BYTES_MAX {
             reply.goes_on = true;
             return Ok(reply);
         }
@@ -226,7 +285,11 @@ fn parse(event: &[u8], request: &Request) -> Result<Completion, Failed> {
 #[derive(Serialize)]
 struct Asked<'a> {
     model: &'a str,
-    messages: Vec<Message<'a>>,
+    messages: &'a [Message],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -236,12 +299,6 @@ struct Asked<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
-}
-
-#[derive(Serialize)]
-struct Message<'a> {
-    role: &'static str,
-    content: &'a str,
 }
 
 #[derive(Serialize)]

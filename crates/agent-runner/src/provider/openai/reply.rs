@@ -17,7 +17,20 @@ pub(super) struct Reply {
     pub(super) output: String,
     pub(super) goes_on: bool,
     pub(super) finish_reason: Option<String>,
+    /// What the model wants to be called, in order.
+    pub(super) calls: Vec<Call>,
     usage: Option<Usage>,
+}
+
+/// A function that the model calls, as far as it is known.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Call {
+    /// Which of the reply's calls; not every server says.
+    index: Option<i64>,
+    pub(super) id: String,
+    pub(super) name: String,
+    /// JSON, as the model wrote it.
+    pub(super) arguments: String,
 }
 
 impl Reply {
@@ -34,10 +47,56 @@ impl Reply {
                 self.output.push_str(&said.content.unwrap_or_default());
                 // What a model says when it will not answer is its answer.
                 self.output.push_str(&said.refusal.unwrap_or_default());
+                said.tool_calls.unwrap_or_default().into_iter().for_each(|part| self.take_call(part));
             }
             self.finish_reason = choice.finish_reason.or(self.finish_reason.take());
         }
         Ok(())
+    }
+
+    /// Takes a call or the next part of one: a part belongs to the call with its index, else with its id, else to the
+    /// last.
+    fn take_call(&mut self, part: CallPart) {
+        let CallPart { index, id, function } = part;
+        let id = id.unwrap_or_default();
+        let known = match index {
+            Some(_) => self.calls.iter().position(|call| call.index == index),
+            None if id.is_empty() => self.calls.len().checked_sub(1),
+            None => self.calls.iter().position(|call| call.id == id),
+        };
+        let place = known.unwrap_or_else(|| {
+            self.calls.push(Call { index, ..Call::default() });
+            self.calls.len() - 1
+        });
+        let call = &mut self.calls[place];
+        if call.id.is_empty() {
+            call.id = id;
+        }
+        let Some(function) = function else { return };
+        // Some servers repeat the name in every part.
+        if let Some(name) = function.name.filter(|name| *name != call.name) {
+            call.name.push_str(&name);
+        }
+        match function.arguments {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) => call.arguments.push_str(&text),
+            Some(whole) => call.arguments = whole.to_string(),
+        }
+    }
+
+    /// How much of it there is.
+    pub(super) fn bytes(&self) -> usize {
+        let of = |call: &Call| size_of::<Call>() + call.id.len() + call.name.len() + call.arguments.len();
+        self.output.len() + self.calls.iter().map(of).sum::<usize>()
+    }
+
+    /// The tokens of this reply and of those before it.
+    pub(super) fn added_to(&self, before: Usage) -> Usage {
+        let Usage { prompt_tokens, completion_tokens } = self.usage.unwrap_or_default();
+        Usage {
+            prompt_tokens: before.prompt_tokens.saturating_add(prompt_tokens),
+            completion_tokens: before.completion_tokens.saturating_add(completion_tokens),
+        }
     }
 
     /// The line of the log that says how the answer ended.
@@ -50,6 +109,9 @@ impl Reply {
         };
         if self.goes_on {
             return format!("the answer goes on beyond what is kept, and is not read any further; {tokens}");
+        }
+        if !self.calls.is_empty() {
+            return format!("the model calls {} functions; {tokens}", self.calls.len());
         }
         match self.finish_reason.as_deref() {
             Some("length") => format!("the answer ends where its limit of tokens is (`length`); {tokens}"),
@@ -107,4 +169,20 @@ pub(super) struct Choice {
 struct Said {
     content: Option<String>,
     refusal: Option<String>,
+    tool_calls: Option<Vec<CallPart>>,
+}
+
+/// A call, or a part of one.
+#[derive(Deserialize)]
+struct CallPart {
+    index: Option<i64>,
+    id: Option<String>,
+    function: Option<FunctionPart>,
+}
+
+#[derive(Deserialize)]
+struct FunctionPart {
+    name: Option<String>,
+    /// Text; from some servers, the object itself.
+    arguments: Option<Value>,
 }

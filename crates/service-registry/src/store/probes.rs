@@ -1,0 +1,106 @@
+//! Endpoints that are probed, and when each is due.
+//!
+//! `due_at` is the next moment at which somebody has to look at a row. Whoever probes it moves that to the end of a
+//! lease, so that a replica that dies leaves it due again; what came of a probe is written only where the row still
+//! stands at that lease.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use service_kit::database::{DbConnection, Timestamp, Uid};
+use service_kit::per_backend;
+use url::Url;
+
+use super::numbers::{self, Counts};
+use super::schema::service_probes;
+use super::services::ServiceRow;
+
+/// An endpoint in the hands of this process.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = service_probes)]
+pub(crate) struct Probe {
+    pub(crate) service_id: Uid,
+    pub(crate) endpoint: String,
+    pub(crate) origin: String,
+    /// Probes that failed one after the other until now.
+    pub(crate) failures: i64,
+}
+
+/// Probes the endpoint of a service from now on, or no more if it has none. One that did not change goes on as it was.
+pub(crate) fn watch(conn: &mut DbConnection, service: &ServiceRow) -> QueryResult<()> {
+    let row = service_probes::table.find(service.id);
+    let known: Option<String> = row.select(service_probes::endpoint).first(conn).optional()?;
+    if known == service.endpoint {
+        return Ok(());
+    }
+    diesel::delete(row).execute(conn)?;
+    let Some(endpoint) = &service.endpoint else { return Ok(()) };
+    let origin = Url::parse(endpoint).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+    let row = (
+        service_probes::service_id.eq(service.id),
+        service_probes::endpoint.eq(endpoint),
+        service_probes::origin.eq(origin),
+        service_probes::due_at.eq(service.updated_at),
+        service_probes::failures.eq(0),
+    );
+    per_backend!(conn, c => diesel::insert_into(service_probes::table).values(row).execute(c)).map(|_| ())
+}
+
+/// Takes at most `limit` endpoints that are due, longest due first, until `lease`.
+pub(crate) fn claim(conn: &mut DbConnection, now: Timestamp, lease: Timestamp, limit: i64) -> QueryResult<Vec<Probe>> {
+    let probes = match conn {
+        DbConnection::Postgres(c) => service_probes::table
+            .filter(service_probes::due_at.le(now))
+            .order(service_probes::due_at)
+            .limit(limit)
+            .select(Probe::as_select())
+            .for_update()
+            .skip_locked()
+            .load(c)?,
+        // A write transaction is alone on SQLite.
+        DbConnection::Sqlite(c) => service_probes::table
+            .filter(service_probes::due_at.le(now))
+            .order(service_probes::due_at)
+            .limit(limit)
+            .select(Probe::as_select())
+            .load(c)?,
+    };
+    let ids: Vec<Uid> = probes.iter().map(|probe| probe.service_id).collect();
+    diesel::update(service_probes::table.filter(service_probes::service_id.eq_any(ids)))
+        .set(service_probes::due_at.eq(lease))
+        .execute(conn)?;
+    Ok(probes)
+}
+
+/// Lets an endpoint go, to be looked at again at `due`.
+pub(crate) fn put_back(conn: &mut DbConnection, probe: &Probe, lease: Timestamp, due: Timestamp) -> QueryResult<()> {
+    diesel::update(service_probes::table.find(probe.service_id).filter(service_probes::due_at.eq(lease)))
+        .set(service_probes::due_at.eq(due))
+        .execute(conn)
+        .map(|_| ())
+}
+
+/// Writes what came of a probe, and counts it; unless the lease is over, or the endpoint another.
+pub(crate) fn record(
+    conn: &mut DbConnection,
+    probe: &Probe,
+    lease: Timestamp,
+    (failures, due): (i64, Timestamp),
+    (counts, now): (Counts, DateTime<Utc>),
+) -> QueryResult<()> {
+    let row = service_probes::table
+        .find(probe.service_id)
+        .filter(service_probes::due_at.eq(lease))
+        .filter(service_probes::endpoint.eq(&probe.endpoint));
+    let written = diesel::update(row)
+        .set((service_probes::failures.eq(failures), service_probes::due_at.eq(due)))
+        .execute(conn)?;
+    if written == 1 {
+        numbers::add(conn, &[((probe.service_id.into(), now), counts)].into())?;
+    }
+    Ok(())
+}
+
+/// When the next endpoint is due, if there is any.
+pub(crate) fn next_due(conn: &mut DbConnection) -> QueryResult<Option<Timestamp>> {
+    service_probes::table.order(service_probes::due_at).select(service_probes::due_at).first(conn).optional()
+}
