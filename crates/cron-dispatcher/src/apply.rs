@@ -13,6 +13,7 @@ use service_kit::database::DbConnection;
 
 use crate::chain::leave;
 use crate::config::DispatcherConfig;
+use crate::creators;
 use crate::error::DispatchError;
 use crate::pause::{RESTART_DELAY, change_pause};
 use crate::replan::{plan, replan_organisation, replans, settle_before};
@@ -133,6 +134,12 @@ impl Applying<'_> {
         }
         self.put()?;
         limits::put(self.conn, &limits::of_organisation(key), organisation.runs_in_flight_max, organisation.pause)?;
+        if before.revoked_users != organisation.revoked_users {
+            let users = &organisation.revoked_users;
+            let (stopped, ended) = creators::revoke(self.conn, key, users, self.config, self.now)?;
+            self.applied.fired.cancelled.extend(stopped);
+            self.applied.fired.ended.extend(ended);
+        }
         for agent_id in replanned {
             plan(self.conn, agent_id, true, edited_at, self.now)?;
         }

@@ -115,11 +115,12 @@ fn try_again(
     Ok(())
 }
 
-/// Ends these runs as cancelled, unless they have ended already. Returns which, for the runners to stop, and what is to
-/// be announced of them.
-pub(crate) fn cancel(
+/// Ends these runs for this reason, unless they have ended already. Returns which, for the runners to stop, and what is
+/// to be announced of them.
+pub(crate) fn end_now(
     conn: &mut DbConnection,
     ids: &[i64],
+    reason: RunReason,
     config: &DispatcherConfig,
     now: DateTime<Utc>,
 ) -> Result<(Vec<RunId>, Vec<Announcement>), DispatchError> {
@@ -128,7 +129,7 @@ pub(crate) fn cancel(
     }
     runs::lock(conn, ids)?;
     let unfinished = runs::load(conn, ids)?.into_iter().filter(|(row, ..)| !row.stage.state().is_final());
-    let verdicts: Vec<_> = unfinished.map(|(row, ..)| verdict(&row, RunReason::Cancelled, now)).collect();
+    let verdicts: Vec<_> = unfinished.map(|(row, ..)| verdict(&row, reason, now)).collect();
     let ended = take_answers(conn, &verdicts, config, now)?;
     Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))
 }
@@ -142,6 +143,7 @@ pub(crate) fn verdict(row: &RunRow, reason: RunReason, now: DateTime<Utc>) -> (R
     let said = match reason {
         RunReason::Lost => format!("requested {} times and never answered", row.sends),
         RunReason::Cancelled => "it was cancelled".to_owned(),
+        RunReason::CreatorNotAllowed => "the user that it acts as may not any more".to_owned(),
         _ => "no answer within the run's time-out".to_owned(),
     };
     let stamp = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);

@@ -17,6 +17,7 @@ mod chain;
 mod config;
 mod consumers;
 mod context;
+mod creators;
 mod error;
 mod fairness;
 mod fire;

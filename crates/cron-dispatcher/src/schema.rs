@@ -154,6 +154,15 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::*;
+
+    revoked_users (organisation, username) {
+        organisation -> Text,
+        username -> Text,
+    }
+}
+
 diesel::joinable!(run_bodies -> runs (run_id));
 diesel::joinable!(arrivals -> run_bodies (previous_run_id));
 diesel::allow_tables_to_appear_in_same_query!(arrivals, run_bodies, runs);

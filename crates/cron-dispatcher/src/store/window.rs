@@ -226,6 +226,12 @@ fn release(conn: &mut DbConnection, room: i64) -> QueryResult<()> {
     Ok(())
 }
 
+/// The runs of an organisation that were requested and have not started.
+pub(crate) fn requested_of(conn: &mut DbConnection, organisation: &str) -> QueryResult<Vec<i64>> {
+    let requested = runs::stage.eq(Stage::Requested.as_str()).and(runs::organisation.eq(organisation));
+    runs::table.filter(requested).order(runs::id).select(runs::id).load(conn)
+}
+
 /// How many runs of an organisation its limit keeps waiting, counted no further than `most`.
 pub(crate) fn waiting(conn: &mut DbConnection, organisation: &str, most: i64) -> QueryResult<i64> {
     let scope = limits::of_organisation(organisation);

@@ -3,6 +3,7 @@
 mod cancelling;
 mod catching_up;
 mod chains;
+mod creators;
 mod edits;
 mod fairness;
 mod firing;
