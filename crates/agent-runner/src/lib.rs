@@ -16,6 +16,7 @@ mod ask;
 mod config;
 mod directory;
 mod in_flight;
+mod join;
 pub mod provider;
 mod run_log;
 mod runner;

@@ -15,7 +15,7 @@ use crate::chain::leave;
 use crate::config::DispatcherConfig;
 use crate::creators;
 use crate::error::DispatchError;
-use crate::pause::{RESTART_DELAY, change_pause};
+use crate::pause::change_pause;
 use crate::replan::{plan, replan_organisation, replans, settle_before};
 use crate::settle::{Fired, Through, fire};
 use crate::store::schedules::{self, Of};
@@ -188,7 +188,7 @@ impl Applying<'_> {
 
     fn pause(&mut self, of: Of<'_>, before: Pause, after: Pause) -> Result<(), DispatchError> {
         if before.paused != after.paused {
-            let taken_back = change_pause(self.conn, of, after, self.now + RESTART_DELAY)?;
+            let taken_back = change_pause(self.conn, of, after, self.now)?;
             self.applied.taken_back.extend(taken_back);
         }
         Ok(())

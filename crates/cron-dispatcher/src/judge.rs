@@ -18,7 +18,8 @@ use crate::chain::{Reached, arrive};
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::store::runs::{self, RunRow, Standing};
-use crate::store::schedules;
+use crate::store::stage::Stage;
+use crate::store::{schedules, window};
 
 /// Takes first answers. Returns what is to be announced of the runs that ended by them.
 pub(crate) fn take_answers(
@@ -128,8 +129,12 @@ pub(crate) fn end_now(
         return Ok((Vec::new(), Vec::new()));
     }
     runs::lock(conn, ids)?;
-    let unfinished = runs::load(conn, ids)?.into_iter().filter(|(row, ..)| !row.stage.state().is_final());
-    let verdicts: Vec<_> = unfinished.map(|(row, ..)| verdict(&row, reason, now)).collect();
+    let mut unfinished = runs::load(conn, ids)?;
+    unfinished.retain(|(row, ..)| !row.stage.state().is_final());
+    let requested = unfinished.iter().filter(|(row, ..)| row.stage == Stage::Requested);
+    let requested: Vec<i64> = requested.map(|(row, ..)| row.run.id.0).collect();
+    window::note_let_go(conn, &requested, now)?;
+    let verdicts: Vec<_> = unfinished.iter().map(|(row, ..)| verdict(row, reason, now)).collect();
     let ended = take_answers(conn, &verdicts, config, now)?;
     Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))
 }

@@ -22,6 +22,7 @@ mod error;
 mod fairness;
 mod fire;
 mod http;
+mod joining;
 mod judge;
 pub mod ledger;
 mod pause;
@@ -126,6 +127,7 @@ impl CronDispatcher {
             Role::new("cron-dispatcher.time", time::run(Arc::clone(context), agreeing, shutdown.clone())),
             Role::new("cron-dispatcher.fire", fire::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.window", window::run(Arc::clone(context), shutdown.clone())),
+            Role::new("cron-dispatcher.joining", joining::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.watch", watch::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.sweep", sweep::run(Arc::clone(context), shutdown.clone())),
             self.consumer(Queue::CronDispatcherDocuments, consumers::Documents(Arc::clone(context)), &shutdown),

@@ -72,6 +72,7 @@ diesel::table! {
         turn -> BigInt,
         sends -> Integer,
         check_at -> Nullable<SqlTimestamp>,
+        let_go_at -> Nullable<SqlTimestamp>,
         requested_at -> SqlTimestamp,
         started_at -> Nullable<SqlTimestamp>,
         ended_at -> Nullable<SqlTimestamp>,

@@ -8,6 +8,7 @@ mod edits;
 mod fairness;
 mod firing;
 mod harness;
+mod joining;
 mod judging;
 mod ledger;
 mod limits;
