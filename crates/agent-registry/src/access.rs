@@ -18,6 +18,7 @@
 pub(crate) mod keys;
 pub(crate) mod limits;
 mod recent;
+pub(crate) mod roles;
 
 use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, StatusCode};
@@ -74,9 +75,11 @@ pub(crate) struct Acting {
 
 /// Who is asking, within the limits of their organisation.
 pub(crate) async fn recognise(state: &State, headers: &HeaderMap) -> Result<Known, ApiError> {
+    let mut issued_at = None;
     let known = match Credential::from_headers(headers)? {
         Credential::Token(token) => {
-            let caller = state.tokens.verify(token.expose(), state.clock.now()).await?;
+            let (caller, issued) = state.tokens.verify_dated(token.expose(), state.clock.now()).await?;
+            issued_at = issued;
             Known { caller, credential: CredentialKind::Token }
         }
         Credential::ApiKey(key) => {
@@ -89,6 +92,7 @@ pub(crate) async fn recognise(state: &State, headers: &HeaderMap) -> Result<Know
     if let Some(organisation) = &known.caller.organisation {
         limits::check(state, organisation).await?;
     }
+    roles::observe(state, &known.caller, issued_at).await;
     Ok(known)
 }
 

@@ -20,13 +20,36 @@ pub(crate) fn record(
     fields: &[&str],
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
+    let author =
+        Author { username: &acting.caller, acting_as: &acting.username, credential: acting.credential.as_str() };
+    record_by(conn, &acting.organisation, author, action, key, fields, now)
+}
+
+/// Who changed something, and what they showed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Author<'a> {
+    pub(crate) username: &'a str,
+    pub(crate) acting_as: &'a str,
+    pub(crate) credential: &'a str,
+}
+
+/// The same of a change that nobody asked for by the API.
+pub(crate) fn record_by(
+    conn: &mut DbConnection,
+    organisation: &str,
+    author: Author<'_>,
+    action: &str,
+    key: &str,
+    fields: &[&str],
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
     let row = AuditRow {
         id: 0,
-        organisation: acting.organisation.clone(),
+        organisation: organisation.to_owned(),
         at: now.into(),
-        username: acting.caller.clone(),
-        acting_as: acting.username.clone(),
-        credential: acting.credential.as_str().to_owned(),
+        username: author.username.to_owned(),
+        acting_as: author.acting_as.to_owned(),
+        credential: author.credential.to_owned(),
         action: action.to_owned(),
         subject: action.split('.').next().unwrap_or_default().to_owned(),
         subject_key: key.to_owned(),

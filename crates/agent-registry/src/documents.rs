@@ -3,6 +3,7 @@
 //! A document is written in the transaction of the edit that it tells of, so that there is never one without the
 //! other; the announcer publishes it after the commit.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use chrono::{DateTime, Utc};
@@ -22,6 +23,7 @@ use crate::store::agents::AgentRow;
 use crate::store::documents::{self, DocumentName};
 use crate::store::mentors::MentorRow;
 use crate::store::organisations::{self, OrganisationRow};
+use crate::store::users;
 use crate::validation::mentor::ProviderSettings;
 
 /// The documents that a transaction wrote, for the announcer.
@@ -63,13 +65,25 @@ pub(crate) fn ensure_organisation(
 ) -> QueryResult<bool> {
     let is_new = organisations::ensure(conn, key, now)?;
     if is_new {
-        write(conn, key, of_organisation(&OrganisationRow::blank(key, now)), now, written)?;
+        write(conn, key, of_organisation(&OrganisationRow::blank(key, now), BTreeSet::new()), now, written)?;
     }
     Ok(is_new)
 }
 
+/// Writes what an organisation's document says now, if that is new. Whoever calls it keeps others from the organisation's
+/// row.
+pub(crate) fn write_organisation(
+    conn: &mut DbConnection,
+    row: &OrganisationRow,
+    now: DateTime<Utc>,
+    written: &mut Written,
+) -> QueryResult<()> {
+    let revoked_users = users::not_allowed(conn, &row.key)?;
+    write(conn, &row.key, of_organisation(row, revoked_users), now, written)
+}
+
 /// What is said of an organisation.
-pub(crate) fn of_organisation(row: &OrganisationRow) -> Subject {
+pub(crate) fn of_organisation(row: &OrganisationRow, revoked_users: BTreeSet<String>) -> Subject {
     let count = |column: Option<i32>| column.and_then(|number| NonZeroU32::new(number.unsigned_abs()));
     Subject::Organisation(Organisation {
         timezone: row.timezone.parse().unwrap_or(Tz::UTC),
@@ -86,6 +100,7 @@ pub(crate) fn of_organisation(row: &OrganisationRow) -> Subject {
         }),
         ticks_days: count(row.ticks_days),
         deliveries_days: count(row.deliveries_days),
+        revoked_users,
     })
 }
 

@@ -7,6 +7,8 @@
 //! What stays: tombstones (kind, id and organisation's name) for thirty days; the organisation's document, which has no
 //! tombstone and is emptied of all settings, so its name remains; at the service registry, everything: it is not told.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryResult;
 use model::document::Subject;
@@ -18,7 +20,7 @@ use crate::access::Acting;
 use crate::audit;
 use crate::documents::{self, Written};
 use crate::store::organisations::OrganisationRow;
-use crate::store::{agents, api_keys, audit_log, logs, mentors, organisations};
+use crate::store::{agents, api_keys, audit_log, logs, mentors, organisations, users};
 
 /// Agents and mentors in a batch: each is several statements.
 const BATCH: i64 = 100;
@@ -50,9 +52,10 @@ pub(crate) fn some(
         || audit_log::delete_some(conn, &organisation, now + TimeDelta::days(1), limit)? > 0;
     if !more {
         let blank = OrganisationRow::blank(&organisation, now);
-        documents::write(conn, &organisation, documents::of_organisation(&blank), now, written)?;
+        documents::write(conn, &organisation, documents::of_organisation(&blank, BTreeSet::new()), now, written)?;
         // A key made by a request that was under way when the erasing began.
         api_keys::delete_all(conn, &organisation)?;
+        users::delete_all(conn, &organisation)?;
         organisations::delete(conn, &organisation)?;
         tracing::info!(organisation, "an organisation was erased");
     }

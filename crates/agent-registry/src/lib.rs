@@ -63,6 +63,7 @@ pub use store::migrations;
 
 use crate::access::keys::RecentKeys;
 use crate::access::limits::RequestLimits;
+use crate::access::roles::SeenRoles;
 use crate::broom::Broom;
 use crate::deliverer::Deliverer;
 use crate::dispatcher::Dispatcher;
@@ -125,6 +126,7 @@ impl AgentRegistry {
         let dispatcher = Dispatcher::new(config.dispatcher_url()?, signer, clock.clone());
         let state = State {
             recent_keys: RecentKeys::default(),
+            seen_roles: SeenRoles::default(),
             request_limits: RequestLimits::new(clock.clone()),
             jwks: config.jwks().context("`sessions.jwks` is not a key set")?,
             config,

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::access::keys::RecentKeys;
 use crate::access::limits::RequestLimits;
+use crate::access::roles::SeenRoles;
 use crate::broom::Broom;
 use crate::config::Config;
 use crate::deliverer::Deliverer;
@@ -32,6 +33,7 @@ pub(crate) struct State {
     pub(crate) tokens: TokenVerifier,
     pub(crate) recent_keys: RecentKeys,
     pub(crate) request_limits: RequestLimits,
+    pub(crate) seen_roles: SeenRoles,
     pub(crate) egress: Guard,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) deliverer: Deliverer,

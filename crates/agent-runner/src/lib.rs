@@ -17,6 +17,7 @@ mod ask;
 mod config;
 mod directory;
 mod in_flight;
+mod join;
 mod metrics;
 pub mod provider;
 mod run_log;

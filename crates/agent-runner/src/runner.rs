@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use bus::{Bus, BusError, Consumer, Delivery, Message, Queue, RetryDelays, Subscription};
+use bus::{Bus, BusError, Delivery, Message, Queue, RetryDelays, Subscription};
 use model::event::{Event, EventKind, RunCancel};
 use model::wire::Wire;
 use service_kit::admin::Condition;
 use service_kit::clock::Clock;
 use service_kit::error::chain;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
@@ -50,24 +51,29 @@ impl Parts {
 
 /// Runs until `shutdown` is cancelled, then ends in order.
 pub(crate) async fn run(parts: Arc<Parts>, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Some((subscription, consumer)) = connect(&parts, &shutdown).await? else { return Ok(()) };
-    parts.consuming.met();
     #[expect(clippy::cast_precision_loss, reason = "a gauge")]
     metrics::gauge!("carillon_runner_concurrency").set(parts.config.concurrency as f64);
+    // Listens for cancels before the first request is taken, so that none is missed.
+    let bus = &parts.bus;
+    let subscribe = || bus.subscribe();
+    let Some(subscription) = connect(&parts, &shutdown, subscribe).await? else { return Ok(()) };
     let mut work = Work::start(Arc::clone(&parts), subscription);
+    work.join(&shutdown).await;
+    let consume = || bus.consume(Queue::AgentRunnerRuns, parts.config.concurrency);
+    let Some(consumer) = connect(&parts, &shutdown, consume).await? else { return Ok(()) };
+    parts.consuming.met();
     let taken = work.take(consumer, &shutdown).await;
     parts.consuming.unmet("the runner takes no more requests: it is stopping");
     work.drain(parts.config.drain()).await;
     taken
 }
 
-/// Listens for cancels before the first request is taken, so that none is missed. None: shut down meanwhile.
-async fn connect(parts: &Parts, shutdown: &CancellationToken) -> anyhow::Result<Option<(Subscription, Consumer)>> {
-    let attempt = async || -> Result<_, BusError> {
-        let subscription = parts.bus.subscribe().await?;
-        let consumer = parts.bus.consume(Queue::AgentRunnerRuns, parts.config.concurrency).await?;
-        Ok((subscription, consumer))
-    };
+/// Tries until the bus is there. None: shut down meanwhile.
+async fn connect<T, A: Future<Output = Result<T, BusError>>>(
+    parts: &Parts,
+    shutdown: &CancellationToken,
+    attempt: impl Fn() -> A,
+) -> anyhow::Result<Option<T>> {
     let mut failures = 0;
     loop {
         match attempt().await {
@@ -91,6 +97,7 @@ pub(crate) async fn hear_cancels(
     mut broadcasts: Subscription,
     in_flight: Arc<InFlight>,
     settled: UnboundedSender<Vec<Delivery>>,
+    told_all: Arc<Notify>,
 ) {
     while let Some(message) = broadcasts.next().await {
         if message.kind != EventKind::RunCancel {
@@ -105,6 +112,9 @@ pub(crate) async fn hear_cancels(
                     "runs were cancelled"
                 );
                 let _ = settled.send(stopped);
+                if cancel.complete {
+                    told_all.notify_one();
+                }
             }
             Err(error) => tracing::error!(message.id = %message.id, error = chain(&error), "a cancel cannot be read"),
         }

@@ -11,13 +11,14 @@ use model::wire::decode_event;
 use service_kit::error::chain;
 use service_kit::secrets::OpenError;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::{self, Outgoing};
 use crate::ask::{ApiKey, Ended};
 use crate::in_flight::{Admission, InFlight, Over, key_of};
+use crate::join::{join, rejoin};
 use crate::runner::{OUTAGE_DELAYS, Parts, hear_cancels};
 
 /// After a shutdown whose time is up: how long what is ready to be said still has.
@@ -37,6 +38,8 @@ pub(crate) struct Work {
     cancels: AbortHandle,
     outgoing: UnboundedSender<Outgoing>,
     settled: UnboundedSender<Vec<Delivery>>,
+    /// A dispatcher has named all runs that are to be let go.
+    told_all: Arc<Notify>,
 }
 
 impl Work {
@@ -49,8 +52,21 @@ impl Work {
         let (bus, ready) = (Arc::clone(&parts.bus), parts.publishing.clone());
         helpers.spawn(answers::publish(bus, ready, to_publish, settled.clone()));
         helpers.spawn(answers::acknowledge(Arc::clone(&in_flight), to_acknowledge));
-        let cancels = helpers.spawn(hear_cancels(subscription, Arc::clone(&in_flight), settled.clone()));
-        Self { parts, in_flight, slots, runs: JoinSet::new(), helpers, cancels, outgoing, settled }
+        let told_all = Arc::new(Notify::new());
+        let hearing = hear_cancels(subscription, Arc::clone(&in_flight), settled.clone(), Arc::clone(&told_all));
+        let rejoining = rejoin(Arc::clone(&parts));
+        let cancels = helpers.spawn(async move {
+            tokio::select! {
+                () = hearing => {}
+                () = rejoining => {}
+            }
+        });
+        Self { parts, in_flight, slots, runs: JoinSet::new(), helpers, cancels, outgoing, settled, told_all }
+    }
+
+    /// Before the first request: learns which runs are to be let go.
+    pub(crate) async fn join(&self, shutdown: &CancellationToken) {
+        join(&self.parts, &self.told_all, shutdown).await;
     }
 
     /// Takes requests until shutdown, or until the bus is closed.

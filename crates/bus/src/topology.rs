@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn only_what_is_broadcast_is_bound_to_no_queue() {
         let unbound: Vec<_> = EventKind::ALL.iter().filter(|kind| Queue::bound_to(**kind).next().is_none()).collect();
-        assert_eq!(unbound, [&EventKind::RunCancel]);
+        assert_eq!(unbound, [&EventKind::RunCancel, &EventKind::RunnerJoined]);
     }
 
     #[test]

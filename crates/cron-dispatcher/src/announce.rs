@@ -90,7 +90,7 @@ pub(crate) async fn stop(context: &Context, run_ids: Vec<RunId>) -> Result<(), D
         return Ok(());
     }
     let now = context.clock.now();
-    Ok(context.bus.broadcast(message(&RunCancel { run_ids }, now)).await?)
+    Ok(context.bus.broadcast(message(&RunCancel { run_ids, complete: false }, now)).await?)
 }
 
 /// Tells the registry and the deliverer, each what it needs, in one publish.

@@ -13,8 +13,9 @@ use service_kit::database::DbConnection;
 
 use crate::chain::leave;
 use crate::config::DispatcherConfig;
+use crate::creators;
 use crate::error::DispatchError;
-use crate::pause::{RESTART_DELAY, change_pause};
+use crate::pause::change_pause;
 use crate::replan::{plan, replan_organisation, replans, settle_before};
 use crate::settle::{Fired, Through, fire};
 use crate::store::schedules::{self, Of};
@@ -133,6 +134,12 @@ impl Applying<'_> {
         }
         self.put()?;
         limits::put(self.conn, &limits::of_organisation(key), organisation.runs_in_flight_max, organisation.pause)?;
+        if before.revoked_users != organisation.revoked_users {
+            let users = &organisation.revoked_users;
+            let (stopped, ended) = creators::revoke(self.conn, key, users, self.config, self.now)?;
+            self.applied.fired.cancelled.extend(stopped);
+            self.applied.fired.ended.extend(ended);
+        }
         for agent_id in replanned {
             plan(self.conn, agent_id, true, edited_at, self.now)?;
         }
@@ -181,7 +188,7 @@ impl Applying<'_> {
 
     fn pause(&mut self, of: Of<'_>, before: Pause, after: Pause) -> Result<(), DispatchError> {
         if before.paused != after.paused {
-            let taken_back = change_pause(self.conn, of, after, self.now + RESTART_DELAY)?;
+            let taken_back = change_pause(self.conn, of, after, self.now)?;
             self.applied.taken_back.extend(taken_back);
         }
         Ok(())

@@ -55,7 +55,7 @@ pub(crate) async fn hold_documents(
 ) -> Result<DocumentsHeld, DispatchError> {
     let (now, config) = (context.clock.now(), context.config.clone());
     let applied = context.db.write(move |conn| apply(conn, &documents, &config, now)).await?;
-    let held = DocumentsHeld { receiver: Receiver::CronDispatcher, documents: applied.held };
+    let held = DocumentsHeld { receiver: Receiver::CronDispatcher, documents: applied.held, replanned: Vec::new() };
     stop(context, applied.taken_back).await?;
     fire::tell(context, applied.fired).await?;
     context.schedules_changed.notify_one();

@@ -23,6 +23,8 @@ pub(crate) enum DispatchError {
     UnknownAgent(AgentId),
     #[error("the mentor of agent {0} was deleted")]
     MentorDeleted(AgentId),
+    #[error("the user who created agent {0} may not have it run any more")]
+    CreatorNotAllowed(AgentId),
 }
 
 impl From<diesel::result::Error> for DispatchError {

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use model::event::DocumentChanged;
 use model::id::{AgentId, RunId};
 use model::internal::TriggerRequest;
+use model::run::RunReason;
 use model::wire::Wire;
 use serde::Deserialize;
 use service_kit::database::DbConnection;
@@ -68,7 +69,7 @@ async fn cancel_run(context: web::Data<Context>, id: web::Path<RunId>) -> Result
     let id = id.into_inner().0;
     let (now, config) = (context.clock.now(), context.config.clone());
     let cancel = move |conn: &mut DbConnection| {
-        let (cancelled, ended) = judge::cancel(conn, &[id], &config, now)?;
+        let (cancelled, ended) = judge::end_now(conn, &[id], RunReason::Cancelled, &config, now)?;
         Ok::<_, DispatchError>((cancelled, ended, announcements(conn, &[id])?.pop()))
     };
     let (cancelled, ended, found) = context.db.write(cancel).await?;
@@ -139,7 +140,7 @@ impl From<DispatchError> for ApiError {
         match error {
             DispatchError::UnknownAgent(_) => Self::not_found(),
             DispatchError::BadRequest(reason) => Self::detail(StatusCode::BAD_REQUEST, reason),
-            DispatchError::MentorDeleted(_) => Self::conflict(error.to_string()),
+            DispatchError::MentorDeleted(_) | DispatchError::CreatorNotAllowed(_) => Self::conflict(error.to_string()),
             DispatchError::Database(error) => error.into(),
             error => Self::internal(&error),
         }

@@ -18,7 +18,8 @@ use crate::chain::{Reached, arrive};
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::store::runs::{self, RunRow, Standing};
-use crate::store::schedules;
+use crate::store::stage::Stage;
+use crate::store::{schedules, window};
 
 /// Takes first answers. Returns what is to be announced of the runs that ended by them.
 pub(crate) fn take_answers(
@@ -115,11 +116,12 @@ fn try_again(
     Ok(())
 }
 
-/// Ends these runs as cancelled, unless they have ended already. Returns which, for the runners to stop, and what is to
-/// be announced of them.
-pub(crate) fn cancel(
+/// Ends these runs for this reason, unless they have ended already. Returns which, for the runners to stop, and what is
+/// to be announced of them.
+pub(crate) fn end_now(
     conn: &mut DbConnection,
     ids: &[i64],
+    reason: RunReason,
     config: &DispatcherConfig,
     now: DateTime<Utc>,
 ) -> Result<(Vec<RunId>, Vec<Announcement>), DispatchError> {
@@ -127,8 +129,12 @@ pub(crate) fn cancel(
         return Ok((Vec::new(), Vec::new()));
     }
     runs::lock(conn, ids)?;
-    let unfinished = runs::load(conn, ids)?.into_iter().filter(|(row, ..)| !row.stage.state().is_final());
-    let verdicts: Vec<_> = unfinished.map(|(row, ..)| verdict(&row, RunReason::Cancelled, now)).collect();
+    let mut unfinished = runs::load(conn, ids)?;
+    unfinished.retain(|(row, ..)| !row.stage.state().is_final());
+    let requested = unfinished.iter().filter(|(row, ..)| row.stage == Stage::Requested);
+    let requested: Vec<i64> = requested.map(|(row, ..)| row.run.id.0).collect();
+    window::note_let_go(conn, &requested, now)?;
+    let verdicts: Vec<_> = unfinished.iter().map(|(row, ..)| verdict(row, reason, now)).collect();
     let ended = take_answers(conn, &verdicts, config, now)?;
     Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))
 }
@@ -142,6 +148,7 @@ pub(crate) fn verdict(row: &RunRow, reason: RunReason, now: DateTime<Utc>) -> (R
     let said = match reason {
         RunReason::Lost => format!("requested {} times and never answered", row.sends),
         RunReason::Cancelled => "it was cancelled".to_owned(),
+        RunReason::CreatorNotAllowed => "the user that it acts as may not any more".to_owned(),
         _ => "no answer within the run's time-out".to_owned(),
     };
     let stamp = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);

@@ -17,10 +17,12 @@ mod chain;
 mod config;
 mod consumers;
 mod context;
+mod creators;
 mod error;
 mod fairness;
 mod fire;
 mod http;
+mod joining;
 mod judge;
 pub mod ledger;
 mod measure;
@@ -129,6 +131,7 @@ impl CronDispatcher {
             Role::new("cron-dispatcher.time", time::run(Arc::clone(context), agreeing, shutdown.clone())),
             Role::new("cron-dispatcher.fire", fire::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.window", window::run(Arc::clone(context), shutdown.clone())),
+            Role::new("cron-dispatcher.joining", joining::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.watch", watch::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.measure", measure::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.sweep", sweep::run(Arc::clone(context), shutdown.clone())),

@@ -2,7 +2,7 @@
 //!
 //! A pause is known before its answer: it is committed, and the runners have been told to let go of what was taken
 //! back. A crash between the two leaves runs that are queued again and may start once more at a runner that had their
-//! first request; that one does not come back.
+//! first request; that one does not come back. Runners that join later ask (`joining.rs`).
 
 use std::time::Duration;
 
@@ -58,10 +58,10 @@ pub(crate) fn change_pause(
     conn: &mut DbConnection,
     of: Of<'_>,
     pause: Pause,
-    again: DateTime<Utc>,
+    now: DateTime<Utc>,
 ) -> Result<Vec<RunId>, DispatchError> {
     if pause.paused {
-        return Ok(window::take_back(conn, of, again)?.into_iter().map(RunId).collect());
+        return Ok(window::take_back(conn, of, now, now + RESTART_DELAY)?.into_iter().map(RunId).collect());
     }
     schedules::resume(conn, of, pause.resumed_with)?;
     Ok(Vec::new())
@@ -102,7 +102,7 @@ fn put_everything(
     window::lock(conn)?;
     everything::put(conn, pause.paused, note, now)?;
     if pause.paused != was_paused {
-        taken_back = change_pause(conn, Of::Everything, pause, now + RESTART_DELAY)?;
+        taken_back = change_pause(conn, Of::Everything, pause, now)?;
     }
     Ok((fired, taken_back, everything::load(conn)?))
 }

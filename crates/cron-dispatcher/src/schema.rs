@@ -72,6 +72,7 @@ diesel::table! {
         turn -> BigInt,
         sends -> Integer,
         check_at -> Nullable<SqlTimestamp>,
+        let_go_at -> Nullable<SqlTimestamp>,
         requested_at -> SqlTimestamp,
         started_at -> Nullable<SqlTimestamp>,
         ended_at -> Nullable<SqlTimestamp>,
@@ -151,6 +152,15 @@ diesel::table! {
         one_off -> Bool,
         start_time -> Nullable<SqlTimestamp>,
         end_time -> Nullable<SqlTimestamp>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    revoked_users (organisation, username) {
+        organisation -> Text,
+        username -> Text,
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use model::document::{CatchUp, Mentor, OverlapPolicy};
 use model::id::RunId;
-use model::run::{SkipReason, SkippedTick, Trigger};
+use model::run::{RunReason, SkipReason, SkippedTick, Trigger};
 use model::schedule::{Due, ON_TIME, Policy, Settled, Span, Timing};
 use service_kit::database::DbConnection;
 
@@ -81,7 +81,7 @@ pub(crate) fn fire(
     arrivals::take(conn, &takers)?;
     ticks::skip(conn, &skipped, now + config.overdue(1))?;
     schedules::advance(conn, &due)?;
-    let (cancelled, ended) = judge::cancel(conn, &cancelled, config, now)?;
+    let (cancelled, ended) = judge::end_now(conn, &cancelled, RunReason::Cancelled, config, now)?;
     enqueue(conn, &mut runs, turns, now)?;
     runs::forget_held(conn, &taken)?;
     let lateness = runs.iter().map(|run| now - run.request.run.fire_time).collect();
@@ -237,6 +237,15 @@ impl<'a> Batch<'a> {
         newest.into_iter().map(add).collect()
     }
 
+    /// Whom a run of this agent would ask, or why there is none.
+    fn mentor_to_ask<'v>(&self, view: AgentView<'v>) -> Result<&'v Mentor, SkipReason> {
+        if !view.creator_allowed {
+            return Err(SkipReason::CreatorNotAllowed);
+        }
+        let mentor = view.mentor.ok_or(SkipReason::MentorDeleted)?;
+        if self.backlogged.contains(view.organisation.as_str()) { Err(SkipReason::Backlog) } else { Ok(mentor) }
+    }
+
     /// Makes a run of a tick, or records why not.
     fn run(
         &mut self,
@@ -247,10 +256,9 @@ impl<'a> Batch<'a> {
         fire_time: DateTime<Utc>,
         output: Option<&str>,
     ) {
-        let mentor: &Mentor = match view.mentor {
-            Some(mentor) if !self.backlogged.contains(view.organisation.as_str()) => mentor,
-            found => {
-                let reason = if found.is_some() { SkipReason::Backlog } else { SkipReason::MentorDeleted };
+        let mentor = match self.mentor_to_ask(view) {
+            Ok(mentor) => mentor,
+            Err(reason) => {
                 self.skipped.push(skipped(schedule, view, Span::one(due.nominal, reason)));
                 return;
             }

@@ -34,6 +34,9 @@ pub(crate) fn trigger(
     }
     let directory = Directory::load(conn, &[asked.agent_id.0])?;
     let view = directory.agent(asked.agent_id.0).ok_or_else(unknown)?;
+    if !view.creator_allowed {
+        return Err(DispatchError::CreatorNotAllowed(asked.agent_id));
+    }
     let mentor = view.mentor.ok_or(DispatchError::MentorDeleted(asked.agent_id))?;
 
     schedule.sequence += 1;

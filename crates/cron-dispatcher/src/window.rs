@@ -11,7 +11,9 @@ use chrono::{DateTime, Utc};
 use model::event::EventKind;
 use tokio_util::sync::CancellationToken;
 
+use crate::announce::announce;
 use crate::context::{Context, NAME};
+use crate::creators;
 use crate::error::DispatchError;
 use crate::store::{queue, window};
 
@@ -46,15 +48,23 @@ async fn fill(context: &Context) -> Result<bool, DispatchError> {
     }
     let size = i64::from(context.config.window);
     let check_at = now + context.config.overdue(1);
-    let (requests, more) = context
+    let config = context.config.clone();
+    let (requests, ended, more) = context
         .db
         .write(move |conn| {
             let entered = window::enter(conn, size, now, check_at)?;
-            Ok::<_, DispatchError>((queue::requests(conn, &entered.ids)?, entered.more))
+            let requests = queue::requests(conn, &entered.ids)?;
+            let (requests, barred, ended) = creators::end_barred(conn, requests, &config, now)?;
+            Ok::<_, DispatchError>((requests, ended, entered.more || !barred.is_empty()))
         })
         .await?;
     // Dated before they entered: one that a pause takes back meanwhile is older than that, however late this is sent.
     request(context, requests, now).await?;
+    if !ended.is_empty() {
+        // Who follows them may be due.
+        context.schedules_changed.notify_one();
+        announce(context, ended).await?;
+    }
     Ok(more)
 }
 

@@ -3,7 +3,7 @@
 //! A receiver applies a document only when its version is higher than the one that it holds. A delete is a version
 //! too: a tombstone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -128,6 +128,8 @@ pub struct Organisation {
     pub ticks_days: Option<NonZeroU32>,
     /// Days that settled deliveries are kept; none: as the configuration says.
     pub deliveries_days: Option<NonZeroU32>,
+    /// Users that runs may not act as any more.
+    pub revoked_users: BTreeSet<String>,
 }
 
 /// Where warnings of failing endpoints go.

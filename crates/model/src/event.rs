@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::codec::{Wire, WireError};
 use crate::document::{Document, HeldDocument, Receiver};
-use crate::id::{AgentId, RunId};
+use crate::id::{AgentId, OrganisationKey, RunId};
 use crate::run::{RunRecord, SkippedTick};
 use crate::word::words;
 
@@ -27,6 +27,8 @@ words! {
         RunAnswered = "run.answered",
         /// Stop these runs: cron-dispatcher to every agent-runner (broadcast).
         RunCancel = "run.cancel",
+        /// What is to be let go? agent-runner to every cron-dispatcher (broadcast).
+        RunnerJoined = "runner.joined",
         /// Runs as they start and end: cron-dispatcher to agent-registry.
         RunsRecorded = "runs.recorded",
         /// Ended runs with a callback: cron-dispatcher to callback-deliverer.
@@ -78,8 +80,19 @@ pub struct DocumentsHeld {
     pub receiver: Receiver,
     /// What it holds.
     pub documents: Vec<HeldDocument>,
+    /// Organisations whose agents the dispatcher is about to plan anew with a newer time zone database.
+    pub replanned: Vec<Replanned>,
 }
 event!(DocumentsHeld, DocumentsHeld);
+
+/// The agents of an organisation are planned anew; said at least once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replanned {
+    /// Whose agents.
+    pub organisation: OrganisationKey,
+    /// The edition of the time zone database that they are planned with from now on.
+    pub tzdb: String,
+}
 
 event!(crate::run::RunRequest, RunRequested);
 event!(crate::run::RunAnswer, RunAnswered);
@@ -101,8 +114,15 @@ event!(RunStarted, RunStarted);
 pub struct RunCancel {
     /// Runs to stop wherever they are.
     pub run_ids: Vec<RunId>,
+    /// Whether runners that have joined have now heard of every run that was taken back before they did.
+    pub complete: bool,
 }
 event!(RunCancel, RunCancel);
+
+/// `runner.joined`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunnerJoined;
+event!(RunnerJoined, RunnerJoined);
 
 /// `runs.recorded`.
 #[derive(Debug, Clone, PartialEq)]

@@ -38,6 +38,8 @@ words! {
         Lost = "lost",
         /// Stopped by somebody.
         Cancelled = "cancelled",
+        /// The user that it acts as might not any more when it was to begin.
+        CreatorNotAllowed = "creator_not_allowed",
         /// Credentials could not be opened: they are damaged, or were sealed for another owner.
         CredentialsUnreadable = "credentials_unreadable",
         /// A newer version said why, in a word that this one does not know.

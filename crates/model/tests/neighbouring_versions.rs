@@ -10,7 +10,8 @@ use model::document::{
     Organisation, OverlapPolicy, Pause, Previous, PreviousSecret, Provider, Receiver, Schedule, Subject,
 };
 use model::event::{
-    DocumentChanged, DocumentsHeld, HeldTick, RunCancel, RunStarted, RunsFinished, RunsHeld, RunsRecorded, TicksSkipped,
+    DocumentChanged, DocumentsHeld, HeldTick, Replanned, RunCancel, RunStarted, RunnerJoined, RunsFinished, RunsHeld,
+    RunsRecorded, TicksSkipped,
 };
 use model::id::{AgentId, MentorId, OrganisationKey, RunId};
 use model::run::{
@@ -145,6 +146,7 @@ fn an_organisation_is_read_back_whole_and_one_of_an_older_version_has_only_its_z
         alert: Some(Alert { url: "https://r.example/".into(), sealed_secret: vec![5] }),
         ticks_days: some,
         deliveries_days: some,
+        revoked_users: ["eve".to_owned()].into(),
     };
     assert_newer_is_understood(&organisation);
     let older = Organisation::decode(b"\x0a\x03UTC").expect("an older one");
@@ -163,7 +165,11 @@ fn every_message_is_read_back_and_a_field_of_a_newer_version_is_passed_over() {
     assert_newer_is_understood(&DocumentChanged { documents });
     let held =
         HeldDocument { kind: DocumentKind::Agent, key: "7".into(), version: 5, next_fire_time: Some(run().fire_time) };
-    assert_newer_is_understood(&DocumentsHeld { receiver: Receiver::CronDispatcher, documents: vec![held] });
+    assert_newer_is_understood(&DocumentsHeld {
+        receiver: Receiver::CronDispatcher,
+        documents: vec![held],
+        replanned: vec![Replanned { organisation: run().organisation, tzdb: "2026a".into() }],
+    });
     assert_newer_is_understood(&RunRequest {
         run: run(),
         mentor: mentor(),
@@ -180,7 +186,8 @@ fn every_message_is_read_back_and_a_field_of_a_newer_version_is_passed_over() {
     let result = record().result.expect("a result");
     let (started_at, ended_at) = (run().fire_time, run().fire_time);
     assert_newer_is_understood(&RunAnswer { run_id: RunId(42), run_attempt: 1, started_at, ended_at, result });
-    assert_newer_is_understood(&RunCancel { run_ids: vec![RunId(42)] });
+    assert_newer_is_understood(&RunCancel { run_ids: vec![RunId(42)], complete: true });
+    assert_newer_is_understood(&RunnerJoined);
     assert_newer_is_understood(&RunsRecorded { runs: vec![record()] });
     assert_newer_is_understood(&RunsFinished { runs: vec![record()] });
     let tick = HeldTick { agent_id: AgentId(7), fire_time: run().fire_time };
@@ -319,6 +326,7 @@ fn a_document_of_a_new_kind_is_passed_over_and_takes_no_neighbour_with_it() {
     let both = DocumentsHeld {
         receiver: Receiver::CronDispatcher,
         documents: vec![held(DocumentKind::Mentor), held(DocumentKind::Agent)],
+        replanned: Vec::new(),
     };
     assert_eq!(with_new_word(&both, "mentor").documents, [held(DocumentKind::Agent)]);
     assert_eq!(with_new_word(&both, "cron-dispatcher").documents, []);

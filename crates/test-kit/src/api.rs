@@ -15,6 +15,7 @@ const PAGES_AT_ONCE: usize = 4;
 /// A caller of the API: an organisation, a user, and a token.
 #[derive(Debug, Clone)]
 pub struct Api {
+    root: String,
     base: String,
     token: String,
     client: reqwest::Client,
@@ -28,17 +29,20 @@ impl Api {
     /// The HTTP client cannot be built.
     pub fn new(base: &str, organisation: &str, user: &str, token: &str) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+        let root = base.to_owned();
         let base = format!("{base}/api/ai-mentor/orgs/{organisation}/users/{user}");
-        Ok(Self { base, token: token.to_owned(), client })
+        Ok(Self { root, base, token: token.to_owned(), client })
     }
 
-    /// One request; returns status and body (null if it has none).
+    /// One request; returns status and body (null if it has none). A path that begins with a slash is a whole one, any
+    /// other is below the user's.
     ///
     /// # Errors
     ///
     /// No answer, or one that is no JSON.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(StatusCode, Value)> {
-        let mut request = self.client.request(method, format!("{}/{path}", self.base));
+        let url = if path.starts_with('/') { format!("{}{path}", self.root) } else { format!("{}/{path}", self.base) };
+        let mut request = self.client.request(method, url);
         request = request.header("Authorization", format!("Token {}", self.token));
         if let Some(body) = body {
             request = request.json(body);

@@ -116,6 +116,18 @@ impl Setup {
         ensure!(output.status.success(), "carillon token failed");
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
+
+    /// What `carillon ledger verify` prints of its data.
+    ///
+    /// # Errors
+    ///
+    /// A tick is missing, double or unexplained.
+    pub async fn verify_ledger(&self) -> anyhow::Result<String> {
+        let output = self.command(&["ledger", "verify"]).stderr(Stdio::inherit()).output().await?;
+        let printed = String::from_utf8(output.stdout)?;
+        ensure!(output.status.success(), "carillon ledger verify: {printed}");
+        Ok(printed)
+    }
 }
 
 /// A running `carillon up`; killed when dropped.

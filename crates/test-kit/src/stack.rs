@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, ensure};
@@ -210,6 +211,20 @@ impl Stack {
             Ok(diesel::sql_query(statement).load(&mut connection)?)
         });
         Ok(rows.await??.into_iter().map(|row| row.value).collect())
+    }
+
+    /// What `carillon ledger verify` prints of the dispatcher's database.
+    ///
+    /// # Errors
+    ///
+    /// A tick is missing, double or unexplained.
+    pub async fn verify_ledger(&self) -> anyhow::Result<String> {
+        let mut command = Command::new(self.binaries.join("carillon"));
+        command.args(["ledger", "verify", "--url", &self.databases["cron-dispatcher"]]);
+        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().await?;
+        let printed = String::from_utf8(output.stdout)?;
+        ensure!(output.status.success(), "carillon ledger verify: {printed}");
+        Ok(printed)
     }
 
     /// Writes a dump of a microservice's database, as an operator would for a backup.

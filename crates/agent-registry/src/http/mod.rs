@@ -26,6 +26,7 @@ mod runs;
 mod schedule;
 mod secrets;
 mod templates;
+mod users;
 
 use actix_web::http::{Method, header};
 use actix_web::{HttpRequest, HttpResponse, Resource, web};
@@ -81,6 +82,8 @@ fn core_door() -> Door {
         ],
     );
     let door = endpoint(door, "/orgs/{org}/audit-log", &[(get(), || web::to(audit_log::list_changes))]);
+    let door = endpoint(door, "/orgs/{org}/users/{name}/revoke", &[(post(), || web::to(users::revoke_user))]);
+    let door = endpoint(door, "/orgs/{org}/users/{name}/restore", &[(post(), || web::to(users::restore_user))]);
     let door = endpoint(door, "/pause", &[(post(), || web::to(pauses::pause_everything))]);
     endpoint(door, "/resume", &[(post(), || web::to(pauses::resume_everything))])
 }

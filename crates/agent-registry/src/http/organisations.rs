@@ -138,7 +138,7 @@ fn change(
     let mut row = before.clone();
     apply(state, &mut row, input)?;
     organisations::update(conn, &row)?;
-    documents::write(conn, &row.key, documents::of_organisation(&row), now, written)?;
+    documents::write_organisation(conn, &row, now, written)?;
     if row.default_provider != before.default_provider {
         let config = documents::config_for(conn, &row.key, &state.config)?;
         for mentor in mentors::without_own_provider(conn, &row.key)? {
@@ -214,7 +214,7 @@ fn changed_fields(before: &OrganisationRow, after: &OrganisationRow) -> Vec<&'st
 }
 
 /// Hands the organisation's document to the dispatcher.
-async fn hand_over(state: &State, organisation: &str) -> Result<(), ApiError> {
+pub(super) async fn hand_over(state: &State, organisation: &str) -> Result<(), ApiError> {
     let name = DocumentName { kind: DocumentKind::Organisation, key: organisation.to_owned() };
     let loaded = state.db.read(move |conn| Ok::<_, ApiError>(crate::store::documents::load(conn, &[name])?)).await?;
     Ok(state.dispatcher.hold(loaded).await?)

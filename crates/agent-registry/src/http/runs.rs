@@ -25,7 +25,7 @@ use crate::runs::{self, Recorded};
 use crate::state::State;
 use crate::store::documents;
 use crate::store::logs::Log;
-use crate::store::{agents, mentors};
+use crate::store::{agents, mentors, users};
 use crate::validation::fields::{Faults, Fields, Presence, Text};
 use crate::validation::form;
 use crate::validation::limits::PROMPT_CHARS_MAX;
@@ -84,6 +84,10 @@ fn accepted(body: Vec<u8>) -> HttpResponse {
 /// What the dispatcher must know of the agent to run it.
 fn documents_of(conn: &mut DbConnection, organisation: String, id: i64) -> Result<Vec<Document>, ApiError> {
     let agent = agents::find(conn, &organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    if !users::is_allowed(conn, &organisation, &agent.username)? {
+        let text = format!("The user who created this agent, \"{}\", may not have it run any more.", agent.username);
+        return Err(ApiError::coded(StatusCode::CONFLICT, "creator_not_allowed", text));
+    }
     let mentor = mentors::by_ids(conn, vec![agent.mentor_id])?.remove(&agent.mentor_id);
     if mentor.is_none_or(|mentor| mentor.deleted_at.is_some()) {
         let text = "The mentor of this agent was deleted: give it another one first.";

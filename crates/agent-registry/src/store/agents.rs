@@ -124,6 +124,12 @@ pub(crate) fn some_of(conn: &mut DbConnection, organisation: &str, limit: i64) -
     own.select(agents::id).order(agents::id).limit(limit).load(conn)
 }
 
+/// Whether this user created any agent of the organisation.
+pub(crate) fn any_by(conn: &mut DbConnection, organisation: &str, username: &str) -> QueryResult<bool> {
+    let own = agents::table.filter(agents::organisation.eq(organisation).and(agents::username.eq(username)));
+    diesel::select(diesel::dsl::exists(own)).get_result(conn)
+}
+
 /// Nobody waits for these agents any more.
 pub(crate) fn unchain(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
     diesel::update(agents::table.filter(agents::previous_agent_id.eq_any(ids.iter().map(|id| Some(*id)))))

@@ -16,6 +16,7 @@ pub(crate) mod logs;
 pub(crate) mod mentors;
 pub(crate) mod organisations;
 pub(crate) mod schema;
+pub(crate) mod users;
 
 use diesel_migrations::embed_migrations;
 use service_kit::database::Migrations;

@@ -29,6 +29,19 @@ diesel::table! {
     use diesel::sql_types::*;
     use service_kit::database::SqlTimestamp;
 
+    users (organisation, username) {
+        organisation -> Text,
+        username -> Text,
+        role -> Nullable<Text>,
+        token_issued_at -> Nullable<SqlTimestamp>,
+        revoked_at -> Nullable<SqlTimestamp>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
     api_keys (organisation, name) {
         organisation -> Text,
         name -> Text,

@@ -250,7 +250,11 @@ async fn documents(peer: web::Data<DispatcherPeer>, request: HttpRequest, body: 
         version: document.version,
         next_fire_time: None,
     };
-    let held = DocumentsHeld { receiver: Receiver::CronDispatcher, documents: documents.iter().map(held).collect() };
+    let held = DocumentsHeld {
+        receiver: Receiver::CronDispatcher,
+        documents: documents.iter().map(held).collect(),
+        replanned: Vec::new(),
+    };
     peer.0.state.lock().unwrap().handed_over.extend(documents);
     answer(StatusCode::OK, &held)
 }

@@ -200,7 +200,7 @@ impl World {
             version: document.version,
             next_fire_time: next,
         };
-        let event = DocumentsHeld { receiver, documents: vec![held] };
+        let event = DocumentsHeld { receiver, documents: vec![held], replanned: Vec::new() };
         let message = Message::new(DocumentsHeld::KIND, receiver.as_str(), self.clock.now(), event.encode());
         self.bus.publish(vec![message]).await.unwrap();
     }

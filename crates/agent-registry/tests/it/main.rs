@@ -10,6 +10,7 @@ mod api_keys;
 mod audit;
 mod bad_input;
 mod callbacks;
+mod creators;
 mod deliverer_peer;
 mod dispatcher_peer;
 mod documented;

@@ -78,7 +78,7 @@ async fn documents_held_as_an_older_and_as_a_newer_version_says_it_are_not_annou
             version: document.version,
             next_fire_time: None,
         });
-        let all = DocumentsHeld { receiver, documents: held.collect() };
+        let all = DocumentsHeld { receiver, documents: held.collect(), replanned: Vec::new() };
         world.send(EventKind::DocumentsHeld, with_new_word(&all.encode(), receiver.as_str())).await;
         if receiver == Receiver::CronDispatcher {
             world.send(EventKind::DocumentsHeld, newer(&all.encode())).await;

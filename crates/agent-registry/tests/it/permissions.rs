@@ -28,7 +28,7 @@ const P: &str = "/api/ai-mentor/orgs/{org}/users/{user_id}";
 
 /// Every operation: who may do it, and what they are answered in a world where nothing is but the organisation. A path
 /// that begins with a slash is under no user.
-const TABLE: [(&str, &str, Rule, u16); 47] = [
+const TABLE: [(&str, &str, Rule, u16); 49] = [
     ("GET", "/.well-known/jwks.json", Open, 200),
     ("POST", "mentor-with-settings/", Write, 400),
     ("GET", "available-template-mentors/", Read, 200),
@@ -74,6 +74,8 @@ const TABLE: [(&str, &str, Rule, u16); 47] = [
     ("GET", "/api/core/orgs/{org}/", Read, 200),
     ("PATCH", "/api/core/orgs/{org}/", Write, 200),
     ("GET", "/api/core/orgs/{org}/audit-log/", Read, 200),
+    ("POST", "/api/core/orgs/{org}/users/{name}/revoke/", Write, 200),
+    ("POST", "/api/core/orgs/{org}/users/{name}/restore/", Write, 200),
     ("POST", "/api/core/pause/", Operate, 200),
     ("POST", "/api/core/resume/", Operate, 200),
     // The last, for afterwards nothing is as it was.

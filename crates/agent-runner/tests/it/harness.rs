@@ -126,7 +126,12 @@ impl World {
     }
 
     pub async fn cancel(&self, ids: &[i64]) {
-        let cancel = RunCancel { run_ids: ids.iter().copied().map(RunId).collect() };
+        self.say(ids, false).await;
+    }
+
+    /// What a dispatcher says of runs that are to be let go; `complete`: to a runner that has joined.
+    pub async fn say(&self, ids: &[i64], complete: bool) {
+        let cancel = RunCancel { run_ids: ids.iter().copied().map(RunId).collect(), complete };
         let message = Message::new(EventKind::RunCancel, "test", self.clock.now(), cancel.encode());
         self.bus.broadcast(message).await.unwrap();
     }

@@ -8,6 +8,7 @@ mod bounds;
 mod cancelling;
 mod crashes;
 mod harness;
+mod joining;
 mod model_server;
 mod neighbours;
 mod outages;

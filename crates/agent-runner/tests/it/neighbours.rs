@@ -41,7 +41,7 @@ async fn a_cancel_of_an_older_and_of_a_newer_version_is_heard() {
     world.request(&request(2, "wait")).await;
     world.model.asked(2).await;
     let older = Fields::new().number(1, 1).body();
-    let newer = newer(&RunCancel { run_ids: vec![RunId(2)] }.encode());
+    let newer = newer(&RunCancel { run_ids: vec![RunId(2)], complete: false }.encode());
     for body in [older, newer] {
         let message = Message::new(EventKind::RunCancel, "test", world.clock.now(), body);
         world.bus.broadcast(message).await.unwrap();

@@ -38,7 +38,8 @@ impl Handler for Documents {
         if documents.is_empty() {
             return Ok(());
         }
-        publish(&self.core, &DocumentsHeld { receiver: Receiver::CallbackDeliverer, documents }).await
+        publish(&self.core, &DocumentsHeld { receiver: Receiver::CallbackDeliverer, documents, replanned: Vec::new() })
+            .await
     }
 }
 

@@ -94,6 +94,7 @@ impl Scenario {
         println!("compared {} runs in {:.1} s", report.runs, began.elapsed().as_secs_f64());
         let some = &report.faults[..report.faults.len().min(20)];
         assert!(report.faults.is_empty(), "{} faults, among them {some:#?}", report.faults.len());
+        println!("{}", self.stack.verify_ledger().await.expect("every tick is accounted for").trim_end());
         report
     }
 

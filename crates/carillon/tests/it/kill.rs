@@ -40,6 +40,7 @@ async fn twenty_kills_while_five_hundred_agents_fire_lose_nothing() {
     }
     verify(&carillon, &setup, &agent_ids, &receiver).await;
     assert_eq!(carillon.stop().await.unwrap(), Some(0));
+    println!("{}", setup.verify_ledger().await.unwrap().trim_end());
 }
 
 async fn make_agents(api: &Api, receiver_url: &str) -> Vec<i64> {

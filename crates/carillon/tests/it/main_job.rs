@@ -114,3 +114,34 @@ async fn an_agent_that_follows_another_is_asked_with_the_others_output() {
     });
     assert_eq!(heard.await["agent_output"], "sum up: the news");
 }
+
+#[tokio::test]
+async fn ticks_of_an_agent_whose_creator_is_revoked_are_skipped_until_he_is_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().unwrap();
+    let setup = Setup::new(BINARY, folder.path().join("data")).with_clock_rate(60);
+    let carillon = setup.start().await.unwrap();
+    let api = carillon.api("acme", "admin").await.unwrap();
+    let colleague = carillon.api("acme", "ben").await.unwrap();
+    let agent = echo_agent(&api, &receiver, "what is new?").await;
+    until("a tick is called back", PATIENCE, async || (receiver.count() >= 1).then_some(())).await;
+
+    let place = |verb: &str| format!("/api/core/orgs/acme/users/admin/{verb}/");
+    let revoked = colleague.post(&place("revoke"), &json!({})).await.unwrap();
+    assert_eq!((&revoked["allowed"], &revoked["role"]), (&json!(false), &json!("tenant_admin")));
+    let skipped = format!("periodic-agents/{agent}/ticks/?outcome=skipped");
+    let ticks = until("two ticks are skipped", PATIENCE, async || {
+        let ticks = api.list(&skipped).await.unwrap();
+        (ticks.len() >= 2).then_some(ticks)
+    });
+    assert!(ticks.await.iter().all(|tick| tick["reason"] == "creator_not_allowed"));
+    let run = format!("periodic-agents/{agent}/run/");
+    let (status, body) = api.call(reqwest::Method::POST, &run, Some(&json!({}))).await.unwrap();
+    assert_eq!((status.as_u16(), &body["code"]), (409, &json!("creator_not_allowed")));
+
+    let before = receiver.count();
+    colleague.post(&place("restore"), &json!({})).await.unwrap();
+    until("it fires again", PATIENCE, async || (receiver.count() > before).then_some(())).await;
+    assert_eq!(carillon.stop().await.unwrap(), Some(0));
+    setup.verify_ledger().await.unwrap();
+}

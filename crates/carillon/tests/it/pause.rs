@@ -208,6 +208,8 @@ async fn after_the_answer_to_a_pause_no_run_starts_and_after_the_resume_each_end
     let paused = http::TestRequest::put().uri("/pause").set_json(json!({ "paused": true, "note": "stop" }));
     house.ask(1, paused).await;
     let answered_at = house.clock.now();
+    // A runner that joins now has not heard of the pause, and finds at the broker what was taken back.
+    house.start_runner().await;
     // Nothing is to happen: there is nothing but time to wait for. Slots are free only after the second that a run
     // still has to start.
     tokio::time::sleep(Duration::from_millis(1_100)).await;

@@ -76,6 +76,8 @@ pub(crate) struct AgentView<'a> {
     pub(crate) zone: Tz,
     /// Whether it, its organisation or everything is paused.
     pub(crate) paused: bool,
+    /// Whether runs may act as the user who created it.
+    pub(crate) creator_allowed: bool,
 }
 
 impl Directory {
@@ -114,6 +116,7 @@ impl Directory {
             agent,
             mentor: self.mentors.get(&agent.mentor_id.0),
             zone: settings.map_or(Tz::UTC, |settings| settings.timezone),
+            creator_allowed: settings.is_none_or(|settings| !settings.revoked_users.contains(&agent.username)),
             paused: agent.pause.paused || organisation_paused || self.everything_paused,
         })
     }

@@ -10,6 +10,7 @@ pub(crate) mod history;
 pub(crate) mod limits;
 pub(crate) mod overdue;
 pub(crate) mod queue;
+pub(crate) mod revoked_users;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod stage;

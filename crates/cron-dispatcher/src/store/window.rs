@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
+use model::id::RunId;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
@@ -126,8 +127,12 @@ fn set_requested(conn: &mut DbConnection, ids: &[i64], check_at: DateTime<Utc>) 
     if ids.is_empty() {
         return Ok(());
     }
-    let requested =
-        (runs::stage.eq(Stage::Requested.as_str()), runs::sends.eq(1), runs::check_at.eq(stamp(Some(check_at))));
+    let requested = (
+        runs::stage.eq(Stage::Requested.as_str()),
+        runs::sends.eq(1),
+        runs::check_at.eq(stamp(Some(check_at))),
+        runs::let_go_at.eq(None::<Timestamp>),
+    );
     diesel::update(runs::table.filter(runs::id.eq_any(ids))).set(requested).execute(conn)?;
     Ok(())
 }
@@ -226,6 +231,12 @@ fn release(conn: &mut DbConnection, room: i64) -> QueryResult<()> {
     Ok(())
 }
 
+/// The runs of an organisation that were requested and have not started.
+pub(crate) fn requested_of(conn: &mut DbConnection, organisation: &str) -> QueryResult<Vec<i64>> {
+    let requested = runs::stage.eq(Stage::Requested.as_str()).and(runs::organisation.eq(organisation));
+    runs::table.filter(requested).order(runs::id).select(runs::id).load(conn)
+}
+
 /// How many runs of an organisation its limit keeps waiting, counted no further than `most`.
 pub(crate) fn waiting(conn: &mut DbConnection, organisation: &str, most: i64) -> QueryResult<i64> {
     let scope = limits::of_organisation(organisation);
@@ -233,9 +244,14 @@ pub(crate) fn waiting(conn: &mut DbConnection, organisation: &str, most: i64) ->
     Ok(i64::try_from(waiting.limit(most).select(runs::id).load::<i64>(conn)?.len()).unwrap_or(i64::MAX))
 }
 
-/// Takes runs that were requested and have not started back into the queue, not to be requested again before `again`.
-/// Returns which.
-pub(crate) fn take_back(conn: &mut DbConnection, of: Of<'_>, again: DateTime<Utc>) -> QueryResult<Vec<i64>> {
+/// Takes runs that were requested and have not started back into the queue at `now`, not to be requested again before
+/// `again`. Returns which.
+pub(crate) fn take_back(
+    conn: &mut DbConnection,
+    of: Of<'_>,
+    now: DateTime<Utc>,
+    again: DateTime<Utc>,
+) -> QueryResult<Vec<i64>> {
     lock(conn)?;
     let requested = runs::table.filter(runs::stage.eq(Stage::Requested.as_str())).select(runs::id).order(runs::id);
     let ids: Vec<i64> = match of {
@@ -243,8 +259,31 @@ pub(crate) fn take_back(conn: &mut DbConnection, of: Of<'_>, again: DateTime<Utc
         Of::Organisation(key) => requested.filter(runs::organisation.eq(key)).load(conn)?,
         Of::Agent(id) => requested.filter(runs::agent_id.eq(id)).load(conn)?,
     };
-    let delayed = (runs::stage.eq(Stage::Delayed.as_str()), runs::sends.eq(0), runs::check_at.eq(stamp(Some(again))));
+    let delayed = (
+        runs::stage.eq(Stage::Delayed.as_str()),
+        runs::sends.eq(0),
+        runs::check_at.eq(stamp(Some(again))),
+        runs::let_go_at.eq(stamp(Some(now))),
+    );
     // One that starts or ends meanwhile is left alone.
     let still = runs::table.filter(runs::id.eq_any(&ids)).filter(runs::stage.eq(Stage::Requested.as_str()));
     per_backend!(conn, c => diesel::update(still).set(delayed).returning(runs::id).get_results(c))
+}
+
+/// Notes that runners are told to let go of these.
+pub(crate) fn note_let_go(conn: &mut DbConnection, ids: &[i64], now: DateTime<Utc>) -> QueryResult<()> {
+    diesel::update(runs::table.filter(runs::id.eq_any(ids))).set(runs::let_go_at.eq(stamp(Some(now)))).execute(conn)?;
+    Ok(())
+}
+
+/// The runs whose requests may still wait at the broker although runners were told to let go of them, and when they
+/// were; of those that ended, only what was said since `since`.
+pub(crate) fn let_go(conn: &mut DbConnection, since: DateTime<Utc>) -> QueryResult<Vec<(DateTime<Utc>, RunId)>> {
+    let rows: Vec<(Option<Timestamp>, i64)> = runs::table
+        .filter(runs::let_go_at.is_not_null())
+        .filter(runs::ended_at.is_null().or(runs::let_go_at.ge(stamp(Some(since)))))
+        .order((runs::let_go_at, runs::id))
+        .select((runs::let_go_at, runs::id))
+        .load(conn)?;
+    Ok(rows.into_iter().filter_map(|(at, id)| Some((*at?, RunId(id)))).collect())
 }

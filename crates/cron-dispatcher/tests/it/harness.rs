@@ -343,6 +343,15 @@ impl House {
         Some(RunRecord::decode(&body).expect("a record"))
     }
 
+    /// How the dispatcher answers who wants this agent to run now.
+    pub(crate) async fn trigger_status(&self, agent_id: AgentId) -> u16 {
+        let (documents, prompt, nominal_time) = (Vec::new(), None, None);
+        let asked = TriggerRequest { documents, agent_id, prompt, nominal_time, idempotency_key: String::new() };
+        let app = test::init_service(App::new().configure(self.dispatcher.internal_routes())).await;
+        let request = test::TestRequest::post().uri("/runs").set_payload(asked.encode());
+        test::call_service(&app, request.to_request()).await.status().as_u16()
+    }
+
     pub(crate) async fn run(&self, id: RunId) -> Option<RunRecord> {
         let body = self.ask(test::TestRequest::get().uri(&format!("/runs/{id}"))).await?;
         Some(RunRecord::decode(&body).expect("a record"))

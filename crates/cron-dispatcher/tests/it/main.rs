@@ -3,10 +3,12 @@
 mod cancelling;
 mod catching_up;
 mod chains;
+mod creators;
 mod edits;
 mod fairness;
 mod firing;
 mod harness;
+mod joining;
 mod judging;
 mod ledger;
 mod limits;

@@ -79,6 +79,9 @@ pub struct Organisation {
     pub ticks_days: u32,
     #[prost(uint32, tag = "9")]
     pub deliveries_days: u32,
+    /// Users that runs may not act as any more: ticks of the agents that they created are skipped.
+    #[prost(string, repeated, tag = "10")]
+    pub revoked_users: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for Organisation {
     const NAME: &'static str = "Organisation";
@@ -353,6 +356,9 @@ pub struct DocumentsHeld {
     pub receiver: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "2")]
     pub documents: ::prost::alloc::vec::Vec<HeldDocument>,
+    /// From the dispatcher, before it plans anew what it planned with an older edition of the time zone database.
+    #[prost(message, repeated, tag = "3")]
+    pub replanned: ::prost::alloc::vec::Vec<Replanned>,
 }
 impl ::prost::Name for DocumentsHeld {
     const NAME: &'static str = "DocumentsHeld";
@@ -362,6 +368,25 @@ impl ::prost::Name for DocumentsHeld {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/carillon.v1.DocumentsHeld".into()
+    }
+}
+/// The agents of an organisation are planned anew. It may come more than once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Replanned {
+    #[prost(string, tag = "1")]
+    pub organisation: ::prost::alloc::string::String,
+    /// The edition that they are planned with from now on.
+    #[prost(string, tag = "2")]
+    pub tzdb: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Replanned {
+    const NAME: &'static str = "Replanned";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.Replanned".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.Replanned".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -558,6 +583,9 @@ impl ::prost::Name for Usage {
 pub struct RunCancel {
     #[prost(int64, repeated, tag = "1")]
     pub run_ids: ::prost::alloc::vec::Vec<i64>,
+    /// Every run that is to be let go has been named, for the runners that have joined until now.
+    #[prost(bool, tag = "2")]
+    pub complete: bool,
 }
 impl ::prost::Name for RunCancel {
     const NAME: &'static str = "RunCancel";
@@ -567,6 +595,20 @@ impl ::prost::Name for RunCancel {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/carillon.v1.RunCancel".into()
+    }
+}
+/// `runner.joined`: an agent-runner that is about to begin, to every cron-dispatcher (broadcast). It is answered with
+/// `run.cancel`: what was taken back before it could hear of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunnerJoined {}
+impl ::prost::Name for RunnerJoined {
+    const NAME: &'static str = "RunnerJoined";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.RunnerJoined".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.RunnerJoined".into()
     }
 }
 /// `runs.recorded`: cron-dispatcher to agent-registry.

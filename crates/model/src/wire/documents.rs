@@ -14,7 +14,7 @@ use crate::document::{
     HeldDocument, Mentor, Organisation, OverlapPolicy, Pause, Previous, PreviousSecret, Provider, Receiver, Schedule,
     Subject,
 };
-use crate::event::{DocumentChanged, DocumentsHeld};
+use crate::event::{DocumentChanged, DocumentsHeld, Replanned};
 use crate::id::{AgentId, MentorId, OrganisationKey};
 use crate::run_state::RunState;
 
@@ -89,6 +89,7 @@ impl Wire for Organisation {
             sealed_alert_secret: sealed_alert_secret.into(),
             ticks_days: from_limit(self.ticks_days),
             deliveries_days: from_limit(self.deliveries_days),
+            revoked_users: self.revoked_users.iter().cloned().collect(),
         }
     }
 
@@ -104,6 +105,7 @@ impl Wire for Organisation {
             alert,
             ticks_days: NonZeroU32::new(message.ticks_days),
             deliveries_days: NonZeroU32::new(message.deliveries_days),
+            revoked_users: message.revoked_users.into_iter().collect(),
         })
     }
 }
@@ -353,14 +355,31 @@ impl Wire for DocumentsHeld {
     type Message = wire::DocumentsHeld;
 
     fn to_message(&self) -> wire::DocumentsHeld {
-        wire::DocumentsHeld { receiver: self.receiver.as_str().to_owned(), documents: all_to(&self.documents) }
+        wire::DocumentsHeld {
+            receiver: self.receiver.as_str().to_owned(),
+            documents: all_to(&self.documents),
+            replanned: all_to(&self.replanned),
+        }
     }
 
     fn from_message(message: wire::DocumentsHeld) -> Result<Self, WireError> {
         let Ok(receiver) = message.receiver.parse() else {
-            return Ok(Self { receiver: Receiver::CronDispatcher, documents: Vec::new() });
+            return Ok(Self { receiver: Receiver::CronDispatcher, documents: Vec::new(), replanned: Vec::new() });
         };
         let is_known = |document: &wire::HeldDocument| document.kind.parse::<DocumentKind>().is_ok();
-        Ok(Self { receiver, documents: all_from(message.documents.into_iter().filter(is_known).collect())? })
+        let documents = all_from(message.documents.into_iter().filter(is_known).collect())?;
+        Ok(Self { receiver, documents, replanned: all_from(message.replanned)? })
+    }
+}
+
+impl Wire for Replanned {
+    type Message = wire::Replanned;
+
+    fn to_message(&self) -> wire::Replanned {
+        wire::Replanned { organisation: self.organisation.0.clone(), tzdb: self.tzdb.clone() }
+    }
+
+    fn from_message(message: wire::Replanned) -> Result<Self, WireError> {
+        Ok(Self { organisation: OrganisationKey(message.organisation), tzdb: message.tzdb })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::generated as wire;
 use super::{Wire, WireError, all_from, all_to, required_time, to_time, to_timestamp, to_word_or};
 use crate::document::{DEFAULT_TIMEOUT, Document, Mentor, Receiver};
-use crate::event::{HeldTick, RunCancel, RunStarted, RunsFinished, RunsHeld, RunsRecorded, TicksSkipped};
+use crate::event::{HeldTick, RunCancel, RunStarted, RunnerJoined, RunsFinished, RunsHeld, RunsRecorded, TicksSkipped};
 use crate::id::{AgentId, OrganisationKey, RunId};
 use crate::internal::{TickPage, TriggerRequest};
 use crate::run::{
@@ -208,11 +208,23 @@ impl Wire for RunCancel {
     type Message = wire::RunCancel;
 
     fn to_message(&self) -> wire::RunCancel {
-        wire::RunCancel { run_ids: self.run_ids.iter().map(|id| id.0).collect() }
+        wire::RunCancel { run_ids: self.run_ids.iter().map(|id| id.0).collect(), complete: self.complete }
     }
 
     fn from_message(message: wire::RunCancel) -> Result<Self, WireError> {
-        Ok(Self { run_ids: message.run_ids.into_iter().map(RunId).collect() })
+        Ok(Self { run_ids: message.run_ids.into_iter().map(RunId).collect(), complete: message.complete })
+    }
+}
+
+impl Wire for RunnerJoined {
+    type Message = wire::RunnerJoined;
+
+    fn to_message(&self) -> wire::RunnerJoined {
+        wire::RunnerJoined {}
+    }
+
+    fn from_message(_: wire::RunnerJoined) -> Result<Self, WireError> {
+        Ok(Self)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, TokenData, Validation};
 use serde_json::{Map, Value, json};
 
@@ -72,6 +72,19 @@ impl TokenVerifier {
     ///
     /// [`AuthError::SessionToken`] for the token of a run, [`AuthError::Invalid`] for any other that is not believed.
     pub async fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Caller, AuthError> {
+        self.verify_dated(token, now).await.map(|(caller, _)| caller)
+    }
+
+    /// The same, with when the token was issued, if it says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify).
+    pub async fn verify_dated(
+        &self,
+        token: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(Caller, Option<DateTime<Utc>>), AuthError> {
         let header = jsonwebtoken::decode_header(token).map_err(|error| AuthError::Invalid(error.to_string()))?;
         let key = self.key_for(&header, now).await?;
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
@@ -86,11 +99,12 @@ impl TokenVerifier {
             return Err(AuthError::SessionToken);
         }
         let username = text(claims.get("sub")).ok_or_else(|| AuthError::Invalid("`sub` names nobody".to_owned()))?;
-        Ok(Caller {
+        let caller = Caller {
             username,
             organisation: text(find(&claims, &self.claims.org)),
             role: role(find(&claims, &self.claims.roles)),
-        })
+        };
+        Ok((caller, issued_at(&claims)))
     }
 
     async fn key_for(&self, header: &Header, now: DateTime<Utc>) -> Result<DecodingKey, AuthError> {
@@ -155,6 +169,11 @@ pub(super) fn check_times(claims: &Claims, leeway: Duration, now: DateTime<Utc>)
         None if claims.contains_key("nbf") => invalid("`nbf` is no time"),
         _ => Ok(()),
     }
+}
+
+fn issued_at(claims: &Claims) -> Option<DateTime<Utc>> {
+    let since_epoch = Duration::try_from_secs_f64(claims.get("iat").and_then(Value::as_f64)?).ok()?;
+    DateTime::UNIX_EPOCH.checked_add_signed(TimeDelta::from_std(since_epoch).ok()?)
 }
 
 /// The claim called `name`, or where its dots lead.

@@ -7,12 +7,13 @@ use super::parts::{body, field_errors, no_page, no_such, operation, page, paging
 use crate::validation::form;
 
 const ORGANISATIONS: &str = "organisations";
+const USERS: &str = "users";
 const KEYS: &str = "API keys";
 const EVERYTHING: &str = "everything";
 
 /// All of them.
 pub(super) fn all() -> Vec<Operation> {
-    [organisations(), api_keys(), everything()].concat()
+    [organisations(), users(), api_keys(), everything()].concat()
 }
 
 fn organisations() -> Vec<Operation> {
@@ -51,6 +52,20 @@ fn organisations() -> Vec<Operation> {
                 "List who changed what, newest first",
             )
         },
+    ]
+}
+
+fn users() -> Vec<Operation> {
+    let set = |verb: &str, id, revoked: bool, summary| {
+        let user = json!({ "username": "ann", "role": "tenant_admin", "revoked": revoked, "allowed": !revoked });
+        Operation {
+            answers: vec![(200, answer("The user.", reference("User"), user)), no_such("Organisation")],
+            ..operation("POST", format!("/api/core/orgs/{{org}}/users/{{name}}/{verb}/"), id, USERS, summary)
+        }
+    };
+    vec![
+        set("revoke", "revokeUser", true, "Let no run act as a user: ticks of the agents that it created are skipped"),
+        set("restore", "restoreUser", false, "Let runs act as a user again"),
     ]
 }
 

@@ -15,7 +15,7 @@ use service_kit::api_docs::{self, add_schema};
 
 use super::{
     agent_view, agents, api_keys, audit_log, logs, mentor_view, organisation_view, runs, schedule as schedule_views,
-    secrets, templates,
+    secrets, templates, users,
 };
 
 /// The document.
@@ -52,6 +52,7 @@ fn schemas() -> Map<String, Value> {
     add_schema::<requests::RunCreate>(&mut schemas);
     add_schema::<requests::SecretRotation>(&mut schemas);
     add_schema::<organisation_view::OrganisationView>(&mut schemas);
+    add_schema::<users::UserView>(&mut schemas);
     add_schema::<api_keys::ApiKeyView>(&mut schemas);
     add_schema::<audit_log::ChangeView>(&mut schemas);
     add_schema::<requests::OrganisationPatch>(&mut schemas);

@@ -112,7 +112,7 @@ fn runs() -> Vec<Operation> {
                 (202, answer("The run's log.", reference("PeriodicAgentLog"), examples::log())),
                 field_errors(),
                 no_such("PeriodicAgent"),
-                (409, answer("It cannot run.", reference("Detail"), deleted)),
+                (409, answer("It cannot run: `mentor_deleted`, `creator_not_allowed`.", reference("Detail"), deleted)),
                 key_reused(),
             ],
             ..operation(

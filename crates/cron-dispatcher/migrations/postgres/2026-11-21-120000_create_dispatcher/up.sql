@@ -62,6 +62,8 @@ CREATE TABLE runs (
     turn BIGINT NOT NULL,
     sends INTEGER NOT NULL,
     check_at TIMESTAMPTZ,
+    -- When runners were told to let it go, until it is requested anew.
+    let_go_at TIMESTAMPTZ,
     requested_at TIMESTAMPTZ NOT NULL,
     started_at TIMESTAMPTZ,
     ended_at TIMESTAMPTZ,
@@ -76,6 +78,7 @@ CREATE INDEX runs_window ON runs (organisation) WHERE stage = 'requested';
 CREATE INDEX runs_running ON runs (organisation) WHERE stage = 'running';
 CREATE INDEX runs_exclusive ON runs (agent_id) WHERE exclusive;
 CREATE INDEX runs_to_check ON runs (check_at) WHERE check_at IS NOT NULL;
+CREATE INDEX runs_let_go ON runs (let_go_at) WHERE let_go_at IS NOT NULL;
 CREATE INDEX runs_ended ON runs (ended_at) WHERE ended_at IS NOT NULL;
 
 -- The bytes of a run, forgotten once all who need its result hold it.
