@@ -8,6 +8,7 @@ mod doors;
 mod endpoints;
 mod health;
 mod lanes;
+mod late;
 mod neighbours;
 mod receiver;
 mod recovery;
