@@ -11,6 +11,9 @@ use crate::store::agents::AgentRow;
 use crate::store::audit_log::{self, AuditRow};
 use crate::store::mentors::MentorRow;
 
+/// The credential of what Carillon does itself.
+const OWN: &str = "carillon";
+
 /// Notes that somebody did `action` (`agent.changed`: what it was done to stands before the dot) to `key`.
 pub(crate) fn record(
     conn: &mut DbConnection,
@@ -21,18 +24,39 @@ pub(crate) fn record(
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
     let row = AuditRow {
-        id: 0,
-        organisation: acting.organisation.clone(),
-        at: now.into(),
         username: acting.caller.clone(),
         acting_as: acting.username.clone(),
         credential: acting.credential.as_str().to_owned(),
+        ..own(&acting.organisation, action, key, fields, now)
+    };
+    audit_log::insert(conn, &row)
+}
+
+/// Notes what Carillon did itself: nobody asked for it.
+pub(crate) fn record_own(
+    conn: &mut DbConnection,
+    organisation: &str,
+    action: &str,
+    key: &str,
+    fields: &[&str],
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    audit_log::insert(conn, &own(organisation, action, key, fields, now))
+}
+
+fn own(organisation: &str, action: &str, key: &str, fields: &[&str], now: DateTime<Utc>) -> AuditRow {
+    AuditRow {
+        id: 0,
+        organisation: organisation.to_owned(),
+        at: now.into(),
+        username: String::new(),
+        acting_as: String::new(),
+        credential: OWN.to_owned(),
         action: action.to_owned(),
         subject: action.split('.').next().unwrap_or_default().to_owned(),
         subject_key: key.to_owned(),
         fields: json!(fields).into(),
-    };
-    audit_log::insert(conn, &row)
+    }
 }
 
 /// The names of the fields in which `after` differs from `before`, as the API calls them. Every column stands either
