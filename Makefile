@@ -66,10 +66,10 @@ test-clients: build ## Drive Carillon with clients that others wrote (needs Pyth
 test-openapi: build ## Attack Carillon with requests made from its own documents (needs Python and PyPI)
 	tests/openapi/run $(RUN)
 
-test-receivers: toolchain ## Deliver to receivers that verify with others' libraries (needs Python, PyPI, Node.js, npm)
+test-receivers: toolchain ## Deliver to receivers that verify as docs/receiving.md says, in six languages (needs PyPI, npm)
 	CARGO=$(CARGO) crates/callback-deliverer/tests/receivers/run
 
-test-kills: toolchain ## Kill the deliverer a hundred times between POST and commit, on both databases (6 minutes)
+test-kills: toolchain ## Kill the deliverer a hundred times between POST and commit, and freeze it, on both databases (8 minutes)
 	env -u CARILLON_TEST_POSTGRES_URL $(CARGO) test --locked --package callback-deliverer --test kills -- --nocapture
 	$(SERVICES) run $(CARGO) test --locked --package callback-deliverer --test kills -- --nocapture
 
@@ -83,6 +83,7 @@ test-distributed: toolchain ## Many of each microservice: 10,000 ticks while one
 test-faults: toolchain ## Kill, stop, wipe and restore while agents fire; prints the table of docs/reliability.md
 	rm -f target/fault-services/faults.md
 	$(FAULT_SERVICES) run $(MAKE) run-distributed TESTS=faults::
+	$(FAULT_SERVICES) run $(CARGO) test --locked --package callback-deliverer --test faults -- --nocapture
 	cat target/fault-services/faults.md
 
 run-distributed:
@@ -107,7 +108,7 @@ clippy: toolchain ## Check the lints
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --package agent-runner --test litellm -- -D warnings
 	$(CARGO) clippy --locked --package bus --test rabbitmq -- -D warnings
-	$(CARGO) clippy --locked --package callback-deliverer --test receivers --test kills -- -D warnings
+	$(CARGO) clippy --locked --package callback-deliverer --test faults --test receivers --test kills -- -D warnings
 	$(CARGO) clippy --locked --package carillon --test distributed --test servers -- -D warnings
 
 doc: toolchain ## Build the API documentation of the crates

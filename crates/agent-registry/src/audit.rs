@@ -11,6 +11,9 @@ use crate::store::agents::AgentRow;
 use crate::store::audit_log::{self, AuditRow};
 use crate::store::mentors::MentorRow;
 
+/// The credential of what Carillon does itself.
+const OWN: &str = "carillon";
+
 /// Notes that somebody did `action` (`agent.changed`: what it was done to stands before the dot) to `key`.
 pub(crate) fn record(
     conn: &mut DbConnection,
@@ -56,6 +59,19 @@ pub(crate) fn record_by(
         fields: json!(fields).into(),
     };
     audit_log::insert(conn, &row)
+}
+
+/// Notes what Carillon did itself: nobody asked for it.
+pub(crate) fn record_own(
+    conn: &mut DbConnection,
+    organisation: &str,
+    action: &str,
+    key: &str,
+    fields: &[&str],
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    let nobody = Author { username: "", acting_as: "", credential: OWN };
+    record_by(conn, organisation, nobody, action, key, fields, now)
 }
 
 /// The names of the fields in which `after` differs from `before`, as the API calls them. Every column stands either

@@ -3,21 +3,29 @@
 //! The deliverer is asked for the endpoints that are not well, which are few, every [`INTERVAL`] and when one was
 //! enabled; what changed is written. So a list of agents asks nobody, and with the deliverer away the last that was
 //! known is shown. A crash leaves what the next round corrects.
+//!
+//! Of each endpoint that has come to the next warning, or was disabled, the audit log is told in the same transaction,
+//! once, whichever replica sees it first: nobody did it, so nobody else would tell.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use diesel::QueryResult;
 use reqwest::Method;
 use serde::Deserialize;
+use service_kit::database::DbConnection;
 use service_kit::error::ApiError;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit;
 use crate::state::State;
 use crate::store::callback_states;
 
 const INTERVAL: Duration = Duration::from_secs(5);
+/// What stands for the last warning: that it is disabled.
+const DISABLED_PERCENT: i32 = 100;
 
 /// What the deliverer says of an endpoint that is not well.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -25,6 +33,10 @@ pub(crate) struct NotWell {
     pub(crate) periodic_agent: i64,
     pub(crate) callback_state: String,
     pub(crate) failing_since: Option<DateTime<Utc>>,
+    /// How much of the time has passed after which it is disabled, as far as a warning was given: 50, 70, 90; 100: it
+    /// is disabled.
+    #[serde(default)]
+    pub(crate) warned_percent: i32,
 }
 
 /// Runs until shutdown.
@@ -51,8 +63,30 @@ async fn round(state: &State, known: &mut Option<BTreeMap<i64, NotWell>>) -> Res
     if known.as_ref() == Some(&found) {
         return Ok(());
     }
-    let written = found.clone();
-    state.db.write(move |conn| Ok::<_, ApiError>(callback_states::replace(conn, &written)?)).await?;
+    let (written, now) = (found.clone(), state.clock.now());
+    let replaced = state.db.write(move |conn| {
+        callback_states::replace(conn, &written)?;
+        for warned in written.values().filter(|one| one.warned_percent > 0) {
+            warn(conn, warned, now)?;
+        }
+        Ok::<_, ApiError>(())
+    });
+    replaced.await?;
     *known = Some(found);
     Ok(())
+}
+
+/// Tells the audit log of a warning, unless it was told of this one, or of a later one, before.
+fn warn(conn: &mut DbConnection, warned: &NotWell, now: DateTime<Utc>) -> QueryResult<()> {
+    let (agent_id, percent) = (warned.periodic_agent, warned.warned_percent);
+    let Some(since) = warned.failing_since else { return Ok(()) };
+    let Some(organisation) = callback_states::note_warning(conn, agent_id, since.into(), percent)? else {
+        return Ok(());
+    };
+    let (action, fields): (_, &[&str]) = if percent >= DISABLED_PERCENT {
+        ("agent.callbacks_disabled".to_owned(), &["callback_state"])
+    } else {
+        (format!("agent.callbacks_failing_{percent}_percent"), &[])
+    };
+    audit::record_own(conn, &organisation, &action, &agent_id.to_string(), fields, now)
 }

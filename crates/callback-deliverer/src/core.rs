@@ -54,10 +54,16 @@ pub(crate) struct Core {
 #[derive(Debug)]
 pub(crate) struct InHand {
     pub(crate) delivery: Leased,
-    /// The replica's id that it was leased under.
+    pub(crate) lease: Lease,
+}
+
+/// Whose a lease is, and how old.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lease {
+    /// The replica's id that it was taken under.
     pub(crate) owner: Uid,
-    /// When the lease began, by the clock that nobody sets.
-    pub(crate) leased_at: Instant,
+    /// When it began, by the clock that nobody sets.
+    pub(crate) began_at: Instant,
 }
 
 impl Core {
@@ -70,8 +76,19 @@ impl Core {
 
     /// Whether there is time for a whole delivery attempt before somebody else may make it. There is none after this
     /// process was stopped, or starved, since it took the lease.
-    pub(crate) fn may_begin(&self, in_hand: &InHand) -> bool {
-        in_hand.leased_at.elapsed() + self.deadline < self.lease() && self.replica.is_alive(in_hand.owner)
+    pub(crate) fn may_begin(&self, lease: Lease) -> bool {
+        lease.began_at.elapsed() + self.deadline < self.lease() && self.may_send(lease)
+    }
+
+    /// Whether nobody can have taken this process for dead, and its leases away.
+    pub(crate) fn may_send(&self, lease: Lease) -> bool {
+        self.replica.is_alive(lease.owner)
+    }
+
+    /// Whether a lease has not run out. While a delivery attempt is made, one only does if this process was stopped, or
+    /// starved.
+    pub(crate) fn lasts(&self, lease: Lease) -> bool {
+        lease.began_at.elapsed() < self.lease()
     }
 
     fn lease(&self) -> Duration {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use metrics::{counter, gauge, histogram};
 use service_kit::database::Timestamp;
 use service_kit::secrets::OpenError;
 use tokio::sync::mpsc;
 
-use crate::core::{Core, InHand};
+use crate::core::{Core, InHand, Lease};
 use crate::lanes::Slot;
 use crate::outcome::Outcome;
 use crate::payload::PING;
@@ -31,25 +31,17 @@ pub(crate) struct Finished {
 
 /// Makes a delivery attempt and hands over what came of it.
 pub(crate) async fn make(core: Arc<Core>, in_hand: InHand, finished: mpsc::Sender<Finished>) {
-    if !core.may_begin(&in_hand) {
-        tracing::warn!(delivery.id = in_hand.delivery.id, "a lease came too late and is given back");
-        let now = Timestamp::from(core.clock.now());
-        let entry = entry(&core, &in_hand.delivery, now, Duration::ZERO, None);
-        let entry = Entry { verdict: Verdict::Postponed(now), ..entry };
-        let _ = finished.send(Finished { entry, slot: in_hand.delivery.slot }).await;
-        return;
-    }
-    let mut delivery = in_hand.delivery;
+    let InHand { mut delivery, lease } = in_hand;
     gauge!("carillon_deliveries_in_flight").increment(1);
     let (started_at, began) = (Timestamp::from(core.clock.now()), Instant::now());
-    let outcome = try_once(&core, &mut delivery).await;
+    let tried = if core.may_begin(lease) { try_once(&core, &mut delivery, lease).await } else { given_back(&core) };
     let took = began.elapsed();
     gauge!("carillon_deliveries_in_flight").decrement(1);
 
-    if let Some(outcome) = &outcome {
+    if let Ok(outcome) = &tried {
         learn(&core, &delivery, outcome);
     }
-    let entry = entry(&core, &delivery, started_at, took, outcome);
+    let entry = entry(&core, &delivery, lease, (started_at, took), tried);
     report(&delivery, &entry);
     if entry.verdict == Verdict::Delivered {
         let since = (core.clock.now() - delivery.created_at).to_std().unwrap_or_default();
@@ -59,14 +51,26 @@ pub(crate) async fn make(core: Arc<Core>, in_hand: InHand, finished: mpsc::Sende
     let _ = finished.send(Finished { entry, slot: delivery.slot }).await;
 }
 
-/// None: a key is missing, so it could not even be tried.
-async fn try_once(core: &Core, delivery: &mut Leased) -> Option<Outcome> {
+/// It could not even be tried, which is nobody's fault.
+struct NotTried {
+    why: &'static str,
+    look_again_at: DateTime<Utc>,
+}
+
+/// The lease is not ours any more, or not for long enough.
+fn given_back(core: &Core) -> Result<Outcome, NotTried> {
+    Err(NotTried { why: "this process stood still for too long", look_again_at: core.clock.now() })
+}
+
+async fn try_once(core: &Core, delivery: &mut Leased, lease: Lease) -> Result<Outcome, NotTried> {
     let now = core.clock.now();
     let secrets = match core.secrets.open(&delivery.lane(), &delivery.target, now) {
         Ok(secrets) => secrets,
-        Err(OpenError::UnknownKey(_)) => return None,
+        Err(OpenError::UnknownKey(_)) => {
+            return Err(NotTried { why: "a key is missing", look_again_at: now + KEY_WAIT });
+        }
         Err(error @ OpenError::Damaged) => {
-            return Some(Outcome::failure(OutcomeClass::SecretUnreadable, &error.to_string()));
+            return Ok(Outcome::failure(OutcomeClass::SecretUnreadable, &error.to_string()));
         }
     };
     let callback = Callback {
@@ -78,7 +82,11 @@ async fn try_once(core: &Core, delivery: &mut Leased) -> Option<Outcome> {
         now,
         body: std::mem::take(&mut delivery.body),
     };
-    Some(core.transport.post(callback).await)
+    match core.transport.post(callback, || core.may_send(lease)).await {
+        // Who stood still heard no answer, whatever the receiver said.
+        Some(outcome) if outcome.http_status.is_some() || core.lasts(lease) => Ok(outcome),
+        _ => given_back(core),
+    }
 }
 
 /// What an outcome says of the receiver: room for more, or for less.
@@ -97,9 +105,20 @@ fn learn(core: &Core, delivery: &Leased, outcome: &Outcome) {
     }
 }
 
-fn entry(core: &Core, delivery: &Leased, started_at: Timestamp, took: Duration, outcome: Option<Outcome>) -> Entry {
-    let verdict = verdict(core, delivery, outcome.as_ref());
-    let outcome = outcome.unwrap_or_else(|| Outcome::failure(OutcomeClass::SecretUnreadable, "a key is missing"));
+fn entry(
+    core: &Core,
+    delivery: &Leased,
+    lease: Lease,
+    (started_at, took): (Timestamp, Duration),
+    tried: Result<Outcome, NotTried>,
+) -> Entry {
+    let (verdict, outcome) = match tried {
+        Ok(outcome) => (verdict(core, delivery, &outcome), outcome),
+        // Its class is kept nowhere.
+        Err(NotTried { why, look_again_at }) => {
+            (Verdict::Postponed(look_again_at.into()), Outcome::failure(OutcomeClass::Timeout, why))
+        }
+    };
     let delivery_attempt = DeliveryAttempt {
         delivery_id: delivery.id,
         number: delivery.number,
@@ -111,14 +130,13 @@ fn entry(core: &Core, delivery: &Leased, started_at: Timestamp, took: Duration, 
         response_excerpt: outcome.response_excerpt,
     };
     let counts = !delivery.to_alert_url && delivery.event != PING && outcome.class != OutcomeClass::SecretUnreadable;
-    let organisation = delivery.organisation.clone();
-    Entry { delivery_attempt, verdict, agent_id: delivery.agent_id, organisation, counts }
+    let (organisation, target) = (delivery.organisation.clone(), delivery.target.clone());
+    Entry { owner: lease.owner, delivery_attempt, verdict, agent_id: delivery.agent_id, organisation, target, counts }
 }
 
 /// A ping is made once: somebody is looking at what comes of it.
-fn verdict(core: &Core, delivery: &Leased, outcome: Option<&Outcome>) -> Verdict {
+fn verdict(core: &Core, delivery: &Leased, outcome: &Outcome) -> Verdict {
     let now = core.clock.now();
-    let Some(outcome) = outcome else { return Verdict::Postponed(Timestamp::from(now + KEY_WAIT)) };
     if outcome.is_success() {
         return Verdict::Delivered;
     }

@@ -12,8 +12,9 @@
 //!   attempt is made once more, with the same webhook id and body.
 //! - after the commit: all is recorded.
 //!
-//! A process that was frozen, or cut off from its database, sends nothing late (see `Core::may_begin`), and what it
-//! records late changes nothing (see `store::record`).
+//! A process that was frozen, or cut off from its database, sends nothing late (see `Core::may_begin`), what it records
+//! late changes nothing (see `store::record`), and that nobody answered it meanwhile is not the receiver's fault. What it
+//! cannot record for so long that the lease runs out, it keeps in hand and does not send again (see [`crate::lanes`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Core, InHand};
+use crate::core::{Core, InHand, Lease};
 use crate::delivery_attempt::{self, Finished};
 use crate::replica;
 use crate::store::claim;
@@ -139,13 +140,14 @@ async fn claim_round(core: &Core, now: DateTime<Utc>) -> Result<Round, DatabaseE
         core.lanes.begin_claim();
         return Ok(Round::NothingBefore(next.map_or(now + NAP_MAX, |next| *next)));
     }
-    let (leased_at, lessee, lanes) = (Instant::now(), core.lessee(), Arc::clone(&core.lanes));
+    let (began_at, lessee, lanes) = (Instant::now(), core.lessee(), Arc::clone(&core.lanes));
     let claimed =
         core.db.write(move |connection| Ok::<_, DatabaseError>(claim::claim(connection, &lessee, &lanes)?)).await?;
     if claimed.is_empty() {
         return Ok(Round::NoRoom);
     }
-    let in_hand = claimed.into_iter().map(|delivery| InHand { delivery, owner: lessee.owner, leased_at });
+    let lease = Lease { owner: lessee.owner, began_at };
+    let in_hand = claimed.into_iter().map(|delivery| InHand { delivery, lease });
     Ok(Round::Claimed(in_hand.collect()))
 }
 
@@ -182,13 +184,12 @@ async fn record_batch(core: &Core, entries: Arc<[Entry]>) -> Result<(), Database
 }
 
 async fn record_once(core: &Core, entries: Arc<[Entry]>) -> Result<(), DatabaseError> {
-    let (owner, now) = (core.replica.id(), Timestamp::from(core.clock.now()));
-    let installation = core.installation;
+    let (now, installation) = (Timestamp::from(core.clock.now()), core.installation);
     let recorded = core
         .db
         .write({
             let entries = Arc::clone(&entries);
-            move |connection| Ok::<_, DatabaseError>(record::record(connection, owner, now, installation, &entries)?)
+            move |connection| Ok::<_, DatabaseError>(record::record(connection, now, installation, &entries)?)
         })
         .await?;
     delivery_attempt::count(entries.iter().filter(|entry| recorded.ids.contains(&entry.delivery_attempt.delivery_id)));

@@ -23,6 +23,9 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static(standard::TIMESTAM
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static(standard::SIGNATURE_HEADER);
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// What is said of an answer that takes too long.
+const UNENDED: &str = "the answer did not end before the deadline";
+
 /// Sends callbacks. Its client vets every address at every delivery attempt, follows no redirect and unpacks no
 /// compressed answer, so that what is counted of it is what it is.
 pub(crate) struct Transport {
@@ -50,22 +53,28 @@ impl Transport {
         Ok(Self { client: guard.client(deadline + Duration::from_secs(1))?, deadline })
     }
 
-    /// Sends a callback and reads the answer, until the deadline at most.
-    pub(crate) async fn post(&self, callback: Callback<'_>) -> Outcome {
+    /// Sends a callback and reads the answer, until the deadline at most. None: when all was ready to be sent, it was
+    /// not to be sent any more.
+    pub(crate) async fn post(&self, callback: Callback<'_>, may_send: impl Fn() -> bool) -> Option<Outcome> {
         let deadline = Instant::now() + self.deadline;
         let now = callback.now;
         let sent = async {
             let request = self.request(callback).await?;
-            request.send().await.map_err(|error| {
+            // Names may take long to resolve, and a process that stands still does not notice.
+            if Instant::now() >= deadline || !may_send() {
+                return Ok(None);
+            }
+            request.send().await.map(Some).map_err(|error| {
                 let error = error.without_url();
                 Outcome::failure(outcome::of_error(&error), &chain(&error))
             })
         };
-        match timeout_at(deadline, sent).await {
+        Some(match timeout_at(deadline, sent).await {
             Err(_elapsed) => Outcome::failure(OutcomeClass::Timeout, "no answer before the deadline"),
             Ok(Err(outcome)) => outcome,
-            Ok(Ok(answer)) => read(answer, deadline, now).await,
-        }
+            Ok(Ok(None)) => return None,
+            Ok(Ok(Some(answer))) => read(answer, deadline, now).await,
+        })
     }
 
     async fn request(&self, mut callback: Callback<'_>) -> Result<RequestBuilder, Outcome> {
@@ -128,6 +137,8 @@ async fn read(mut answer: Response, deadline: Instant, now: DateTime<Utc>) -> Ou
     let mut body = Vec::new();
     let error = loop {
         match timeout_at(deadline, answer.chunk()).await {
+            // Of what always has more, if nothing in it, no time limit hears.
+            Ok(Ok(Some(_))) if Instant::now() >= deadline => break Some(UNENDED),
             Ok(Ok(Some(chunk))) => {
                 let room = ANSWER_BYTES_MAX - body.len();
                 body.extend_from_slice(&chunk[..chunk.len().min(room)]);
@@ -137,7 +148,7 @@ async fn read(mut answer: Response, deadline: Instant, now: DateTime<Utc>) -> Ou
             }
             Ok(Ok(None)) => break None,
             Ok(Err(_broken)) => break Some("the answer broke off"),
-            Err(_elapsed) => break Some("the answer did not end before the deadline"),
+            Err(_elapsed) => break Some(UNENDED),
         }
     };
     Outcome::answer(status, &body, error, retry_after)

@@ -20,11 +20,11 @@ use crate::validation::time;
 pub(super) struct ChangeView {
     id: i64,
     at: String,
-    /// Who asked.
+    /// Who asked; empty: Carillon itself.
     username: String,
     /// As whom.
     acting_as: String,
-    /// What they showed: `token` or `api_key`.
+    /// What they showed: `token` or `api_key`; `carillon` of what Carillon did itself.
     credential: String,
     action: String,
     /// As `agent:7`.

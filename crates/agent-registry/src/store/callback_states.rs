@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp};
+use service_kit::per_backend;
 
 use super::schema::agent_activity;
 use crate::callback_states::NotWell;
@@ -30,4 +31,31 @@ pub(crate) fn replace(conn: &mut DbConnection, not_well: &BTreeMap<i64, NotWell>
             .execute(conn)?;
     }
     Ok(())
+}
+
+/// Notes that the audit log is told of a warning: endpoints that fail since then, and so much of the time has passed.
+/// Returns the organisation; none if it was told of this one or of a later one, or if there is no such agent.
+///
+/// A compare-and-set: of two replicas that saw the same, one notes it, and what one saw long ago is passed over.
+pub(crate) fn note_warning(
+    conn: &mut DbConnection,
+    agent_id: i64,
+    since: Timestamp,
+    percent: i32,
+) -> QueryResult<Option<String>> {
+    let earlier = agent_activity::callbacks_warned_since
+        .is_null()
+        .or(agent_activity::callbacks_warned_since.lt(Some(since)))
+        .or(agent_activity::callbacks_warned_since
+            .eq(Some(since))
+            .and(agent_activity::callbacks_warned_percent.lt(percent)));
+    per_backend!(conn, c => diesel::update(agent_activity::table.find(agent_id))
+        .filter(earlier)
+        .set((
+            agent_activity::callbacks_warned_since.eq(Some(since)),
+            agent_activity::callbacks_warned_percent.eq(percent),
+        ))
+        .returning(agent_activity::organisation)
+        .get_result(c)
+        .optional())
 }

@@ -163,6 +163,8 @@ diesel::table! {
         next_fire_time_as_of -> SqlTimestamp,
         callback_state -> Text,
         failing_since -> Nullable<SqlTimestamp>,
+        callbacks_warned_since -> Nullable<SqlTimestamp>,
+        callbacks_warned_percent -> Integer,
     }
 }
 

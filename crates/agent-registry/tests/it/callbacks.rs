@@ -130,6 +130,62 @@ async fn an_agent_shows_how_its_callbacks_fare_and_a_list_asks_nobody() {
     app.stop().await;
 }
 
+/// The actions in the audit log about the callbacks of an agent, oldest first.
+async fn told_of_callbacks(app: &App<'_>, agent: &Value) -> Vec<Value> {
+    let path = format!("/api/core/orgs/{ORG}/audit-log/?subject=agent:{}", agent["id"]);
+    let page = ask(app, "GET", &path, &app.world.admin_token(), None).await.ok(200);
+    let changes = page["results"].as_array().unwrap().iter().rev();
+    changes.filter(|change| change["action"].as_str().unwrap().contains("callbacks_")).cloned().collect()
+}
+
+#[tokio::test]
+async fn each_warning_of_callbacks_and_the_end_of_them_is_told_to_the_audit_log_once() {
+    let world = World::new().await;
+    let mut app = world.open().await;
+    let mentor = app.mentor().await;
+    let (agent, other) = (app.agent(&mentor, json!({})).await, app.agent(&mentor, json!({})).await);
+    let (first, second) = ("2026-11-16T00:00:00Z", "2026-11-20T00:00:00Z");
+    let mut expected = Vec::new();
+    for (step, (since, percent, action)) in [
+        (first, 0, None),
+        (first, 50, Some("agent.callbacks_failing_50_percent")),
+        (first, 70, Some("agent.callbacks_failing_70_percent")),
+        // What another replica saw a while ago.
+        (first, 50, None),
+        (first, 90, Some("agent.callbacks_failing_90_percent")),
+        (first, 100, Some("agent.callbacks_disabled")),
+        (second, 50, Some("agent.callbacks_failing_50_percent")),
+        (first, 100, None),
+        (second, 50, None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // The other one only tells that this step has been seen.
+        let seen = format!("2026-11-21T00:00:0{step}Z");
+        let state = if percent == 100 { "disabled" } else { "failing" };
+        world.deliverer.set_not_well(json!([
+            { "periodic_agent": agent["id"], "callback_state": state, "failing_since": since, "warned_percent": percent },
+            { "periodic_agent": other["id"], "callback_state": "failing", "failing_since": seen, "warned_percent": 0 },
+        ]));
+        if step % 3 == 2 {
+            // Who begins anew remembers nothing but what is in the database, like another replica.
+            app.stop().await;
+            app = world.open().await;
+        }
+        app.advance(5).await;
+        app.eventually(&format!("periodic-agents/{}/", other["id"]), |other| other["failing_since"] == *seen).await;
+        expected.extend(action);
+        let told = told_of_callbacks(&app, &agent).await;
+        let actions: Vec<&str> = told.iter().map(|change| change["action"].as_str().unwrap()).collect();
+        assert_eq!(actions, expected, "{since} {percent}");
+    }
+    let disabled = told_of_callbacks(&app, &agent).await.remove(3);
+    assert_eq!((&disabled["credential"], &disabled["username"]), (&json!("carillon"), &json!("")));
+    assert_eq!(disabled["fields"], json!(["callback_state"]));
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn whoever_has_the_link_reads_the_whole_log_and_nobody_else_does() {
     let world = World::new().await;

@@ -16,7 +16,7 @@ use model::event::{EventKind, HeldTick, RunsFinished, RunsHeld, TicksSkipped};
 use tokio::sync::mpsc;
 
 use super::{database_fault, decode, publish};
-use crate::core::{Core, InHand};
+use crate::core::{Core, InHand, Lease};
 use crate::payload::NotEnded;
 use crate::store::intake::{self, Intake, IntakeError, News, Taken};
 
@@ -65,7 +65,7 @@ fn read(batch: &[Message]) -> Result<Vec<News>, HandleError> {
 
 impl Runs {
     async fn take_in(&self, news: Vec<News>) -> Result<(), HandleError> {
-        let (leased_at, lessee, installation) = (Instant::now(), self.core.lessee(), self.core.installation);
+        let (began_at, lessee, installation) = (Instant::now(), self.core.lessee(), self.core.installation);
         let (lanes, links) = (Arc::clone(&self.core.lanes), Arc::clone(&self.core.links));
         let taken = self.core.db.write(move |connection| {
             let intake = Intake { installation, lessee, lanes: &lanes, links: &links };
@@ -78,7 +78,7 @@ impl Runs {
         counter!("carillon_deliveries_made_total").increment(new as u64);
         for delivery in leased {
             // The sender lives as long as this consumer; if it is gone, so is the process.
-            let _ = self.fresh.send(InHand { delivery, owner: lessee.owner, leased_at });
+            let _ = self.fresh.send(InHand { delivery, lease: Lease { owner: lessee.owner, began_at } });
         }
         if due {
             self.core.due.notify_one();

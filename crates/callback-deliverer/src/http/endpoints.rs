@@ -41,6 +41,9 @@ struct StateView {
     failures: i64,
     last_failure_at: Option<Timestamp>,
     last_outcome: Option<OutcomeClass>,
+    /// How far it has come with the time after which it is disabled, as far as a warning was given: 50, 70, 90, and 100
+    /// once it is.
+    warned_percent: i32,
     disabled_at: Option<Timestamp>,
     disabled_reason: Option<DisableReason>,
 }
@@ -62,6 +65,7 @@ impl From<Option<EndpointState>> for StateView {
             failures: state.failures,
             last_failure_at: Some(state.last_failure_at),
             last_outcome: Some(state.last_outcome),
+            warned_percent: state.warned_percent,
             disabled_at: state.disabled_at,
             disabled_reason: state.disabled_reason,
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp, Uid};
 
@@ -19,6 +20,8 @@ use crate::words::{DiscardReason, Status};
 const LOOKED_AT_MAX: usize = 256;
 /// Most statements of one claim: each passes over the lanes that the ones before found full.
 const LOOKS_MAX: usize = 8;
+/// How long what was taken away from this process, while it has it in hand still, waits for another.
+const OTHERS_TURN: TimeDelta = TimeDelta::seconds(2);
 
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = deliveries)]
@@ -92,7 +95,7 @@ fn take(
     passed_over: &mut PassedOver,
 ) -> QueryResult<bool> {
     let held = held_for(connection, &due)?;
-    let mut closed = BTreeMap::new();
+    let (mut closed, mut in_hand) = (BTreeMap::new(), Vec::new());
     let mut room = true;
     for row in due {
         let organisation = held.organisations.get(&row.organisation);
@@ -112,6 +115,7 @@ fn take(
             }
         };
         let wanted = Wanted {
+            webhook_id: *row.webhook_id,
             lane: lane(row.to_alert_url, row.agent_id, &row.organisation),
             organisation: &row.organisation,
             organisation_max: organisation.and_then(Organisation::in_flight_max),
@@ -139,11 +143,13 @@ fn take(
             }),
             Err(Refusal::Full) => room = false,
             Err(Refusal::FullOfRepeats) => passed_over.repeats = true,
-            Err(Refusal::LaneFull) => passed_over.agents.push(row.agent_id),
+            Err(Refusal::LaneFull | Refusal::HostFull) => passed_over.agents.push(row.agent_id),
             Err(Refusal::OrganisationFull) => passed_over.organisations.push(row.organisation),
+            Err(Refusal::InHand) => in_hand.push(row.id),
             Err(Refusal::Closed(until)) => drop(closed.insert((row.agent_id, row.to_alert_url), until)),
         }
     }
+    keep(connection, &in_hand, lessee)?;
     for ((agent_id, to_alert_url), until) in closed {
         wait(connection, agent_id, to_alert_url, lessee.now, until.into())?;
     }
@@ -157,6 +163,10 @@ impl Held {
             return target.map_or(Fate::Discard(DiscardReason::CallbackRemoved), Fate::Send);
         }
         let disabled = self.states.get(&row.agent_id).is_some_and(|state| state.disabled_at.is_some());
+        // What was tried once had an endpoint: of its agent not even a tombstone is left.
+        if row.delivery_attempts_made > 0 && !self.endpoints.contains_key(&row.agent_id) {
+            return Fate::Discard(DiscardReason::AgentDeleted);
+        }
         // It waited as long as any delivery waits for a URL, so one that is missing now is gone.
         let long_ago = chrono::DateTime::UNIX_EPOCH;
         match Endpoint::fate(self.endpoints.get(&row.agent_id), row.awaits_version, long_ago) {
@@ -213,6 +223,22 @@ fn lease(connection: &mut DbConnection, leased: &mut [Leased], lessee: &Lessee) 
     Ok(())
 }
 
+/// What this process has in hand still, it leases anew if the lease is its own: what came of it could not be recorded
+/// yet. What was taken away meanwhile is left to others for a moment.
+fn keep(connection: &mut DbConnection, in_hand: &[i64], lessee: &Lessee) -> QueryResult<()> {
+    let others_turn = Timestamp::from(*lessee.now + OTHERS_TURN);
+    for id in in_hand {
+        let kept = diesel::update(deliveries::table.find(id))
+            .filter(deliveries::lease_owner.eq(Some(lessee.owner)))
+            .set(deliveries::due_at.eq(Some(lessee.until)))
+            .execute(connection)?;
+        if kept == 0 {
+            put_back(connection, *id, Status::Pending, Some(others_turn))?;
+        }
+    }
+    Ok(())
+}
+
 /// What is due in a lane that is closed waits until it may open.
 fn wait(
     connection: &mut DbConnection,
@@ -221,12 +247,19 @@ fn wait(
     now: Timestamp,
     until: Timestamp,
 ) -> QueryResult<usize> {
-    diesel::update(deliveries::table)
+    let due = deliveries::table
         .filter(deliveries::agent_id.eq(agent_id))
         .filter(endpoints::undelivered())
         .filter(deliveries::status.eq(Status::Pending))
         .filter(deliveries::to_alert_url.eq(to_alert_url))
         .filter(deliveries::due_at.le(Some(now)))
+        .select(deliveries::id);
+    // Two replicas may find the lane closed at once, each with some of these rows locked: neither waits for the other.
+    let ids: Vec<i64> = match connection {
+        DbConnection::Postgres(connection) => due.for_update().skip_locked().load(connection)?,
+        DbConnection::Sqlite(connection) => due.load(connection)?,
+    };
+    diesel::update(deliveries::table.filter(deliveries::id.eq_any(ids)))
         .set((deliveries::due_at.eq(Some(until)), deliveries::lease_owner.eq(None::<Uid>)))
         .execute(connection)
 }

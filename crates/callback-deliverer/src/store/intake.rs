@@ -256,6 +256,7 @@ fn settle(row: &mut NewDelivery<'_>, fate: Fate, intake: &Intake<'_>, held: &Kno
         Fate::Send(target) => {
             let organisation = held.organisations.get(row.organisation);
             let wanted = Wanted {
+                webhook_id: *row.webhook_id,
                 lane: lane(false, row.agent_id, row.organisation),
                 organisation: row.organisation,
                 organisation_max: organisation.and_then(Organisation::in_flight_max),

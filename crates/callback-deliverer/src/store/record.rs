@@ -12,6 +12,8 @@ use service_kit::database::{DbConnection, Timestamp, Uid};
 use service_kit::per_backend;
 use uuid::Uuid;
 
+use super::Target;
+use super::endpoints::{self, Hold};
 use super::intake::{self, NewDelivery};
 use super::organisations;
 use super::states::{self, DISABLED_PERCENT, EndpointState, Failures};
@@ -65,10 +67,14 @@ impl fmt::Display for Verdict {
 /// What to record of one lease.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
+    /// Whose lease it was.
+    pub(crate) owner: Uid,
     pub(crate) delivery_attempt: DeliveryAttempt,
     pub(crate) verdict: Verdict,
     pub(crate) agent_id: i64,
     pub(crate) organisation: String,
+    /// Where it went.
+    pub(crate) target: Target,
     /// Whether it says something of the agent's endpoint.
     pub(crate) counts: bool,
 }
@@ -80,26 +86,31 @@ pub(crate) struct Recorded {
     pub(crate) ids: HashSet<i64>,
     /// Endpoints of which something is to be told, and how far it has come with them.
     pub(crate) told: Vec<(EndpointState, i32)>,
-    /// Whether a warning became due.
+    /// Whether something became due: a warning, or what a receiver refused whose place another has taken.
     pub(crate) due: bool,
 }
 
-/// Records what came of leases of `owner`.
+/// Records what came of leases.
 pub(crate) fn record(
     connection: &mut DbConnection,
-    owner: Uid,
     now: Timestamp,
     installation: Uuid,
     entries: &[Entry],
 ) -> QueryResult<Recorded> {
+    let moved = moved(connection, entries)?;
     let mut ids = HashSet::with_capacity(entries.len());
-    let mut delivered: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
-    for Entry { delivery_attempt, verdict, .. } in entries {
-        let (id, number) = (delivery_attempt.delivery_id, delivery_attempt.number);
+    let mut delivered: BTreeMap<(Uid, i32), Vec<i64>> = BTreeMap::new();
+    let mut due = false;
+    for Entry { owner, delivery_attempt, verdict, .. } in entries {
+        let (owner, id, number) = (*owner, delivery_attempt.delivery_id, delivery_attempt.number);
         let changed = match *verdict {
             Verdict::Delivered => {
-                delivered.entry(number).or_default().push(id);
+                delivered.entry((owner, number)).or_default().push(id);
                 continue;
+            }
+            Verdict::Held if moved.contains(&id) => {
+                due = true;
+                fail(connection, owner, id, number, (Status::Pending, Some(now), None))?
             }
             Verdict::RetryAt(due_at) => fail(connection, owner, id, number, (Status::Pending, Some(due_at), None))?,
             Verdict::Held => fail(connection, owner, id, number, (Status::Held, None, None))?,
@@ -108,8 +119,8 @@ pub(crate) fn record(
         };
         ids.extend((changed > 0).then_some(id));
     }
-    for (number, of_number) in delivered {
-        ids.extend(deliver(connection, owner, &of_number, number, now)?);
+    for ((owner, number), alike) in delivered {
+        ids.extend(deliver(connection, owner, &alike, number, now)?);
     }
     let entries: Vec<&Entry> = entries
         .iter()
@@ -118,9 +129,28 @@ pub(crate) fn record(
         .collect();
     let made: Vec<&DeliveryAttempt> = entries.iter().map(|entry| &entry.delivery_attempt).collect();
     per_backend!(&mut *connection, c => diesel::insert_into(delivery_attempts::table).values(made).execute(c))?;
-    let told = judge_endpoints(connection, &entries, now)?;
-    let due = warn(connection, &told, now, installation)?;
+    let counting: Vec<&Entry> = entries
+        .into_iter()
+        .filter(|entry| entry.counts && !moved.contains(&entry.delivery_attempt.delivery_id))
+        .collect();
+    let told = judge_endpoints(connection, &counting, now)?;
+    due |= warn(connection, &told, now, installation)?;
     Ok(Recorded { ids, told, due })
+}
+
+/// The deliveries that failed at a URL which is not their endpoint's any more: that says nothing of where they go now.
+fn moved(connection: &mut DbConnection, entries: &[Entry]) -> QueryResult<HashSet<i64>> {
+    let failed: Vec<&Entry> =
+        entries.iter().filter(|entry| entry.counts && entry.verdict != Verdict::Delivered).collect();
+    if failed.is_empty() {
+        return Ok(HashSet::new());
+    }
+    endpoints::lock(connection, Hold::Shared)?;
+    let agents: Vec<i64> = failed.iter().map(|entry| entry.agent_id).collect();
+    let held = endpoints::of_agents(connection, &agents)?;
+    let url = |agent_id: i64| held.get(&agent_id).and_then(|endpoint| endpoint.url.as_deref());
+    let moved = failed.into_iter().filter(|entry| url(entry.agent_id) != Some(&entry.target.url));
+    Ok(moved.map(|entry| entry.delivery_attempt.delivery_id).collect())
 }
 
 /// What these outcomes say of their endpoints. Of one that had both, something arrived.
@@ -129,13 +159,12 @@ fn judge_endpoints(
     entries: &[&Entry],
     now: Timestamp,
 ) -> QueryResult<Vec<(EndpointState, i32)>> {
-    let counting = || entries.iter().filter(|entry| entry.counts);
     let arrived: HashSet<i64> =
-        counting().filter(|entry| entry.verdict == Verdict::Delivered).map(|entry| entry.agent_id).collect();
+        entries.iter().filter(|entry| entry.verdict == Verdict::Delivered).map(|entry| entry.agent_id).collect();
     let arrived_ids: Vec<i64> = arrived.iter().copied().collect();
     states::arrived(connection, &arrived_ids)?;
     let mut failures: BTreeMap<i64, Failures> = BTreeMap::new();
-    for entry in counting().filter(|entry| entry.verdict != Verdict::Delivered) {
+    for entry in entries.iter().filter(|entry| entry.verdict != Verdict::Delivered) {
         let outcome = entry.delivery_attempt.outcome;
         if arrived.contains(&entry.agent_id) && outcome != OutcomeClass::Gone {
             continue;

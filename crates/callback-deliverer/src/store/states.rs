@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use diesel::upsert::excluded;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
@@ -121,6 +122,7 @@ pub(crate) fn failed(
     failures: &BTreeMap<i64, Failures>,
     now: Timestamp,
 ) -> QueryResult<Vec<(EndpointState, i32)>> {
+    lock(connection)?;
     let mut told = Vec::new();
     let agents: Vec<i64> = failures.keys().copied().collect();
     let held = of_agents(connection, &agents)?;
@@ -134,6 +136,17 @@ pub(crate) fn failed(
     }
     Ok(told)
 }
+
+/// Who counts, counts alone until the end of his transaction: else two could disable the same endpoint, and tell it
+/// twice. PostgreSQL only; SQLite has one writer at a time.
+fn lock(connection: &mut DbConnection) -> QueryResult<()> {
+    let DbConnection::Postgres(connection) = connection else { return Ok(()) };
+    diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(LOCK).execute(connection)?;
+    Ok(())
+}
+
+/// The key of [`lock`]: `failures` in ASCII.
+const LOCK: i64 = 0x6661_696c_7572_6573;
 
 /// Of two replicas that count at once, the one that began to fail earlier and what is disabled win.
 fn store(connection: &mut DbConnection, state: &EndpointState) -> QueryResult<()> {

@@ -14,7 +14,7 @@ use super::endpoints::Endpoint;
 use super::intake::{Intake, News};
 use super::organisations::Organisation;
 use super::record::{DeliveryAttempt, Entry, Verdict};
-use super::{Leased, Lessee, claim, endpoints, intake, listing, organisations, record, replicas, retention};
+use super::{Leased, Lessee, claim, drain, endpoints, intake, listing, organisations, record, replicas, retention};
 use crate::lanes::{Lanes, Limits};
 use crate::log_link::LogLinks;
 use crate::schema;
@@ -40,7 +40,8 @@ fn entry(delivery: &Leased, outcome: OutcomeClass, verdict: Verdict) -> Entry {
         error: None,
         response_excerpt: None,
     };
-    Entry { delivery_attempt, verdict, agent_id: 7, organisation: "acme".into(), counts: true }
+    let (owner, target) = (lessee(1, noon()).owner, delivery.target.clone());
+    Entry { owner, delivery_attempt, verdict, agent_id: 7, organisation: "acme".into(), target, counts: true }
 }
 
 fn lanes() -> Arc<Lanes> {
@@ -51,6 +52,10 @@ fn lanes() -> Arc<Lanes> {
 
 fn ids(recorded: QueryResult<record::Recorded>) -> usize {
     recorded.unwrap().ids.len()
+}
+
+fn record(connection: &mut DbConnection, entries: &[Entry]) -> QueryResult<record::Recorded> {
+    record::record(connection, noon().into(), Uuid::nil(), entries)
 }
 
 fn ended_run() -> RunRecord {
@@ -123,11 +128,11 @@ async fn only_the_owner_of_the_lease_records_and_only_once() {
     in_a_database(|connection| {
         let delivery = leased(connection);
         let delivered = [entry(&delivery, OutcomeClass::Delivered, Verdict::Delivered)];
-        let (owner, stranger) = (lessee(1, noon()).owner, lessee(2, noon()).owner);
-        assert!(ids(record::record(connection, stranger, noon().into(), Uuid::nil(), &delivered)) == 0);
+        let strangers = [Entry { owner: lessee(2, noon()).owner, ..delivered[0].clone() }];
+        assert_eq!(ids(record(connection, &strangers)), 0);
         assert_eq!(status(connection, delivery.id), (Status::Pending, 0, 0));
-        assert_eq!(ids(record::record(connection, owner, noon().into(), Uuid::nil(), &delivered)), 1);
-        assert!(ids(record::record(connection, owner, noon().into(), Uuid::nil(), &delivered)) == 0);
+        assert_eq!(ids(record(connection, &delivered)), 1);
+        assert_eq!(ids(record(connection, &delivered)), 0);
         assert_eq!(status(connection, delivery.id), (Status::Delivered, 1, 1));
     })
     .await;
@@ -144,13 +149,11 @@ async fn a_lease_that_ran_out_passes_on_and_what_its_owner_says_later_changes_no
         assert_eq!((delivery.number, &delivery.body, delivery.webhook_id), (1, &late.body, late.webhook_id));
 
         let retry_at = Verdict::RetryAt((noon() + TimeDelta::minutes(1)).into());
-        let failed = [entry(&delivery, OutcomeClass::Timeout, retry_at)];
-        assert_eq!(ids(record::record(connection, second.owner, second.now, Uuid::nil(), &failed)), 1);
+        let failed = [Entry { owner: second.owner, ..entry(&delivery, OutcomeClass::Timeout, retry_at) }];
+        assert_eq!(ids(record(connection, &failed)), 1);
         for verdict in [Verdict::Delivered, Verdict::Exhausted, retry_at, Verdict::Postponed(noon().into())] {
             let entry = entry(&late, OutcomeClass::Delivered, verdict);
-            assert!(
-                ids(record::record(connection, lessee(1, noon()).owner, noon().into(), Uuid::nil(), &[entry])) == 0
-            );
+            assert_eq!(ids(record(connection, &[entry])), 0);
         }
         assert_eq!(status(connection, delivery.id), (Status::Pending, 1, 1));
     })
@@ -160,15 +163,15 @@ async fn a_lease_that_ran_out_passes_on_and_what_its_owner_says_later_changes_no
 #[tokio::test]
 async fn a_postponed_delivery_counts_nothing_and_an_exhausted_one_is_never_due() {
     in_a_database(|connection| {
-        let (delivery, owner) = (leased(connection), lessee(1, noon()).owner);
+        let delivery = leased(connection);
         let postponed = Verdict::Postponed((noon() + TimeDelta::seconds(10)).into());
         let entries = [entry(&delivery, OutcomeClass::SecretUnreadable, postponed)];
-        record::record(connection, owner, noon().into(), Uuid::nil(), &entries).unwrap();
+        record(connection, &entries).unwrap();
         assert_eq!(status(connection, delivery.id), (Status::Pending, 0, 0));
 
         let again = claim::claim(connection, &lessee(1, noon() + TimeDelta::seconds(10)), &lanes()).unwrap().remove(0);
         let entries = [entry(&again, OutcomeClass::Timeout, Verdict::Exhausted)];
-        record::record(connection, owner, noon().into(), Uuid::nil(), &entries).unwrap();
+        record(connection, &entries).unwrap();
         assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
         assert_eq!(claim::next_due(connection).unwrap(), None);
     })
@@ -178,10 +181,10 @@ async fn a_postponed_delivery_counts_nothing_and_an_exhausted_one_is_never_due()
 #[tokio::test]
 async fn a_delivery_is_forgotten_with_its_body_and_its_delivery_attempts() {
     in_a_database(|connection| {
-        let (delivery, owner) = (leased(connection), lessee(1, noon()).owner);
+        let delivery = leased(connection);
         assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 10).unwrap(), 0);
         let entries = [entry(&delivery, OutcomeClass::Timeout, Verdict::Exhausted)];
-        record::record(connection, owner, noon().into(), Uuid::nil(), &entries).unwrap();
+        record(connection, &entries).unwrap();
         let before = noon() - TimeDelta::microseconds(1);
         assert_eq!(retention::forget_settled(connection, before.into(), TimeDelta::zero(), 10).unwrap(), 0);
         assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
@@ -199,9 +202,9 @@ async fn a_delivery_is_forgotten_with_its_body_and_its_delivery_attempts() {
 #[tokio::test]
 async fn an_organisation_with_a_time_of_its_own_is_forgotten_by_that() {
     in_a_database(|connection| {
-        let (delivery, owner) = (leased(connection), lessee(1, noon()).owner);
+        let delivery = leased(connection);
         let entries = [entry(&delivery, OutcomeClass::Timeout, Verdict::Exhausted)];
-        record::record(connection, owner, noon().into(), Uuid::nil(), &entries).unwrap();
+        record(connection, &entries).unwrap();
         let own = Organisation {
             organisation: "acme".into(),
             version: 1,
@@ -262,6 +265,40 @@ async fn whoever_opens_the_file_next_gets_the_leases_of_the_last_process() {
         leased(connection);
         assert_eq!(replicas::release_all(connection).unwrap(), 1);
         assert_eq!(claim::claim(connection, &lessee(2, noon()), &lanes()).unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_process_has_in_hand_it_leases_anew_and_does_not_send_again() {
+    in_a_database(|connection| {
+        let lanes = lanes();
+        let news = [News::Run(Box::new(ended_run()))];
+        leased(connection);
+        diesel::delete(schema::deliveries::table).execute(connection).unwrap();
+        let intake =
+            Intake { installation: Uuid::nil(), lessee: lessee(1, noon()), lanes: &lanes, links: &LogLinks::none() };
+        let delivery = intake::take_in(connection, &news, &intake).unwrap().leased.remove(0);
+
+        let later = noon() + TimeDelta::seconds(60);
+        assert!(claim::claim(connection, &lessee(1, later), &lanes).unwrap().is_empty());
+        assert_eq!(claim::next_due(connection).unwrap(), Some((later + TimeDelta::seconds(25)).into()));
+        let delivered = [entry(&delivery, OutcomeClass::Delivered, Verdict::Delivered)];
+        assert_eq!(ids(record(connection, &delivered)), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_replayed_when_not_even_a_tombstone_of_its_agent_is_left_is_discarded() {
+    in_a_database(|connection| {
+        let delivery = leased(connection);
+        let exhausted = [entry(&delivery, OutcomeClass::Timeout, Verdict::Exhausted)];
+        record(connection, &exhausted).unwrap();
+        diesel::delete(schema::endpoints::table).execute(connection).unwrap();
+        drain::make_due(connection, &[delivery.id], &[Status::Exhausted], noon().into()).unwrap();
+        assert!(claim::claim(connection, &lessee(1, noon()), &lanes()).unwrap().is_empty());
+        assert_eq!(status(connection, delivery.id), (Status::Discarded, 1, 1));
     })
     .await;
 }

@@ -67,6 +67,9 @@ async fn an_organisation_is_warned_three_times_and_told_of_the_end() {
         stage.finish([run(7, 41 + step)]).await;
         alerts.received(usize::try_from(step).unwrap()).await;
         running.shown("deliveries?status=delivered", |page| page["count"] == step).await;
+        // What the registry tells the audit log.
+        let percent = [50, 70, 90, 100][usize::try_from(step).unwrap() - 1];
+        assert_eq!(running.get("endpoints").await.1[0]["warned_percent"], percent);
     }
     let told = alerts.received(4).await;
     let events: Vec<String> = told.iter().map(|told| told.json()["event"].as_str().unwrap().to_owned()).collect();

@@ -1,5 +1,6 @@
 //! SIGKILL between POST and commit, a hundred times: the real process is killed each time that its receiver has a
-//! callback and has not answered it, and started again over what it left.
+//! callback and has not answered it, and started again over what it left. And SIGSTOP there, for longer than twice a
+//! lease ([`freeze`]).
 //!
 //! On SQLite, and on PostgreSQL where `CARILLON_TEST_POSTGRES_URL` names a server. `make test-kills` runs it.
 
@@ -7,6 +8,7 @@
 #![expect(unreachable_pub, dead_code, reason = "stage and receiver are those of the other tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ use model::event::{DocumentChanged, RunsFinished};
 use test_kit::{Backends, until};
 use tokio::process::{Child, Command};
 
+mod freeze;
 #[path = "../it/receiver.rs"]
 mod receiver;
 #[path = "../it/stage.rs"]
@@ -28,12 +31,12 @@ use stage::{EventExt, agent, noon, run};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_callback-deliverer");
 const KILLS: i64 = 100;
-/// One: each connection that a killed process leaves stays open at the receiver.
-const RUNS_EACH: i64 = 1;
 const KEY: &str = "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
-fn start(database: &str, bus: &Path) -> Child {
-    Command::new(BINARY)
+/// What every process is started with.
+fn command(database: &str, bus: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command
         .env("CARILLON__DATABASE__URL", database)
         .env("CARILLON__BUS__URL", format!("sqlite:{}", bus.display()))
         .env("CARILLON__HTTP__ADMIN_LISTEN", "127.0.0.1:0")
@@ -43,17 +46,24 @@ fn start(database: &str, bus: &Path) -> Child {
         .env("CARILLON__CALLBACKS__IN_FLIGHT_MAX", "4096")
         .env("CARILLON__TELEMETRY__LOG", "warn")
         .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+        .kill_on_drop(true);
+    command
 }
 
-/// What a process finds in the bus: a new agent with its endpoint, so with a lane of its own, and results of it.
-async fn feed(bus: &Path, agent_id: i64, url: &str) {
+fn start(database: &str, bus: &Path) -> Child {
+    command(database, bus).spawn().unwrap()
+}
+
+/// What a process finds in the bus: new agents, each with its endpoint, so with a lane of its own, and one result of
+/// each. One: each connection that a killed process leaves stays open at the receiver.
+async fn feed(bus: &Path, agents: RangeInclusive<i64>, url: &str) {
     let bus = EmbeddedBus::open(bus).unwrap();
-    let sealed = stage::key_ring(KEY).seal(b"s", &format!("agent:{agent_id}"), "callback_secret").unwrap();
-    let documents = vec![agent(agent_id, 1, Some(Endpoint::new(url.to_owned(), sealed)))];
-    let runs = (0..RUNS_EACH).map(|n| run(agent_id, agent_id * RUNS_EACH + n)).collect();
+    let document = |agent_id: i64| {
+        let sealed = stage::key_ring(KEY).seal(b"s", &format!("agent:{agent_id}"), "callback_secret").unwrap();
+        agent(agent_id, 1, Some(Endpoint::new(url.to_owned(), sealed)))
+    };
+    let documents = agents.clone().map(document).collect();
+    let runs = agents.map(|agent_id| run(agent_id, agent_id)).collect();
     let messages = vec![DocumentChanged { documents }.message(noon()), RunsFinished { runs }.message(noon())];
     bus.publish(messages).await.unwrap();
     bus.close().await;
@@ -65,12 +75,12 @@ async fn a_hundred_kills_between_post_and_commit_lose_nothing() {
     let (database, bus) = (backends.database("kills"), backends.folder().join("bus.db"));
     let mut slowest = Duration::ZERO;
     for kill in 1..=KILLS {
-        feed(&bus, kill, &receiver.url).await;
+        feed(&bus, kill..=kill, &receiver.url).await;
         let before = receiver.count();
         let mut process = start(&database, &bus);
         let begun = Instant::now();
         // What its predecessors held comes again, and what is new comes, and none of it is answered.
-        let all = usize::try_from(kill * RUNS_EACH).unwrap();
+        let all = usize::try_from(kill).unwrap();
         let again = async || ids(&receiver, before..receiver.count()).await.len() == all;
         until("all that is not delivered comes", Duration::from_secs(20), async || again().await.then_some(())).await;
         slowest = slowest.max(begun.elapsed());
@@ -79,7 +89,7 @@ async fn a_hundred_kills_between_post_and_commit_lose_nothing() {
     receiver.answer(Answer::Status(200));
     let answered_from = receiver.count();
     let mut process = start(&database, &bus);
-    let runs = usize::try_from(KILLS * RUNS_EACH).unwrap();
+    let runs = usize::try_from(KILLS).unwrap();
     let arrived = async || logs(&receiver, answered_from).await.len() == runs;
     until("everything arrives", Duration::from_secs(60), async || arrived().await.then_some(())).await;
     process.kill().await.unwrap();

@@ -117,7 +117,10 @@ CREATE TABLE agent_activity (
     next_fire_time_as_of INTEGER NOT NULL,
     -- How callbacks fare: `ok`, `failing`, `disabled`.
     callback_state TEXT NOT NULL DEFAULT 'ok',
-    failing_since INTEGER
+    failing_since INTEGER,
+    -- The last warning of them in the audit log: since when they were failing, and how far that had come, in percent.
+    callbacks_warned_since INTEGER,
+    callbacks_warned_percent INTEGER NOT NULL DEFAULT 0
 );
 
 -- Runs as the dispatcher recorded them. Of an agent that is gone they wait to be swept.

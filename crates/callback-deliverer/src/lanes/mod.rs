@@ -6,6 +6,12 @@
 //! bodies in memory. After [`FAILURES_MAX`] failures in a row without an answer worth the name, a lane closes for a
 //! while; what is due waits, and then one delivery attempt finds out whether it may open. All of that is memory of this
 //! process alone: a restart begins anew, and loses nothing.
+//!
+//! A delivery that has a slot gets no second one: what this process still has in hand it does not send again, although
+//! its lease ran out while what came of it could not be recorded.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 /// How many delivery attempts a lane begins with.
 const WIDTH_BEGIN: usize = 4;
@@ -38,6 +45,8 @@ pub(crate) enum Lane {
 /// What a delivery attempt needs room for.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted<'a> {
+    /// Names the delivery.
+    pub(crate) webhook_id: Uuid,
     pub(crate) lane: Lane,
     pub(crate) organisation: &'a str,
     /// The organisation's own limit.
@@ -58,12 +67,16 @@ pub(crate) enum Refusal {
     Full,
     /// It is as full as it may be with what is tried again.
     FullOfRepeats,
-    /// The lane, or the way to its host, is full.
+    /// The lane is full.
     LaneFull,
+    /// The way to its host is full.
+    HostFull,
     /// The organisation has as many as it may.
     OrganisationFull,
     /// The lane is closed until then.
     Closed(DateTime<Utc>),
+    /// This process has the delivery in hand already.
+    InHand,
 }
 
 /// The limits of a process.
@@ -87,6 +100,8 @@ struct State {
     in_flight: usize,
     repeats: usize,
     bytes: u64,
+    /// The deliveries that have a slot.
+    in_hand: HashSet<Uuid>,
     lanes: HashMap<Lane, LaneState>,
     organisations: HashMap<String, usize>,
     hosts: HashMap<String, usize>,
@@ -116,6 +131,7 @@ struct Closed {
 /// Room for one delivery attempt, given back when dropped.
 pub(crate) struct Slot {
     lanes: Arc<Lanes>,
+    webhook_id: Uuid,
     lane: Lane,
     organisation: String,
     host: String,
@@ -157,8 +173,12 @@ impl Lanes {
                     state.waited_for.insert(wanted.lane.clone());
                     state.found_full.insert(wanted.lane);
                 }
-                Refusal::Closed(_) => {}
-                _ => state.refused = true,
+                Refusal::HostFull => {
+                    state.waited_for.insert(wanted.lane);
+                    state.refused = true;
+                }
+                Refusal::Closed(_) | Refusal::InHand => {}
+                Refusal::Full | Refusal::FullOfRepeats | Refusal::OrganisationFull => state.refused = true,
             }
             return Err(refusal);
         }
@@ -168,14 +188,19 @@ impl Lanes {
         state.in_flight += 1;
         state.repeats += usize::from(!wanted.first);
         state.bytes += wanted.bytes;
+        state.in_hand.insert(wanted.webhook_id);
         state.lanes.entry(wanted.lane.clone()).or_default().in_flight += 1;
         *state.organisations.entry(wanted.organisation.to_owned()).or_default() += 1;
         *state.hosts.entry(wanted.host.clone()).or_default() += 1;
-        let Wanted { lane, organisation, host, first, bytes, .. } = wanted;
-        Ok(Slot { lanes: Arc::clone(self), lane, organisation: organisation.to_owned(), host, first, bytes })
+        let Wanted { webhook_id, lane, organisation, host, first, bytes, .. } = wanted;
+        let organisation = organisation.to_owned();
+        Ok(Slot { lanes: Arc::clone(self), webhook_id, lane, organisation, host, first, bytes })
     }
 
     fn refusal(&self, state: &State, wanted: &Wanted<'_>, now: DateTime<Utc>) -> Option<Refusal> {
+        if state.in_hand.contains(&wanted.webhook_id) {
+            return Some(Refusal::InHand);
+        }
         if wanted.fresh && (!state.claimed || state.waited_for.contains(&wanted.lane)) {
             return Some(Refusal::LaneFull);
         }
@@ -205,7 +230,7 @@ impl Lanes {
         if of(&state.organisations, wanted.organisation) >= share.unwrap_or(half) {
             return Some(Refusal::OrganisationFull);
         }
-        (of(&state.hosts, &wanted.host) >= half).then_some(Refusal::LaneFull)
+        (of(&state.hosts, &wanted.host) >= half).then_some(Refusal::HostFull)
     }
 
     /// A claim begins: it finds out anew in which lanes something waits.
@@ -262,6 +287,7 @@ impl Lanes {
         state.in_flight -= 1;
         state.repeats -= usize::from(!slot.first);
         state.bytes -= slot.bytes;
+        state.in_hand.remove(&slot.webhook_id);
         if let Some(lane) = state.lanes.get_mut(&slot.lane) {
             lane.in_flight -= 1;
         }
@@ -290,134 +316,5 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let lanes = Arc::clone(&self.lanes);
         lanes.give_back(self);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lanes(in_flight_max: usize) -> Arc<Lanes> {
-        Lanes::new(Limits { in_flight_max, body_bytes_max: 1_000 })
-    }
-
-    fn noon() -> DateTime<Utc> {
-        "2026-03-01T12:00:00Z".parse().unwrap()
-    }
-
-    fn wanted(agent_id: i64) -> Wanted<'static> {
-        let (lane, host) = (Lane::Endpoint(agent_id), format!("{agent_id}.example:443"));
-        Wanted { lane, organisation: "acme", organisation_max: Some(1_000), host, first: true, fresh: false, bytes: 1 }
-    }
-
-    #[test]
-    fn a_receiver_that_hangs_holds_a_few_slots_and_its_neighbours_find_room() {
-        let lanes = lanes(100);
-        let hanging: Vec<Slot> = (0..WIDTH_BEGIN).map(|_| lanes.take(wanted(1), noon()).unwrap()).collect();
-        assert_eq!(lanes.take(wanted(1), noon()).unwrap_err(), Refusal::LaneFull);
-        assert!(lanes.take(wanted(2), noon()).is_ok());
-        drop(hanging);
-        assert!(lanes.take(wanted(1), noon()).is_ok());
-    }
-
-    #[test]
-    fn what_is_new_goes_behind_what_has_waited() {
-        let lanes = lanes(100);
-        let fresh = || Wanted { fresh: true, ..wanted(1) };
-        assert_eq!(lanes.take(fresh(), noon()).unwrap_err(), Refusal::LaneFull);
-        lanes.begin_claim();
-        let taken: Vec<Slot> = (0..WIDTH_BEGIN).map(|_| lanes.take(fresh(), noon()).unwrap()).collect();
-        assert!(lanes.take(fresh(), noon()).is_err());
-        drop(taken);
-        assert_eq!(lanes.take(fresh(), noon()).unwrap_err(), Refusal::LaneFull);
-        assert!(lanes.take(wanted(1), noon()).is_ok());
-        lanes.begin_claim();
-        assert!(lanes.take(fresh(), noon()).is_ok());
-    }
-
-    #[test]
-    fn a_lane_widens_with_answers_and_narrows_without() {
-        let lanes = lanes(100);
-        let first = lanes.take(wanted(1), noon()).unwrap();
-        (0..10).for_each(|_| lanes.answered(&Lane::Endpoint(1)));
-        let more: Vec<Slot> = (1..WIDTH_MAX).map(|_| lanes.take(wanted(1), noon()).unwrap()).collect();
-        assert!(lanes.take(wanted(1), noon()).is_err());
-        drop(more);
-        assert!(!lanes.failed(&Lane::Endpoint(1), noon()));
-        let half: Vec<Slot> = (1..WIDTH_MAX / 2).map(|_| lanes.take(wanted(1), noon()).unwrap()).collect();
-        assert!(lanes.take(wanted(1), noon()).is_err());
-        drop((first, half));
-    }
-
-    #[test]
-    fn a_closed_lane_opens_for_one_and_then_for_all_or_closes_for_longer() {
-        let (lanes, lane) = (lanes(100), Lane::Endpoint(1));
-        drop(lanes.take(wanted(1), noon()).unwrap());
-        let closings: Vec<bool> = (0..7).map(|_| lanes.failed(&lane, noon())).collect();
-        assert_eq!(closings, [false, false, false, false, true, false, false]);
-        let until = noon() + CLOSED_MIN;
-        assert_eq!(lanes.take(wanted(1), noon()).unwrap_err(), Refusal::Closed(until));
-
-        let probe = lanes.take(wanted(1), until).unwrap();
-        assert_eq!(lanes.take(wanted(1), until).unwrap_err(), Refusal::LaneFull);
-        assert!(lanes.failed(&lane, until));
-        drop(probe);
-        let later = until + CLOSED_MIN * 2;
-        assert_eq!(lanes.take(wanted(1), until).unwrap_err(), Refusal::Closed(later));
-        let probe = lanes.take(wanted(1), later).unwrap();
-        lanes.answered(&lane);
-        assert!(lanes.take(wanted(1), later).is_ok());
-        drop(probe);
-    }
-
-    #[test]
-    fn what_is_tried_again_leaves_room_for_what_is_new() {
-        let lanes = lanes(8);
-        let repeat = |agent_id: i64| Wanted { first: false, ..wanted(agent_id) };
-        let repeats: Vec<Slot> = (0..6).map(|n| lanes.take(repeat(n), noon()).unwrap()).collect();
-        assert_eq!(lanes.take(repeat(6), noon()).unwrap_err(), Refusal::FullOfRepeats);
-        let new: Vec<Slot> = (6..8).map(|n| lanes.take(wanted(n), noon()).unwrap()).collect();
-        assert_eq!(lanes.take(wanted(8), noon()).unwrap_err(), Refusal::Full);
-        drop((repeats, new));
-    }
-
-    #[test]
-    fn an_organisation_and_a_host_have_their_limits() {
-        let lanes = lanes(8);
-        let two = |agent_id: i64| Wanted { organisation_max: Some(2), ..wanted(agent_id) };
-        let taken = [lanes.take(two(1), noon()).unwrap(), lanes.take(two(2), noon()).unwrap()];
-        assert_eq!(lanes.take(two(3), noon()).unwrap_err(), Refusal::OrganisationFull);
-        lanes.share_among(2);
-        drop(taken);
-        let one = lanes.take(two(1), noon()).unwrap();
-        assert_eq!(lanes.take(two(2), noon()).unwrap_err(), Refusal::OrganisationFull);
-        drop(one);
-
-        let there = |agent_id: i64| Wanted { host: "shared.example:443".into(), ..wanted(agent_id) };
-        let taken: Vec<Slot> = (0..4).map(|n| lanes.take(there(n), noon()).unwrap()).collect();
-        assert_eq!(lanes.take(there(5), noon()).unwrap_err(), Refusal::LaneFull);
-        drop(taken);
-    }
-
-    #[test]
-    fn bodies_in_memory_are_bounded_and_a_large_one_goes_alone() {
-        let lanes = lanes(8);
-        let large = |agent_id: i64| Wanted { bytes: 5_000, ..wanted(agent_id) };
-        let alone = lanes.take(large(1), noon()).unwrap();
-        assert_eq!(lanes.take(wanted(2), noon()).unwrap_err(), Refusal::Full);
-        drop(alone);
-        let small = lanes.take(wanted(2), noon()).unwrap();
-        assert_eq!(lanes.take(large(1), noon()).unwrap_err(), Refusal::Full);
-        drop(small);
-    }
-
-    #[tokio::test]
-    async fn who_found_no_room_is_told_when_there_is_some() {
-        let lanes = lanes(1);
-        let only = lanes.take(wanted(1), noon()).unwrap();
-        assert_eq!(lanes.take(wanted(2), noon()).unwrap_err(), Refusal::Full);
-        drop(only);
-        lanes.freed().await;
-        assert!(lanes.take(wanted(2), noon()).is_ok());
     }
 }
