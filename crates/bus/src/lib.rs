@@ -19,6 +19,7 @@
 mod bus;
 mod consumer;
 mod consumer_loop;
+mod documents;
 pub mod embedded;
 mod error;
 mod handler;
@@ -30,6 +31,7 @@ mod topology;
 pub use bus::{Bus, DeadLetter, Depth};
 pub use consumer::{Consumer, Delivery, Subscription};
 pub use consumer_loop::run_consumer;
+pub use documents::documents_of;
 pub use error::{BusError, Cause, PublishError};
 pub use handler::{BATCH_BYTES_MAX, BATCH_MAX, ConsumeOptions, HandleError, Handler, RetryDelays};
 pub use message::{BODY_BYTES_MAX, Message};

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bus::{HandleError, Handler, Message};
+use bus::{HandleError, Handler, Message, documents_of};
 use bytes::Bytes;
-use model::document::{Document, Receiver};
-use model::event::{DocumentChanged, DocumentsHeld, Event, EventKind, RunStarted, RunsHeld};
+use model::crontab::Crontab;
+use model::document::{Document, Receiver, Subject};
+use model::event::{DocumentsHeld, Event, EventKind, RunStarted, RunsHeld};
 use model::run::RunAnswer;
 use model::wire::{Wire, decode_event};
 
@@ -39,13 +40,22 @@ impl Documents {
         let context = &self.0;
         let mut documents = Vec::new();
         for message in batch {
-            documents.extend(decode::<DocumentChanged>(message)?.documents);
+            documents.extend(documents_of(message, is_understood)?);
         }
         let held = hold_documents(context, documents).await?;
+        if held.documents.is_empty() {
+            return Ok(());
+        }
         let now = context.clock.now();
         context.bus.publish(vec![Message::new(DocumentsHeld::KIND, NAME, now, held.encode())]).await?;
         Ok(())
     }
+}
+
+/// A crontab that only a newer version can read is as good as none.
+fn is_understood(document: &Document) -> Result<(), String> {
+    let Subject::Agent(agent) = &document.subject else { return Ok(()) };
+    Crontab::parse(&agent.schedule.crontab).map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Applies documents, at once and whole: when this returns, a pause is true of every dispatcher and runner.

@@ -66,8 +66,11 @@ pub trait Wire: Sized {
     ///
     /// The bytes are no such message, or a field is missing or has no meaning.
     fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let message = Self::Message::decode(bytes)
-            .map_err(|cause| WireError::Malformed { message: <Self::Message as prost::Name>::NAME, cause })?;
-        Self::from_message(message)
+        Self::from_message(decode_message(bytes)?)
     }
+}
+
+/// Reads a protobuf message.
+pub(crate) fn decode_message<M: prost::Message + Default + prost::Name>(bytes: &[u8]) -> Result<M, WireError> {
+    M::decode(bytes).map_err(|cause| WireError::Malformed { message: M::NAME, cause })
 }

@@ -8,12 +8,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bus::{HandleError, Handler, Message};
+use bus::{HandleError, Handler, Message, documents_of};
 use model::document::{Document, DocumentKind, HeldDocument, Receiver, Subject};
-use model::event::{DocumentChanged, DocumentsHeld};
+use model::event::DocumentsHeld;
 use service_kit::database::{DatabaseError, Timestamp};
+use service_kit::error::chain;
 
-use super::{database_fault, decode, publish};
+use super::{database_fault, publish};
 use crate::core::Core;
 use crate::lanes::Lane;
 use crate::store::endpoints::{self, Endpoint};
@@ -78,7 +79,7 @@ impl Documents {
 fn newest(batch: &[Message]) -> Result<Vec<Document>, HandleError> {
     let mut newest: HashMap<(DocumentKind, String), Document> = HashMap::new();
     for message in batch {
-        let DocumentChanged { documents } = decode(message)?;
+        let documents = documents_of(message, |_| Ok(())).map_err(|error| HandleError::Rejected(chain(&error)))?;
         for document in documents.into_iter().filter(|document| document.kind() != DocumentKind::Mentor) {
             let known = newest.entry((document.kind(), document.key())).or_insert_with(|| document.clone());
             if known.version < document.version {

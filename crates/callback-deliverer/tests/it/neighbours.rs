@@ -2,7 +2,9 @@
 
 use bus::{Message, Queue};
 use bytes::Bytes;
-use model::event::{DocumentChanged, EventKind, RunsFinished};
+use model::document::{Document, Organisation, Subject};
+use model::event::{DocumentChanged, DocumentsHeld, EventKind, RunsFinished};
+use model::id::OrganisationKey;
 use model::run::{RunReason, RunResult, RunState};
 use model::wire::Wire;
 use test_kit::{Fields, newer, with_new_word};
@@ -59,5 +61,31 @@ async fn an_endpoint_and_a_result_with_fields_and_words_of_a_newer_version_are_h
     send(&stage, EventKind::RunsFinished, with_new_word(&finished.encode(), "provider_failed")).await;
     assert_eq!(next_held(&mut runs).await.run_ids[0].0, 41);
     running.settled(41, "delivered").await;
+    assert_no_dead_letters(&stage).await;
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_read_takes_no_neighbour_with_it_and_is_held_when_it_can() {
+    let stage = Stage::new().await;
+    let _running = stage.start().await;
+    let mut held = stage.documents_held().await;
+    let of = |key: &str, version: i64| Document {
+        organisation: OrganisationKey(key.into()),
+        version,
+        subject: Subject::Organisation(Organisation {
+            timezone: "Asia/Tokyo".parse().unwrap(),
+            ..Organisation::default()
+        }),
+    };
+    let unreadable = with_new_word(&DocumentChanged { documents: vec![of("acme", 5)] }.encode(), "Asia/Tokyo");
+    let readable = DocumentChanged { documents: vec![agent(7, 5, None)] }.encode();
+    // Of a repeated field the parts follow each other.
+    let both = [unreadable.as_ref(), readable.as_ref()].concat();
+    send(&stage, EventKind::DocumentChanged, both.into()).await;
+    let keys = |held: DocumentsHeld| held.documents.into_iter().map(|one| one.key).collect::<Vec<_>>();
+    assert_eq!(keys(next_documents_held(&mut held).await), ["7"]);
+    send(&stage, EventKind::DocumentChanged, unreadable).await;
+    send(&stage, EventKind::DocumentChanged, DocumentChanged { documents: vec![of("acme", 5)] }.encode()).await;
+    assert_eq!(keys(next_documents_held(&mut held).await), ["acme"]);
     assert_no_dead_letters(&stage).await;
 }

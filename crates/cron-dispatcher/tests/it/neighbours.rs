@@ -48,6 +48,32 @@ async fn a_document_with_fields_and_policies_of_a_newer_version_is_held_and_fire
 }
 
 #[tokio::test]
+async fn a_document_that_cannot_be_read_takes_no_neighbour_with_it_and_is_held_when_it_can() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.announce(vec![organisation("acme", version), mentor("acme", version)]).await;
+    let there = |id: i64, zone: &str| {
+        let known = agent(id, "*", "*", version);
+        let schedule = Schedule { timezone: Some(zone.parse().unwrap()), ..known.schedule };
+        document("acme", Agent { schedule, ..known })
+    };
+    let mut odd = agent(9, "*", "*", version);
+    odd.schedule.crontab.minute = "every full moon".into();
+    let documents = vec![there(7, "UTC"), there(8, "Asia/Tokyo"), document("acme", odd), there(10, "UTC")];
+    let changed = DocumentChanged { documents }.encode();
+    // As one that only newer data has.
+    house.publish_bytes(DOCUMENTS, with_new_word(&changed, "Asia/Tokyo")).await;
+    let keys = |held: DocumentsHeld| held.documents.into_iter().map(|one| one.key).collect::<Vec<_>>();
+    assert_eq!(keys(take(&mut house.queues.held).await), ["7", "10"]);
+    // Announced again, alone: it is passed over until it can be read.
+    let alone = DocumentChanged { documents: vec![there(8, "Asia/Tokyo")] }.encode();
+    house.publish_bytes(DOCUMENTS, with_new_word(&alone, "Asia/Tokyo")).await;
+    house.publish_bytes(DOCUMENTS, alone).await;
+    assert_eq!(keys(take(&mut house.queues.held).await), ["8"]);
+    assert_eq!(house.bus.dead_letters(Queue::CronDispatcherDocuments, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn answers_and_holding_of_an_older_and_of_a_newer_version_are_understood() {
     let mut house = House::start("2026-01-01T10:00:00Z").await;
     let version = house.version();

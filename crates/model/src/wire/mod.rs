@@ -9,10 +9,12 @@
 //! - a trigger is read as `schedule`, a policy as its default, a status to wait for as `success`;
 //! - a reason is read as `unknown`, a result's status as `error`; a run's state is told by its times and its result;
 //! - a kind of document is passed over, and so not held: it is announced until a version that knows it holds it;
+//! - so is a document that cannot be read, as one with a time zone that only newer data has ([`read_documents`]);
 //! - a failure of a service's call is read as `unknown`;
 //! - a receiver that this version does not wait for says nothing to it.
 
 mod documents;
+mod readable;
 mod runs;
 mod services;
 
@@ -25,6 +27,7 @@ use chrono::{DateTime, Utc};
 
 pub use crate::codec::{Wire, WireError};
 pub use crate::event::decode_event;
+pub use readable::{ReadDocuments, UnreadableDocument, read_documents};
 
 fn to_timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
     let nanos = i32::try_from(time.timestamp_subsec_nanos().min(999_999_999)).unwrap_or_default();
