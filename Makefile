@@ -8,6 +8,8 @@ MICROSERVICES = --package agent-registry --package agent-runner --package callba
 	--package cron-dispatcher --package service-registry
 # Each test waits for a broker to make its queues: more of them at a time than there are processors.
 TEST_THREADS ?= 8
+BENCH_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/bench-services $(SERVICES)
+BENCH_PARTS = delivery neighbours kills burst fairness end-to-end steady api idle
 FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
 .PHONY: help demo test validate-deploy test-simulation test-tls test-clients test-openapi test-receivers test-kills test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
@@ -90,6 +92,20 @@ run-distributed:
 	$(CARGO) build --locked --workspace --features service-kit/test-clock
 	$(CARGO) test --locked --package carillon --test distributed -- --test-threads=1 --nocapture $(TESTS)
 
+# Everything beside what the machine does at most, over servers that nobody else uses. PART=burst is one part, and so is
+# `make bench-burst`; QUICK=1 is a look, not a measurement.
+bench: toolchain ## Measure every part: docs/benchmarks.md (about 40 minutes; QUICK=1: 8; PART=delivery: one part)
+	$(CARGO) build --locked --release --workspace
+	$(BENCH_SERVICES) run $(MAKE) run-bench
+
+run-bench:
+	@for part in $(or $(PART),$(BENCH_PARTS)); do \
+	    $(TARGET)/release/bench --binary $(TARGET)/release/carillon $(if $(QUICK),--quick) $$part || exit 1; \
+	done
+
+bench-%: toolchain
+	$(MAKE) bench PART=$*
+
 bench-lists: toolchain ## Measure the lists of a million agents and ten million logs (about 10 minutes, 10 GiB of disk)
 	$(CARGO) build --locked --release --package carillon --package bench
 	$(SERVICES) run $(TARGET)/release/bench --binary $(TARGET)/release/carillon lists
@@ -117,10 +133,11 @@ doc: toolchain ## Build the API documentation of the crates
 clean: ## Remove what was built, and what the private servers stored
 	$(SERVICES) wipe
 	$(FAULT_SERVICES) wipe
+	$(BENCH_SERVICES) wipe
 	$(CARGO) clean
 
 # A clear word before a wall of errors.
-.PHONY: build toolchain test-with-services run-distributed test-distributed test-faults run-distributed
+.PHONY: build toolchain test-with-services run-distributed test-distributed test-faults run-distributed bench run-bench
 toolchain:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs"; exit 1; }
 	@command -v cc >/dev/null || { echo "A C compiler is missing: on Debian or Ubuntu, apt-get install build-essential"; exit 1; }

@@ -55,6 +55,18 @@ impl Replica {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// A variable of its environment.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The id of its process, while it runs.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().and_then(Child::id)
+    }
+
     /// What it wrote since its first start.
     #[must_use]
     pub fn log(&self) -> String {

@@ -39,7 +39,9 @@ impl Services {
         let variable = |name: &str| {
             let found = std::env::vars().find(|(known, _)| known == name).map(|(_, value)| value);
             found.filter(|value| !value.is_empty()).with_context(|| {
-                format!("{name} is not set: run `make test-distributed` or `make test-faults`, which start servers")
+                format!(
+                    "{name} is not set: run one of `make test-distributed`, `test-faults`, `bench`: they start servers"
+                )
             })
         };
         let (directory, amqp_url) = (variable(DIRECTORY)?.into(), variable(AMQP_URL)?);

@@ -33,8 +33,10 @@ pub struct Plan {
     pub binaries: PathBuf,
     /// How many of each microservice.
     pub replicas: Vec<(&'static str, usize)>,
-    /// How fast its clock runs from the start on.
+    /// How fast its clock runs from the start on. Anything but 1 needs binaries with a test clock.
     pub clock_rate: u32,
+    /// More of the configuration: of this microservice, this variable (as `DISPATCHER__WINDOW`), this value.
+    pub settings: Vec<(&'static str, &'static str, String)>,
 }
 
 /// A running stack.
@@ -80,22 +82,31 @@ impl Stack {
         for (name, count) in plan.replicas {
             stack.add(name, count).await?;
         }
-        // The registries ask one of them: the first.
-        let dispatcher = stack.replicas["cron-dispatcher"][0].admin_url();
-        let deliverer = stack.replicas["callback-deliverer"][0].admin_url();
-        for registry in stack.replicas.get_mut("agent-registry").into_iter().flatten() {
-            registry.set("CARILLON__PEERS__CRON_DISPATCHER_URL", &dispatcher);
-            registry.set("CARILLON__PEERS__CALLBACK_DELIVERER_URL", &deliverer);
+        for (microservice, name, value) in plan.settings {
+            for replica in stack.replicas.get_mut(microservice).into_iter().flatten() {
+                replica.set(&format!("CARILLON__{name}"), &value);
+            }
         }
-        let services = stack.replicas.get("service-registry").and_then(|all| Some(all.first()?.admin_url()));
-        for runner in stack.replicas.get_mut("agent-runner").into_iter().flatten() {
-            services.iter().for_each(|url| runner.set("CARILLON__PEERS__SERVICE_REGISTRY_URL", url));
-        }
+        stack.introduce_peers();
         for replica in stack.replicas.values_mut().flatten() {
             replica.start()?;
         }
         stack.all_ready().await?;
         Ok(stack)
+    }
+
+    /// Who asks another microservice, asks the first of it.
+    fn introduce_peers(&mut self) {
+        for (asking, peer, variable) in [
+            ("agent-registry", "cron-dispatcher", "CRON_DISPATCHER"),
+            ("agent-registry", "callback-deliverer", "CALLBACK_DELIVERER"),
+            ("agent-runner", "service-registry", "SERVICE_REGISTRY"),
+        ] {
+            let Some(url) = self.replicas(peer).first().map(Replica::admin_url) else { continue };
+            for replica in self.replicas.get_mut(asking).into_iter().flatten() {
+                replica.set(&format!("CARILLON__PEERS__{variable}_URL"), &url);
+            }
+        }
     }
 
     async fn add(&mut self, name: &'static str, count: usize) -> anyhow::Result<()> {
@@ -110,8 +121,10 @@ impl Stack {
         if let Some(url) = self.databases.get(name) {
             set("DATABASE__URL", url.clone());
         }
-        let clock = format!("{},{}", self.anchor.to_rfc3339(), self.clock_rate);
-        environment.push(("CARILLON_TEST_CLOCK".to_owned(), clock));
+        if self.clock_rate != 1 {
+            let clock = format!("{},{}", self.anchor.to_rfc3339(), self.clock_rate);
+            environment.push(("CARILLON_TEST_CLOCK".to_owned(), clock));
+        }
         let replicas = (1..=count).map(|number| {
             let instance = format!("{name}-{number}");
             let log = self.folder.path().join(format!("{instance}.log"));
@@ -162,6 +175,12 @@ impl Stack {
     /// All processes of one microservice.
     pub fn replicas(&self, name: &str) -> &[Replica] {
         self.replicas.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where the database of a microservice is.
+    #[must_use]
+    pub fn database(&self, microservice: &str) -> &str {
+        &self.databases[microservice]
     }
 
     /// The servers that it stands on.

@@ -30,7 +30,7 @@ impl Scenario {
     /// Starts so many of each, and makes so many agents, through all registries in turn.
     pub(crate) async fn begin(replicas: &[(&'static str, usize)], agents: usize) -> Self {
         let binaries = Path::new(env!("CARGO_BIN_EXE_carillon")).parent().expect("a folder").to_owned();
-        let plan = Plan { binaries, replicas: replicas.to_vec(), clock_rate: CLOCK_RATE };
+        let plan = Plan { binaries, replicas: replicas.to_vec(), clock_rate: CLOCK_RATE, settings: Vec::new() };
         let mut stack = Stack::start(plan).await.expect("a stack");
         let receiver = Receiver::start().expect("a receiver");
         let mut apis = Vec::new();
