@@ -20,8 +20,8 @@ use uuid::Uuid;
 use crate::directory::{Directory, Target};
 use crate::provider::{Answer, Provider, Question};
 use crate::run_log::{RunLog, shown};
-use crate::services::lookup::{Key, Lookup, SERVICE_REGISTRY};
-use crate::services::{CallTransport, Caller, Services, Tally};
+use crate::services::lookup::Lookup;
+use crate::services::{CallTransport, Services, Tally};
 use crate::session::{Session, SessionMinter};
 
 /// A run that lasts this long is announced as started; of a shorter one the answer says it.
@@ -51,12 +51,12 @@ pub(crate) struct Ended {
 }
 
 /// Everything with which a mentor is asked.
-struct Prepared {
-    provider: Arc<dyn Provider>,
-    question: Question,
-    session: Session,
+pub(crate) struct Prepared {
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) question: Question,
+    pub(crate) session: Session,
     /// The groups whose services the model may call.
-    groups: Vec<String>,
+    pub(crate) groups: Vec<String>,
 }
 
 /// Why a run has no answer.
@@ -178,39 +178,6 @@ impl Asker {
             log: log.clone(),
         };
         Ok(Prepared { provider: target.provider, question, session, groups: mentor.service_groups })
-    }
-
-    /// What the model may call. Without the service registry, nothing: a log line, and no failed run.
-    async fn offer(&self, kind: &str, prepared: &Prepared, tally: &Arc<Tally>) -> Services {
-        let Prepared { provider, question, session, groups } = prepared;
-        if groups.is_empty() {
-            return Services::default();
-        }
-        if !provider.calls_services() {
-            question.log.line(format_args!("no services are offered: a mentor of kind `{kind}` cannot call them"));
-            return Services::default();
-        }
-        let key = Key {
-            organisation: session.organisation.clone(),
-            username: session.username.clone(),
-            groups: groups.iter().filter_map(|group| Uuid::parse_str(group).ok()).collect(),
-        };
-        let found = match self.sessions.mint(session, SERVICE_REGISTRY, self.clock.now()) {
-            Ok(token) => self.lookup.callable(key, &token).await,
-            Err(error) => Err(error.to_string()),
-        };
-        match found {
-            Ok(found) => {
-                let caller = Caller::new(Arc::clone(&self.calls), session.clone());
-                let services = Services::offer(&found, caller, Arc::clone(tally), question.log.clone());
-                question.log.line(services.described());
-                services
-            }
-            Err(reason) => {
-                question.log.line(format_args!("no services are offered: the service registry is away ({reason})"));
-                Services::default()
-            }
-        }
     }
 
     /// Asks, no longer than the run may last.
