@@ -97,19 +97,23 @@ fn failures(invoked: &model::service::ServicesInvoked) -> Vec<Option<CallFailure
     invoked.services[0].calls.iter().map(|call| call.failure).collect()
 }
 
-/// Lets a model call one service at `endpoint` once, and answer then. Time stands still unless it is to pass: it would
-/// outrun a busy machine.
+/// Lets a model call one service at `endpoint` once, and answer then. Time passes only while a hanging one is awaited:
+/// it would outrun a busy machine.
 async fn call_once(
     world: &World,
     endpoint: &str,
-    time_passes: bool,
+    hanging: Option<&ModelServer>,
 ) -> (RunResult, ModelServer, Vec<Option<CallFailure>>) {
     let registry = registry(world, vec![service(STOCKS, "Stocks", endpoint)]);
     let _runner = runner(world, &registry.url).await;
     let model =
         ModelServer::start(&world.clock, vec![calls(&[("Stocks", r#"{"symbol": "ACME"}"#)]), says("I do not know")]);
     world.request(&ask(1, &model)).await;
-    let result = if time_passes { world.while_time_passes(50, world.end()).await } else { world.end().await }.result;
+    if let Some(endpoint) = hanging {
+        endpoint.asked(1).await;
+        world.while_time_passes(1_000, model.asked(2)).await;
+    }
+    let result = world.end().await.result;
     let failures = failures(&world.invoked().await);
     (result, model, failures)
 }
@@ -230,7 +234,10 @@ async fn whatever_a_service_does_the_run_ends_in_time_and_its_log_explains() {
     for (script, failure, words) in cases {
         let world = World::new().await;
         let endpoint = ModelServer::start(&world.clock, vec![script]);
-        let (result, model, failures) = call_once(&world, &endpoint.url, failure == CallFailure::TimedOut).await;
+        let (result, model, failures) = {
+            let hanging = (failure == CallFailure::TimedOut).then_some(&endpoint);
+            call_once(&world, &endpoint.url, hanging).await
+        };
         assert_eq!((result.state(), result.output.as_str()), (RunState::Success, "I do not know"), "{}", result.log);
         assert_eq!(failures, [Some(failure)], "{}", result.log);
         let line = result.log.lines().find(|line| line.contains("service `Stocks` failed after")).unwrap();
@@ -244,12 +251,12 @@ async fn whatever_a_service_does_the_run_ends_in_time_and_its_log_explains() {
 async fn a_service_that_is_gone_or_may_not_be_called_is_told_to_the_model() {
     let world = World::new().await;
     let gone = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    let (result, model, failures) = call_once(&world, &format!("http://{gone}/"), false).await;
+    let (result, model, failures) = call_once(&world, &format!("http://{gone}/"), None).await;
     assert_eq!(failures, [Some(CallFailure::Unreachable)], "{}", result.log);
     assert!(told(&model)[0].contains("unreachable"));
     for (endpoint, words) in [("http://10.0.0.1/", "which may not be called"), ("ftp://s.example/", "scheme")] {
         let world = World::new().await;
-        let (result, _, failures) = call_once(&world, endpoint, false).await;
+        let (result, _, failures) = call_once(&world, endpoint, None).await;
         assert_eq!(failures, [Some(CallFailure::NotAllowed)], "{}", result.log);
         assert!(result.log.contains(words), "{}", result.log);
     }
@@ -364,7 +371,7 @@ async fn a_run_that_ends_while_it_calls_a_service_says_so() {
     asked.timeout = Duration::from_secs(10);
     world.request(&asked).await;
     endpoint.asked(1).await;
-    let result = world.while_time_passes(50, world.end()).await.result;
+    let result = world.while_time_passes(1_000, world.end()).await.result;
     assert_eq!(result.reason, Some(RunReason::TimedOut), "{}", result.log);
     assert!(result.log.contains("calls service `Stocks`"), "{}", result.log);
     assert_eq!(failures(&world.invoked().await), [Some(CallFailure::RunEnded)]);
