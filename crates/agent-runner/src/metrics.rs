@@ -30,4 +30,11 @@ pub const METRICS: &[Metric] = &[
         &["provider", "outcome"],
         "Requests to providers: answered, or the class of the failure.",
     ),
+    Metric::counter(
+        "carillon_service_lookups_total",
+        &["outcome"],
+        "Questions which services a run may call: asked of the service registry, kept from before, failed.",
+    ),
+    Metric::counter("carillon_service_calls_total", &["outcome"], "Calls of services by models: answered, or why not."),
+    Metric::histogram("carillon_service_call_seconds", &[], "How long calls of services took."),
 ];

@@ -12,10 +12,10 @@ mod keys;
 mod ledger;
 mod operator;
 mod output;
-mod republish;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 mod reference;
+mod republish;
 mod token;
 mod up;
 mod verify_signature;

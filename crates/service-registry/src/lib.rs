@@ -12,6 +12,7 @@ mod access;
 mod config;
 mod http;
 mod invocations;
+mod metrics;
 mod prober;
 mod refusal;
 mod store;
@@ -37,6 +38,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::invocations::Invocations;
+pub use crate::metrics::METRICS;
 
 pub use config::Config;
 pub use store::migrations;
@@ -148,7 +150,7 @@ impl ServiceRegistry {
         Microservice {
             name: NAME,
             routes: Some(Arc::new(self.routes())),
-            metrics: metrics::ALL,
+            metrics: &[METRICS, bus::METRICS],
             internal_routes: Some(Arc::new(self.internal_routes())),
             roles: self.roles(shutdown),
             drain: ServerOptions::default().drain,

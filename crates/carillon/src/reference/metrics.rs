@@ -7,13 +7,14 @@ use std::path::Path;
 use service_kit::telemetry::{Metric, MetricKind};
 
 /// Every table, and whose it is.
-const TABLES: [(&str, &str, &[Metric]); 6] = [
+const TABLES: [(&str, &str, &[Metric]); 7] = [
     ("Every microservice", "crates/service-kit/src", service_kit::telemetry::METRICS),
     ("The bus", "crates/bus/src", bus::METRICS),
     ("agent-registry", "crates/agent-registry/src", agent_registry::METRICS),
     ("cron-dispatcher", "crates/cron-dispatcher/src", cron_dispatcher::METRICS),
     ("agent-runner", "crates/agent-runner/src", agent_runner::METRICS),
     ("callback-deliverer", "crates/callback-deliverer/src", callback_deliverer::METRICS),
+    ("service-registry", "crates/service-registry/src", service_registry::METRICS),
 ];
 
 const INTRODUCTION: &str = "\
