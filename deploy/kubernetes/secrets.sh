@@ -56,9 +56,7 @@ for name in agent-registry service-registry cron-dispatcher agent-runner callbac
             variable=$(tr 'a-z-' 'A-Z_' <<<"$name")_DATABASE_URL
             printf 'export CARILLON__DATABASE__URL=%q\n' "${!variable:?set it to the address of that database}" >>"$exports"
         fi
-        if [ "$name" != service-registry ]; then
-            printf 'export CARILLON__BUS__URL=%q\n' "${BUS_URL:?set it to the address of the broker}" >>"$exports"
-        fi
+        printf 'export CARILLON__BUS__URL=%q\n' "${BUS_URL:?set it to the address of the broker}" >>"$exports"
     fi
     # Not what the caller's own environment has.
     (unset ${!CARILLON__*} && unpack "$exports" "$SCRATCH/$name")
