@@ -15,7 +15,11 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Times that a schedule could not be fired and was left alone for a minute.",
     ),
-    Metric::histogram("carillon_fire_lateness_seconds", &[], "How long after its planned moment a tick became a run."),
+    Metric::histogram(
+        "carillon_tick_lateness_seconds",
+        &["trigger"],
+        "How long after its planned moment a tick became a run: schedule, catch_up, chain, manual.",
+    ),
     Metric::counter(
         "carillon_tick_spans_skipped_total",
         &["reason"],
