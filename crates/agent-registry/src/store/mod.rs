@@ -15,6 +15,7 @@ pub(crate) mod idempotency;
 pub(crate) mod log_counts;
 pub(crate) mod log_list;
 pub(crate) mod logs;
+pub(crate) mod mentor_list;
 pub(crate) mod mentors;
 pub(crate) mod organisations;
 pub(crate) mod schema;
