@@ -44,4 +44,9 @@ use model::metric::Metric;
 pub const METRICS: &[Metric] = &[
     Metric::counter("carillon_dead_letters_total", &["queue"], "Messages that this process gave up."),
     Metric::counter("carillon_bus_connections_lost_total", &[], "Connections to the broker that were lost."),
+    Metric::counter(
+        "carillon_documents_unreadable_total",
+        &["kind"],
+        "Documents that this version cannot read, each time that one is announced.",
+    ),
 ];
