@@ -1,7 +1,5 @@
 //! The deliverer over internal HTTP: deliveries, replays, endpoints. JSON bodies, tokens of one minute.
 
-use std::time::Duration;
-
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 use service_kit::auth::InternalSigner;
@@ -10,12 +8,10 @@ use service_kit::error::{ApiError, chain};
 use tokio::sync::Notify;
 use url::Url;
 
+use crate::peer::{self, RETRY_AFTER};
+
 /// Whom the tokens are for.
 const NAME: &str = "callback-deliverer";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// When a client may ask again after the deliverer was away.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Asks the deliverer.
 pub(crate) struct Deliverer {
@@ -48,13 +44,7 @@ impl From<Unavailable> for ApiError {
 impl Deliverer {
     /// A client for the deliverer at `base`.
     pub(crate) fn new(base: Url, signer: InternalSigner, clock: Clock) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
-        Ok(Self { client, base, signer, clock, endpoint_changed: Notify::new() })
+        Ok(Self { client: peer::client()?, base, signer, clock, endpoint_changed: Notify::new() })
     }
 
     /// Asks for `/internal/{path}`, each part of which is escaped, with this query and body.

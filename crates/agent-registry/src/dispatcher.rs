@@ -1,7 +1,5 @@
 //! The dispatcher over internal HTTP: triggers, unfinished runs, ticks, pauses. Protobuf bodies, tokens of one minute.
 
-use std::time::Duration;
-
 use model::document::Document;
 use model::event::{DocumentChanged, DocumentsHeld};
 use model::id::{AgentId, RunId};
@@ -15,12 +13,10 @@ use service_kit::clock::Clock;
 use service_kit::error::{ApiError, chain};
 use url::{Url, form_urlencoded};
 
+use crate::peer::{self, RETRY_AFTER};
+
 /// Whom the tokens are for.
 const NAME: &str = "cron-dispatcher";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// When a client may ask again after the dispatcher was away.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Asks the dispatcher.
 #[derive(Clone)]
@@ -54,13 +50,7 @@ impl From<Unavailable> for ApiError {
 impl Dispatcher {
     /// A client for the dispatcher at `base`.
     pub(crate) fn new(base: Url, signer: InternalSigner, clock: Clock) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
-        Ok(Self { client, base, signer, clock })
+        Ok(Self { client: peer::client()?, base, signer, clock })
     }
 
     /// Makes a run now; `None` if the dispatcher knows no such agent.

@@ -27,6 +27,7 @@ mod mentor_edit;
 mod merger;
 mod metrics;
 mod outbox;
+mod peer;
 mod policy;
 mod republish;
 mod retention;

@@ -1,4 +1,5 @@
-//! Keeps the counts of logs few: on PostgreSQL each batch of runs adds rows to them, which are merged a while later.
+//! Keeps the counts of logs and agents few: on PostgreSQL each batch of runs adds rows to them, which are merged a while
+//! later.
 //!
 //! In one transaction, one replica at a time, so that the sum is the same before, during and after, and a crash changes
 //! nothing. While no run is recorded it sleeps.
@@ -11,7 +12,7 @@ use service_kit::error::chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::state::State;
-use crate::store::log_counts;
+use crate::store::counts;
 
 /// How long rows may gather: some ten thousand at a thousand runs a second.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -27,9 +28,9 @@ pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyho
             () = shutdown.cancelled() => return Ok(()),
             () = gathered => {}
         }
-        let merged = state.db.write_exclusively(|conn| Ok::<_, DatabaseError>(log_counts::merge(conn)?)).await;
+        let merged = state.db.write_exclusively(|conn| Ok::<_, DatabaseError>(counts::merge(conn)?)).await;
         if let Err(error) = merged {
-            tracing::warn!(error = %chain(&error), "counts of logs were not merged, trying again");
+            tracing::warn!(error = %chain(&error), "counts of logs and agents were not merged, trying again");
             state.recorded.notify_one();
         }
     }

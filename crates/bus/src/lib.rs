@@ -49,4 +49,9 @@ pub const METRICS: &[Metric] = &[
         "Documents that could not be read or were not understood, each time that they came.",
     ),
     Metric::counter("carillon_bus_connections_lost_total", &[], "Connections to the broker that were lost."),
+    Metric::counter(
+        "carillon_documents_unreadable_total",
+        &["kind"],
+        "Documents that this version cannot read, each time that one is announced.",
+    ),
 ];

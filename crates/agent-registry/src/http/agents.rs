@@ -70,11 +70,11 @@ pub(super) async fn get_statistics(state: web::Data<State>, request: HttpRequest
     let mut statistics = Statistics::default();
     for (status, count) in found.await? {
         statistics.total_tasks += count;
-        match status.as_deref() {
-            Some("success") => statistics.succeeded_tasks += count,
-            Some("error") => statistics.failed_tasks += count,
-            Some(_) => statistics.running_tasks += count,
-            None => statistics.pending_tasks += count,
+        match status.as_str() {
+            "success" => statistics.succeeded_tasks += count,
+            "error" => statistics.failed_tasks += count,
+            "pending" => statistics.pending_tasks += count,
+            _ => statistics.running_tasks += count,
         }
     }
     Ok(HttpResponse::Ok().json(statistics))

@@ -8,7 +8,7 @@ use service_kit::error::ApiError;
 
 use crate::state::State;
 
-/// How long a statement of a list may take on PostgreSQL. With its indexed filters none comes near.
+/// How long a statement of a list may take on PostgreSQL, and a search on SQLite. With indexed filters none comes near.
 const TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Why there is no list.

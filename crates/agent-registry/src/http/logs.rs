@@ -99,7 +99,8 @@ pub(super) async fn list_logs(state: web::Data<State>, request: HttpRequest) -> 
     let found = read_list(&state, move |conn| {
         let filter = read_filter(conn, &asked, organisation)?;
         let page = page.of(log_list::count(conn, filter.clone())?)?;
-        let rows = log_list::page(conn, filter, &asked.ordering(&log_list::ORDERABLE), page.window())?;
+        let ordering = asked.ordering(&log_list::ORDERABLE);
+        let rows = log_list::page(conn, filter, page.count, &ordering, page.window())?;
         let views = logs::with_bodies(conn, rows)?.into_iter().map(LogView::try_from).collect::<Result<Vec<_>, _>>()?;
         Ok((page, views))
     });

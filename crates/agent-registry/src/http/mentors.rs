@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
-use service_kit::error::ApiError;
+use service_kit::error::{ApiError, FieldErrors};
 
 use super::body::{self, Form};
 use super::mentor_view::MentorView;
@@ -14,10 +14,15 @@ use super::{request, templates};
 use crate::access::Acting;
 use crate::mentor_edit::{self, Edit};
 use crate::state::State;
+use crate::store::mentor_list::{self, MentorFilter};
 use crate::store::mentors::{self, MentorRow};
 use crate::validation::fields::{Faults, Presence};
 use crate::validation::form;
 use crate::validation::mentor::MentorInput;
+use crate::validation::query::Query;
+
+/// Who may see a mentor here, in the words of the original: all that the API has is for administrators.
+const VISIBILITY: &str = "viewable_by_tenant_admins";
 
 /// `GET P/`
 pub(super) async fn list_mentors(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
@@ -25,12 +30,32 @@ pub(super) async fn list_mentors(state: web::Data<State>, request: HttpRequest) 
     let query = request::query(&request);
     let page = PageRequest::read(&query)?;
     let by_name = query.text("filter_by") == Some("name");
+    let filter = read_filter(&query, organisation)?;
     let found = state.db.read(move |conn| {
-        let page = page.of(mentors::count(conn, &organisation)?)?;
-        Ok::<_, ApiError>((page, mentors::page(conn, &organisation, by_name, page.window())?))
+        let Some(filter) = filter else { return Ok((page.of(0)?, Vec::new())) };
+        let page = page.of(mentor_list::count(conn, filter.clone())?)?;
+        Ok::<_, ApiError>((page, mentor_list::page(conn, filter, by_name, page.window())?))
     });
     let (page, rows) = found.await?;
     Ok(page.answer(&state, &request, &query, rows.into_iter().map(MentorView::from).collect()))
+}
+
+/// What a list is narrowed to; none: to nothing. `return_session_information` asks for what no mentor has here.
+fn read_filter(query: &Query, organisation: String) -> Result<Option<MentorFilter>, ApiError> {
+    let mut errors = FieldErrors::new();
+    let department = query.integer("department_id", &mut errors);
+    errors.into_result()?;
+    let seen = query.text("visibility").is_none_or(|words| words.split(',').any(|word| word.trim() == VISIBILITY));
+    // Nobody is in a department here.
+    if department.is_some() || !seen {
+        return Ok(None);
+    }
+    let value = query.text("metadata_value").map(str::to_owned);
+    Ok(Some(MentorFilter {
+        featured: query.boolean("is_featured"),
+        metadata: query.text("metadata_key").map(|key| (key.to_owned(), value)),
+        organisation,
+    }))
 }
 
 /// A mentor by name, slug or public id.

@@ -79,7 +79,7 @@ fn invalid_page() -> ApiError {
 /// One page of a list.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Page {
-    count: i64,
+    pub(super) count: i64,
     pub(super) number: i64,
     pages: i64,
     size: i64,

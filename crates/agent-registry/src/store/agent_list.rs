@@ -2,10 +2,10 @@
 
 use diesel::dsl::{self, IntoBoxed};
 use diesel::prelude::*;
-use service_kit::database::{DbConnection, MultiBackend};
+use service_kit::database::{DbConnection, MultiBackend, in_time};
 
 use super::schema::{agent_activity, agents};
-use super::{Window, agents::AgentRow, containing, then_order_by};
+use super::{Window, agent_counts, agents::AgentRow, containing, is_sqlite, then_order_by};
 
 /// What a list is narrowed to; absent filters nothing. An inner none matches nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,6 +24,9 @@ pub(crate) struct AgentFilter {
     /// Each must be found in title, description or prompt.
     pub(crate) search: Vec<String>,
 }
+
+/// The status of an agent without any log.
+const PENDING: &str = "pending";
 
 /// The fields that a list may be ordered by.
 pub(crate) const ORDERABLE: [&str; 17] = [
@@ -53,7 +56,7 @@ diesel::alias! {
 
 /// Narrows a boxed query of agents to what a filter asks for within its organisation.
 macro_rules! narrowed {
-    ($query:expr, $filter:expr) => {{
+    ($conn:expr, $query:expr, $filter:expr) => {{
         let (mut query, filter): (_, AgentFilter) = ($query, $filter);
         if let Some(mentor_id) = filter.mentor_id {
             query = query.filter(agents::mentor_id.eq_any(mentor_id));
@@ -79,7 +82,7 @@ macro_rules! narrowed {
         let latest = ACTIVITIES.field(agent_activity::latest_status);
         query = match filter.status {
             None => query,
-            Some("pending") => query.filter(agents::id.eq_any(of_organisation.filter(latest.is_null()))),
+            Some(PENDING) => query.filter(agents::id.eq_any(of_organisation.filter(latest.is_null()))),
             Some(status) => query.filter(agents::id.eq_any(of_organisation.filter(latest.eq(Some(status))))),
         };
         if let Some(title) = filter.title {
@@ -87,6 +90,9 @@ macro_rules! narrowed {
         }
         if let Some(username) = filter.username {
             query = query.filter(agents::username.eq(username));
+        }
+        if is_sqlite($conn) && !filter.search.is_empty() {
+            query = query.filter(in_time(agents::id));
         }
         for term in filter.search {
             query = query.filter(agents::search_text.like(containing(&term.to_lowercase())).escape('\\'));
@@ -99,17 +105,10 @@ type Agents = IntoBoxed<'static, agents::table, MultiBackend>;
 
 /// How many agents match.
 pub(crate) fn count(conn: &mut DbConnection, filter: AgentFilter) -> QueryResult<i64> {
-    match filter {
-        // Read from the index alone.
-        AgentFilter { status: Some(status), .. } if filter.is_only_status() => {
-            let all = agent_activity::table.filter(agent_activity::organisation.eq(filter.organisation));
-            match status {
-                "pending" => all.filter(agent_activity::latest_status.is_null()).count().get_result(conn),
-                status => all.filter(agent_activity::latest_status.eq(Some(status))).count().get_result(conn),
-            }
-        }
-        filter => filtered(filter).count().get_result(conn),
+    if filter.is_counted() {
+        return agent_counts::count(conn, &filter.organisation, filter.status);
     }
+    filtered(conn, filter).count().get_result(conn)
 }
 
 /// A page of the agents that match, in the order of these fields of [`ORDERABLE`].
@@ -119,23 +118,17 @@ pub(crate) fn page(
     ordering: &[(String, bool)],
     window: Window,
 ) -> QueryResult<Vec<AgentRow>> {
-    ordered(filtered(filter), ordering)
+    ordered(filtered(conn, filter), ordering)
         .select(AgentRow::as_select())
         .limit(window.limit)
         .offset(window.offset)
         .load(conn)
 }
 
-/// How many of the agents that match have which status; none of those without a log. One statement, so that they are
-/// of one moment.
-pub(crate) fn statuses(conn: &mut DbConnection, filter: AgentFilter) -> QueryResult<Vec<(Option<String>, i64)>> {
-    if filter.is_everything() {
-        // Read from the index alone.
-        return agent_activity::table
-            .filter(agent_activity::organisation.eq(filter.organisation))
-            .group_by(agent_activity::latest_status)
-            .select((agent_activity::latest_status, dsl::count_star()))
-            .load(conn);
+/// How many of the agents that match have which status. One statement, so that they are of one moment.
+pub(crate) fn statuses(conn: &mut DbConnection, filter: AgentFilter) -> QueryResult<Vec<(String, i64)>> {
+    if filter.is_counted() && filter.status.is_none() {
+        return agent_counts::by_status(conn, &filter.organisation);
     }
     let counted = agents::table
         .inner_join(agent_activity::table)
@@ -143,24 +136,21 @@ pub(crate) fn statuses(conn: &mut DbConnection, filter: AgentFilter) -> QueryRes
         .select((agent_activity::latest_status, dsl::count_star()))
         .filter(agents::organisation.eq(filter.organisation.clone()))
         .into_boxed::<MultiBackend>();
-    narrowed!(counted, filter).load(conn)
+    let counts: Vec<(Option<String>, i64)> = narrowed!(conn, counted, filter).load(conn)?;
+    let named = |(status, count): (Option<String>, i64)| (status.unwrap_or_else(|| PENDING.to_owned()), count);
+    Ok(counts.into_iter().map(named).collect())
 }
 
 impl AgentFilter {
-    /// Whether it narrows the organisation's agents to nothing less.
-    fn is_everything(&self) -> bool {
-        *self == Self { organisation: self.organisation.clone(), ..Self::default() }
-    }
-
-    /// Whether it narrows them by status alone.
-    fn is_only_status(&self) -> bool {
+    /// Whether [`agent_counts`] knows how many match.
+    fn is_counted(&self) -> bool {
         *self == Self { organisation: self.organisation.clone(), status: self.status, ..Self::default() }
     }
 }
 
-fn filtered(filter: AgentFilter) -> Agents {
+fn filtered(conn: &DbConnection, filter: AgentFilter) -> Agents {
     let all = agents::table.filter(agents::organisation.eq(filter.organisation.clone())).into_boxed::<MultiBackend>();
-    narrowed!(all, filter)
+    narrowed!(conn, all, filter)
 }
 
 /// An agent's next fire time, to order by.

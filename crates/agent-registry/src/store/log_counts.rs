@@ -1,7 +1,7 @@
 //! How many logs there are, of agents that exist, by organisation, creator and state.
 //!
 //! Triggers keep it (the migration has them), in the transaction of whatever changes a log or removes an agent, so that
-//! it is exact at every moment. On PostgreSQL they only add rows, and [`merge`] makes them few again.
+//! it is exact at every moment. On PostgreSQL they only add rows, and [`super::counts`] makes them few again.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -25,23 +25,4 @@ pub(crate) fn count(
     }
     let total = diesel::dsl::sql::<BigInt>("CAST(COALESCE(SUM(count), 0) AS BIGINT)");
     counts.select(total).get_result(conn)
-}
-
-/// Merges the rows of PostgreSQL that say the same of one organisation, user and state; on SQLite there is one each.
-pub(crate) fn merge(conn: &mut DbConnection) -> QueryResult<()> {
-    let DbConnection::Postgres(conn) = conn else { return Ok(()) };
-    diesel::sql_query(
-        "WITH many AS (
-             SELECT organisation, username, state FROM log_counts GROUP BY 1, 2, 3 HAVING count(*) > 1
-         ), taken AS (
-             DELETE FROM log_counts USING many
-             WHERE (log_counts.organisation, log_counts.username, log_counts.state)
-                 = (many.organisation, many.username, many.state)
-             RETURNING log_counts.*
-         )
-         INSERT INTO log_counts (organisation, username, state, count)
-         SELECT organisation, username, state, sum(count) FROM taken GROUP BY 1, 2, 3 HAVING sum(count) <> 0",
-    )
-    .execute(conn)
-    .map(|_| ())
 }

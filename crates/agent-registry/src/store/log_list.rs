@@ -2,14 +2,16 @@
 //!
 //! Only logs of agents that exist are seen: those of a deleted agent wait to be swept.
 
+use std::collections::HashMap;
+
 use diesel::dsl::{self, IntoBoxed};
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
-use service_kit::database::{DbConnection, MultiBackend};
+use service_kit::database::{DbConnection, MultiBackend, in_time};
 
 use super::logs::LogRow;
 use super::schema::{agents, log_bodies, logs};
-use super::{Window, containing, log_counts, lower, then_order_by};
+use super::{Window, containing, is_sqlite, log_counts, lower, then_order_by};
 
 /// What a list is narrowed to; absent filters nothing. An inner none matches nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,6 +27,9 @@ pub(crate) struct LogFilter {
     /// Each must be found in the content or the agent's title.
     pub(crate) search: Vec<String>,
 }
+
+/// So many logs are put in order at once.
+const FEW: i64 = 5_000;
 
 /// The fields that a list may be ordered by.
 pub(crate) const ORDERABLE: [&str; 15] = [
@@ -56,26 +61,53 @@ pub(crate) fn count(conn: &mut DbConnection, filter: LogFilter) -> QueryResult<i
     // Of these agents the logs are counted from their index alone, which has no organisation.
     let organisation = agents::organisation.eq(filter.organisation.clone());
     let all = logs::table.inner_join(agents::table).filter(organisation).into_boxed::<MultiBackend>();
-    narrowed(all, filter).count().get_result(conn)
+    narrowed(conn, all, filter).count().get_result(conn)
 }
 
-/// A page of the logs that match, in the order of these fields of [`ORDERABLE`].
+/// A page of the logs that match, of which there are `matching`, in the order of these fields of [`ORDERABLE`].
 pub(crate) fn page(
     conn: &mut DbConnection,
     filter: LogFilter,
+    matching: i64,
     ordering: &[(String, bool)],
     window: Window,
 ) -> QueryResult<Vec<LogRow>> {
+    if matching <= FEW && filter.is_of_agents() {
+        // Asked for so many of them, a database may walk along all logs of the organisation until it has met enough
+        // that match. Asked for all, it goes by the agents.
+        let own = agents::organisation.eq(filter.organisation.clone());
+        let all = logs::table.inner_join(agents::table).filter(own).into_boxed::<MultiBackend>();
+        let ids: Vec<i64> = ordered(narrowed(conn, all, filter), ordering).select(logs::id).load(conn)?;
+        return rows_of(conn, window.of(&ids));
+    }
     let organisation = logs::organisation.eq(filter.organisation.clone());
     let all = logs::table.inner_join(agents::table).filter(organisation).into_boxed::<MultiBackend>();
-    ordered(narrowed(all, filter), ordering)
+    ordered(narrowed(conn, all, filter), ordering)
         .select(LogRow::as_select())
         .limit(window.limit)
         .offset(window.offset)
         .load(conn)
 }
 
+/// These logs, in this order.
+fn rows_of(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<LogRow>> {
+    let rows: Vec<LogRow> = logs::table.filter(logs::id.eq_any(ids.to_vec())).select(LogRow::as_select()).load(conn)?;
+    let mut rows: HashMap<i64, LogRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+    Ok(ids.iter().filter_map(|id| rows.remove(id)).collect())
+}
+
 impl LogFilter {
+    /// Whether it asks for the logs of some agents, whatever is in them.
+    fn is_of_agents(&self) -> bool {
+        let whose = Self {
+            organisation: self.organisation.clone(),
+            status: self.status,
+            search: self.search.clone(),
+            ..Self::default()
+        };
+        self.search.is_empty() && *self != whose
+    }
+
     /// Whether [`log_counts`] knows how many match.
     fn is_counted(&self) -> bool {
         let counted = Self {
@@ -97,7 +129,7 @@ fn states_of(status: &'static str) -> &'static [&'static str] {
     }
 }
 
-fn narrowed(mut query: Logs, filter: LogFilter) -> Logs {
+fn narrowed(conn: &DbConnection, mut query: Logs, filter: LogFilter) -> Logs {
     if let Some(mentor_id) = filter.mentor_id {
         query = query.filter(agents::mentor_id.eq_any(mentor_id));
     }
@@ -119,6 +151,9 @@ fn narrowed(mut query: Logs, filter: LogFilter) -> Logs {
     }
     if let Some(username) = filter.username {
         query = query.filter(agents::username.eq(username));
+    }
+    if is_sqlite(conn) && !filter.search.is_empty() {
+        query = query.filter(in_time(logs::id));
     }
     for term in filter.search {
         let pattern = containing(&term.to_lowercase());

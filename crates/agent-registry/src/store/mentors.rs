@@ -7,7 +7,6 @@ use service_kit::database::{DbConnection, Json, Timestamp, Uid};
 use service_kit::per_backend;
 use uuid::Uuid;
 
-use super::Window;
 use super::schema::mentors;
 use crate::validation::reference::MentorReference;
 
@@ -153,30 +152,4 @@ pub(crate) fn some_of(conn: &mut DbConnection, organisation: &str, limit: i64) -
 /// Removes a mentor that no agent asks.
 pub(crate) fn delete(conn: &mut DbConnection, id: i64) -> QueryResult<()> {
     diesel::delete(mentors::table.find(id)).execute(conn).map(|_| ())
-}
-
-/// How many mentors the organisation has.
-pub(crate) fn count(conn: &mut DbConnection, organisation: &str) -> QueryResult<i64> {
-    let own = mentors::table.filter(mentors::organisation.eq(organisation)).filter(mentors::deleted_at.is_null());
-    own.count().get_result(conn)
-}
-
-/// A page of the organisation's mentors: by name, or the newest first.
-pub(crate) fn page(
-    conn: &mut DbConnection,
-    organisation: &str,
-    by_name: bool,
-    window: Window,
-) -> QueryResult<Vec<MentorRow>> {
-    let own = mentors::table
-        .select(MentorRow::as_select())
-        .filter(mentors::organisation.eq(organisation.to_owned()))
-        .filter(mentors::deleted_at.is_null())
-        .into_boxed();
-    let ordered = if by_name {
-        own.order((mentors::name.asc(), mentors::id.asc()))
-    } else {
-        own.order((mentors::created_at.desc(), mentors::id.desc()))
-    };
-    ordered.limit(window.limit).offset(window.offset).load(conn)
 }

@@ -3,16 +3,19 @@
 //! Functions take a connection and values, never a clock; transactions are their callers'.
 
 pub(crate) mod activity;
+pub(crate) mod agent_counts;
 pub(crate) mod agent_list;
 pub(crate) mod agents;
 pub(crate) mod api_keys;
 pub(crate) mod audit_log;
 pub(crate) mod callback_states;
+pub(crate) mod counts;
 pub(crate) mod documents;
 pub(crate) mod idempotency;
 pub(crate) mod log_counts;
 pub(crate) mod log_list;
 pub(crate) mod logs;
+pub(crate) mod mentor_list;
 pub(crate) mod mentors;
 pub(crate) mod organisations;
 pub(crate) mod schema;
@@ -54,11 +57,24 @@ fn containing(term: &str) -> String {
     pattern
 }
 
+/// Whether a search has to ask for itself if there is time left.
+fn is_sqlite(conn: &service_kit::database::DbConnection) -> bool {
+    matches!(conn, service_kit::database::DbConnection::Sqlite(_))
+}
+
 /// A page of a list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
     pub(crate) limit: i64,
     pub(crate) offset: i64,
+}
+
+impl Window {
+    /// What it shows of these.
+    fn of(self, all: &[i64]) -> &[i64] {
+        let at = |index: i64| usize::try_from(index).unwrap_or(usize::MAX).min(all.len());
+        all.get(at(self.offset)..at(self.offset.saturating_add(self.limit))).unwrap_or_default()
+    }
 }
 
 /// Adds one more column to the order of a boxed query, upwards or downwards.

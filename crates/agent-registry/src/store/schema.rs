@@ -218,6 +218,17 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
 
+    // As above.
+    agent_counts (organisation, status) {
+        organisation -> Text,
+        status -> Text,
+        count -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
     deleted_agents (agent_id) {
         agent_id -> BigInt,
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bus::{Bus, Consumer, Message, Queue};
 use chrono::{DateTime, TimeDelta, Utc};
+use diesel::connection::SimpleConnection;
 use diesel::{Connection, RunQueryDsl};
 use model::document::{Document, HeldDocument, Receiver};
 use model::event::{DocumentChanged, DocumentsHeld, Event, RunsRecorded};
@@ -126,6 +127,11 @@ impl World {
         App { world: self, base, http: client(), shutdown, tasks, readiness }
     }
 
+    /// Where its database is, if that is PostgreSQL.
+    pub(crate) fn postgres(&self) -> Option<&str> {
+        Some(self.database.expose()).filter(|url| !url.starts_with("sqlite:"))
+    }
+
     /// How many rows a table has: for what no door shows, since nobody can see it any more.
     pub(crate) fn rows(&self, table: &str) -> i64 {
         #[derive(diesel::QueryableByName)]
@@ -140,6 +146,19 @@ impl World {
             None => query.get_result(&mut diesel::PgConnection::establish(url).unwrap()).unwrap(),
         };
         count.rows
+    }
+
+    /// Changes what no door can change so: in the words of one database, and of the other.
+    pub(crate) fn execute(&self, postgres: &str, sqlite: &str) {
+        let url = self.database.expose();
+        match url.strip_prefix("sqlite:") {
+            Some(file) => {
+                let mut connection = diesel::SqliteConnection::establish(file).unwrap();
+                connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
+                connection.batch_execute(sqlite).unwrap();
+            }
+            None => diesel::PgConnection::establish(url).unwrap().batch_execute(postgres).unwrap(),
+        }
     }
 
     /// What a column of a table holds: for what no door shows.

@@ -187,6 +187,28 @@ async fn search_finds_every_term_in_any_field_whatever_the_case() {
 }
 
 #[tokio::test]
+async fn a_search_that_takes_too_long_is_given_up_and_says_how_to_narrow_it() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let agent = app.agent(&mentor, json!({ "title": "Daily" })).await["id"].as_i64().unwrap();
+    let quiet = app.agent(&mentor, json!({ "title": "Weekly" })).await["id"].clone();
+    let now = world.clock.now();
+    world.record((1..=20).map(|id| pending_run(id, "acme", agent, now)).collect()).await;
+    world.until_rows("logs", 20).await;
+    // At every place of these logs the term seems to begin.
+    world.execute(
+        "UPDATE log_bodies SET content = repeat('0', 1000000)",
+        "UPDATE log_bodies SET content = hex(zeroblob(500000))",
+    );
+    let search = format!("{}1", "0".repeat(499));
+    let error = app.get(&format!("periodic-agent-logs/?search={search}")).await.ok(400);
+    assert!(error["detail"].as_str().unwrap().contains("Narrow it by a filter, as periodic_agent"), "{error}");
+    let narrowed = app.get(&format!("periodic-agent-logs/?search={search}&periodic_agent={quiet}")).await.ok(200);
+    assert_eq!(narrowed["count"], 0);
+}
+
+#[tokio::test]
 async fn a_query_of_any_size_is_answered() {
     let world = World::new().await;
     let app = world.open().await;

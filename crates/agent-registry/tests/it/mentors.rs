@@ -184,3 +184,48 @@ async fn the_wizard_makes_a_mentor_of_a_description() {
     let errors = errors.ok(400);
     assert!(errors["name"].is_array() && errors["description"].is_array(), "{errors}");
 }
+
+#[tokio::test]
+async fn mentors_are_filtered_by_everything_that_the_contract_lists() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let metadata = [
+        ("Ada", json!({ "team": "blue", "level": 3, "featured": true })),
+        ("Bob", json!({ "team": "red", "featured": false })),
+        ("Cyd", Value::Null),
+        ("Dan", json!({ "team": null, "featured": "no" })),
+    ];
+    for (name, metadata) in metadata {
+        app.post("", json!({ "name": name, "metadata": metadata })).await.ok(201);
+        app.advance(1).await;
+    }
+    for (query, expected) in [
+        ("", "Dan Cyd Bob Ada"),
+        ("filter_by=date", "Dan Cyd Bob Ada"),
+        ("filter_by=name", "Ada Bob Cyd Dan"),
+        ("is_featured=true", "Ada"),
+        ("is_featured=False", "Dan Cyd Bob"),
+        ("is_featured=1", "Dan Cyd Bob Ada"),
+        ("visibility=viewable_by_tenant_admins", "Dan Cyd Bob Ada"),
+        ("visibility=viewable_by_anyone,viewable_by_tenant_admins", "Dan Cyd Bob Ada"),
+        ("visibility=viewable_by_anyone", ""),
+        ("visibility=", "Dan Cyd Bob Ada"),
+        ("metadata_key=team", "Bob Ada"),
+        ("metadata_key=team&metadata_value=blue", "Ada"),
+        ("metadata_key=level&metadata_value=3", "Ada"),
+        ("metadata_key=featured&metadata_value=false", "Bob"),
+        ("metadata_key=nobody%27s&metadata_value=blue", ""),
+        ("metadata_value=blue", "Dan Cyd Bob Ada"),
+        ("department_id=7", ""),
+        ("return_session_information=true", "Dan Cyd Bob Ada"),
+        ("metadata_key=team&is_featured=false&filter_by=name", "Bob"),
+    ] {
+        let page = app.get(&format!("?{query}")).await.ok(200);
+        let names: Vec<_> =
+            page["results"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+        assert_eq!((names.join(" ").as_str(), &page["count"]), (expected, &json!(names.len())), "{query}");
+    }
+    assert_eq!(app.get("?department_id=x").await.ok(400), json!({ "department_id": ["Enter a number."] }));
+    let second = app.get("?metadata_key=team&page_size=1&page=2").await.ok(200);
+    assert_eq!((&second["count"], &second["results"][0]["name"]), (&json!(2), &json!("Ada")));
+}

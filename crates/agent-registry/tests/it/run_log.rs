@@ -8,7 +8,7 @@ use model::wire::Wire;
 use serde_json::json;
 
 use crate::dispatcher_peer::pending_run;
-use crate::harness::World;
+use crate::harness::{PATIENCE, World};
 
 fn started(mut record: RunRecord) -> RunRecord {
     record.state = RunState::Running;
@@ -198,7 +198,21 @@ async fn counts_are_exact_through_all_that_happens_to_logs_and_agents() {
     let mentor = app.mentor().await;
     let kept = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
     let gone = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
+    app.agent(&mentor, json!({})).await;
     let now = world.clock.now();
+    let agents = async |running: i64, success: i64| {
+        let total = running + success + 1;
+        let expected = json!({ "total_tasks": total, "succeeded_tasks": success, "failed_tasks": 0,
+                               "running_tasks": running, "pending_tasks": 1 });
+        app.eventually("periodic-agents/statistics/", |statistics| *statistics == expected).await;
+        for (query, expected) in [("", total), ("?status=running", running), ("?status=success", success)] {
+            let page = app.get(&format!("periodic-agents/{query}")).await.ok(200);
+            assert_eq!(
+                (&page["count"], page["results"].as_array().unwrap().len()),
+                (&json!(expected), expected as usize)
+            );
+        }
+    };
     let counts = async |running: i64, success: i64| {
         for (query, expected) in [
             ("", running + success),
@@ -216,18 +230,27 @@ async fn counts_are_exact_through_all_that_happens_to_logs_and_agents() {
     let run = |id: i64| pending_run(id, "acme", if id % 2 == 0 { kept } else { gone }, now);
     world.record((1..=6).map(run).collect()).await;
     counts(6, 0).await;
+    agents(2, 0).await;
     // Some start, one ends, and all is said again.
     world.record(vec![started(run(1)), started(run(2)), succeeded(run(3)), succeeded(run(4)), run(5)]).await;
     world.record(vec![succeeded(run(3)), run(4), started(run(1)), succeeded(run(7))]).await;
     counts(4, 3).await;
+    agents(1, 1).await;
     // Where each batch adds rows they are merged, and say the same.
-    app.advance(120).await;
-    world.until_rows("log_counts", 3).await;
+    let merged = tokio::time::timeout(PATIENCE, async {
+        while world.rows("log_counts") != 3 || world.rows("agent_counts") != 3 {
+            app.advance(120).await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    });
+    merged.await.expect("counts are not merged");
     counts(4, 3).await;
+    agents(1, 1).await;
     app.delete(&format!("periodic-agents/{gone}/")).await.ok(204);
     counts(2, 1).await;
     world.until_rows("logs", 3).await;
     counts(2, 1).await;
+    agents(1, 0).await;
     let one = app.get(&format!("periodic-agent-logs/?periodic_agent={kept}&status=running")).await.ok(200);
     assert_eq!(one["count"], 2);
 }

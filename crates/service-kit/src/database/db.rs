@@ -110,8 +110,9 @@ impl Db {
         self.run(turn, |pooled| work(&mut pooled.connection)).await
     }
 
-    /// As [`read`](Self::read), but no statement takes longer than `limit`: PostgreSQL gives it up, with an error that
-    /// [`DatabaseError::is_too_slow`]. SQLite, which serves few, goes on.
+    /// As [`read`](Self::read), but a statement that takes longer than `limit` is given up, with an error that
+    /// [`DatabaseError::is_too_slow`]: any by PostgreSQL; by SQLite one that asks [`in_time`](super::in_time), as soon
+    /// as all together take longer.
     ///
     /// # Errors
     ///
@@ -123,7 +124,13 @@ impl Db {
         F: FnOnce(&mut DbConnection) -> Result<T, E> + Send + 'static,
     {
         if self.backend() == Backend::Sqlite {
-            return self.read(work).await;
+            let turn = self.turn(None).await?;
+            return self
+                .run(turn, move |pooled| {
+                    let _within = pooled.deadline.within(limit);
+                    work(&mut pooled.connection)
+                })
+                .await;
         }
         self.write(move |connection| {
             let limit = format!("SET LOCAL statement_timeout = {}", limit.as_millis().max(1));

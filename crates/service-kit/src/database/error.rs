@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 
+use super::deadline::TOO_SLOW;
+
 /// Why the database did not do what was asked. Messages never show a password.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -98,7 +100,7 @@ impl DatabaseError {
             Self::Query(QueryError::DatabaseError(_, information)) => information.message(),
             _ => return false,
         };
-        message.contains("canceling statement due to statement timeout")
+        message.contains("canceling statement due to statement timeout") || message.contains(TOO_SLOW)
     }
 
     /// Whether a row with the same key is there already.

@@ -7,6 +7,7 @@ use diesel::connection::{Connection as _, SimpleConnection};
 use diesel::r2d2::{ManageConnection, R2D2Connection};
 use diesel::{ConnectionError, PgConnection};
 
+use super::deadline::Deadline;
 use super::health::{Health, Losses};
 use super::sqlite_file;
 use super::{Backend, DatabaseError, DbConnection};
@@ -59,6 +60,8 @@ pub fn check_url(url: &ConnectionUrl) -> Result<(), String> {
 pub(super) struct Pooled {
     pub(super) connection: DbConnection,
     pub(super) health: Health,
+    /// Of a SQLite connection; PostgreSQL is told.
+    pub(super) deadline: Deadline,
     /// When it was last used, and how many connections had been lost by then.
     used: (Instant, u64),
 }
@@ -144,9 +147,13 @@ impl ManageConnection for Manager {
     fn connect(&self) -> Result<Pooled, DatabaseError> {
         let used = self.used_now();
         let health = Health::new(Arc::clone(&self.losses));
+        let deadline = Deadline::default();
         let mut connection = self.open()?;
+        if let DbConnection::Sqlite(connection) = &mut connection {
+            deadline.install(connection)?;
+        }
         connection.set_instrumentation(health.clone());
-        Ok(Pooled { connection, health, used })
+        Ok(Pooled { connection, health, deadline, used })
     }
 
     fn is_valid(&self, pooled: &mut Pooled) -> Result<(), DatabaseError> {

@@ -7,6 +7,7 @@
 
 mod connection;
 mod db;
+mod deadline;
 mod error;
 mod health;
 mod manager;
@@ -17,6 +18,7 @@ mod watch;
 
 pub use connection::{DbConnection, MultiBackend};
 pub use db::Db;
+pub use deadline::in_time;
 pub use error::DatabaseError;
 pub use manager::check_url;
 pub use migrate::Migrations;

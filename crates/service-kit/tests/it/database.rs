@@ -195,6 +195,32 @@ async fn readers_do_not_wait_for_a_writer() {
 }
 
 #[tokio::test]
+async fn a_statement_that_asks_for_the_time_is_given_up_when_it_is_over() {
+    #[derive(diesel::QueryableByName)]
+    struct Rows {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        rows: i64,
+    }
+    let (db, _folder) = opened().await;
+    let counted = async |up_to: i64, limit: Duration| {
+        db.read_within::<_, DatabaseError, _>(limit, move |connection| {
+            let numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ";
+            let query = format!("{numbers}{up_to}) SELECT count(*) AS rows FROM n WHERE in_time(i)");
+            Ok(diesel::sql_query(query).get_result::<Rows>(connection)?.rows)
+        })
+        .await
+    };
+    let error = counted(i64::MAX, Duration::from_millis(20)).await.unwrap_err();
+    assert!(error.is_too_slow() && !error.is_unavailable(), "{error:?}");
+    assert_eq!(counted(1_000, Duration::from_secs(600)).await.unwrap(), 1_000);
+    let all = db.read(|connection| {
+        let query = diesel::sql_query("SELECT count(*) AS rows FROM (SELECT 1 AS i) WHERE in_time(i)");
+        Ok::<_, DatabaseError>(query.get_result::<Rows>(connection)?.rows)
+    });
+    assert_eq!(all.await.unwrap(), 1, "elsewhere there is no time to be over");
+}
+
+#[tokio::test]
 async fn two_that_open_a_new_database_at_once_both_succeed() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = tokio::join!(open(&folder), open(&folder));

@@ -1,11 +1,11 @@
 //! Every operation: what it takes, how it answers.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use service_kit::api_docs::{Operation, answer, reference};
 
 use super::parts::{
-    body, field_errors, filters, gone, idempotency_key, key_reused, list, no_page, no_such, number, one_of, operation,
-    page, paging, text, with_common_answers,
+    body, boolean, field_errors, filters, gone, idempotency_key, key_reused, list, no_page, no_such, number, one_of,
+    operation, page, paging, text, with_common_answers,
 };
 use super::{callbacks, core, examples, schedule};
 use crate::validation::form;
@@ -156,6 +156,19 @@ fn logs() -> Vec<Operation> {
     ]
 }
 
+fn mentor_filters() -> Vec<Value> {
+    let words = ["viewable_by_anyone", "viewable_by_tenant_students", "viewable_by_tenant_admins"];
+    vec![
+        one_of("filter_by", &["date", "name"]),
+        boolean("is_featured"),
+        one_of("visibility", &words),
+        text("metadata_key"),
+        text("metadata_value"),
+        number("department_id"),
+        boolean("return_session_information"),
+    ]
+}
+
 fn mentors() -> Vec<Operation> {
     let one = |status: u16| (status, answer("The mentor.", reference("Mentor"), examples::mentor()));
     let named = format!("{P}/{{mentor}}/");
@@ -167,8 +180,8 @@ fn mentors() -> Vec<Operation> {
     let templates = json!({ "type": "array", "items": reference("TemplateMentor") });
     vec![
         Operation {
-            parameters: [paging(), vec![one_of("filter_by", &["date", "name"])]].concat(),
-            answers: vec![page("Mentor", examples::mentor()), no_page()],
+            parameters: [paging(), mentor_filters()].concat(),
+            answers: vec![page("Mentor", examples::mentor()), field_errors(), no_page()],
             ..operation("GET", format!("{P}/"), "listMentors", MENTORS, "List mentors")
         },
         create(format!("{P}/"), "createMentor", "MentorCreate", 201, examples::mentor_body(), "Create a mentor"),

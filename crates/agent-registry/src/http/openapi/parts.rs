@@ -121,6 +121,10 @@ pub(super) fn number(name: &str) -> Value {
     query(name, json!({ "type": "integer", "format": "int64" }))
 }
 
+pub(super) fn boolean(name: &str) -> Value {
+    query(name, json!({ "type": "boolean" }))
+}
+
 pub(super) fn one_of(name: &str, words: &[&str]) -> Value {
     query(name, json!({ "type": "string", "enum": words }))
 }
@@ -147,7 +151,7 @@ pub(super) fn list() -> Vec<Value> {
 pub(super) fn filters() -> Vec<Value> {
     let statuses = crate::validation::agent::STATUSES;
     vec![
-        query("enabled", json!({ "type": "boolean" })),
+        boolean("enabled"),
         text("mentor_id"),
         number("parent_mentor_id"),
         text("parent_session_id"),

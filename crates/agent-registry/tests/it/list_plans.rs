@@ -1,0 +1,99 @@
+//! How PostgreSQL reads the tables for each filter of the lists: never from end to end. SQLite serves too few to tell.
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, RunQueryDsl, sql_query, sql_types};
+use service_kit::auth::Role;
+
+use crate::harness::{PATIENCE, World, path_in};
+
+/// The data of `make bench-lists`, which measures the same at its true size.
+const LOAD: &str = include_str!("../../../bench/src/lists/load.sql");
+const AGENTS: &str = "10000";
+const ORGANISATION: &str = "half";
+
+/// Each filter, alone, and first pages without one. `{…}` stands for something that exists.
+const LISTS: [&str; 25] = [
+    "periodic-agents/?",
+    "periodic-agents/?page=20",
+    "periodic-agents/?enabled=true",
+    "periodic-agents/?enabled=false",
+    "periodic-agents/?mentor_id={mentor}",
+    "periodic-agents/?parent_mentor_id=7",
+    "periodic-agents/?parent_session_id=session-7",
+    "periodic-agents/?previous_agent={previous}",
+    "periodic-agents/?previous_agent_status=error",
+    "periodic-agents/?status=success",
+    "periodic-agents/?status=error",
+    "periodic-agents/?status=running",
+    "periodic-agents/?status=pending",
+    "periodic-agents/?title=Agent 4711",
+    "periodic-agents/?username=user-7",
+    "periodic-agents/statistics/?",
+    "periodic-agent-logs/?",
+    "periodic-agent-logs/?mentor_id={mentor}",
+    "periodic-agent-logs/?parent_mentor_id=7",
+    "periodic-agent-logs/?parent_session_id=session-7",
+    "periodic-agent-logs/?periodic_agent={previous}",
+    "periodic-agent-logs/?status=success",
+    "periodic-agent-logs/?status=error",
+    "periodic-agent-logs/?status=running",
+    "periodic-agent-logs/?username=user-7",
+];
+
+#[derive(diesel::QueryableByName, Debug, PartialEq)]
+struct Scans {
+    #[diesel(sql_type = sql_types::Text)]
+    name: String,
+    #[diesel(sql_type = sql_types::BigInt)]
+    from_end_to_end: i64,
+    #[diesel(sql_type = sql_types::BigInt)]
+    by_index: i64,
+}
+
+/// How often each table was read which way. What a connection did is counted when it is closed.
+async fn scans(connection: &mut PgConnection) -> Vec<Scans> {
+    const OTHERS: &str = "SELECT '' AS name, count(*) AS from_end_to_end, 0::bigint AS by_index FROM pg_stat_activity \
+                          WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    const SCANS: &str = "SELECT relname AS name, seq_scan AS from_end_to_end, COALESCE(idx_scan, 0) AS by_index \
+                         FROM pg_stat_user_tables \
+                         WHERE relname IN ('agents', 'agent_activity', 'logs', 'log_bodies') ORDER BY 1";
+    let closed = tokio::time::timeout(PATIENCE, async {
+        while sql_query(OTHERS).get_result::<Scans>(connection).unwrap().from_end_to_end > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    });
+    closed.await.expect("connections are not closed");
+    sql_query(SCANS).load(connection).unwrap()
+}
+
+#[tokio::test]
+async fn no_filter_of_a_list_reads_a_table_from_end_to_end() {
+    let world = World::new().await;
+    let Some(url) = world.postgres() else { return };
+    world.open_with(false).await.stop().await;
+    let mut connection = PgConnection::establish(url).unwrap();
+    connection.batch_execute(&LOAD.replace(":agents", AGENTS)).unwrap();
+    // As autovacuum does by and by.
+    connection.batch_execute("VACUUM ANALYZE").unwrap();
+    drop(connection);
+    let mut connection = PgConnection::establish(url).unwrap();
+    let before = scans(&mut connection).await;
+
+    let app = world.open_with(false).await;
+    let token = format!("Bearer {}", world.token("user-1", Some(ORGANISATION), Role::TenantAdmin));
+    let get = async |list: &str| app.call_as(&token, "GET", &path_in(ORGANISATION, "user-1", list), None).await.ok(200);
+    let some = get("periodic-agents/?previous_agent_status=error&page_size=1").await;
+    let mentor = some["results"][0]["mentor"]["unique_id"].as_str().unwrap();
+    for list in LISTS {
+        // Of those that others follow, by the load.
+        let found = get(&list.replace("{mentor}", mentor).replace("{previous}", "97")).await;
+        assert!(found["count"].as_i64().or(found["total_tasks"].as_i64()).unwrap() > 0, "{list} finds nothing");
+    }
+    app.stop().await;
+
+    for (before, after) in before.iter().zip(scans(&mut connection).await) {
+        assert_eq!(before.name, after.name);
+        assert!(after.by_index > before.by_index, "{} was not read at all", after.name);
+        assert_eq!(before.from_end_to_end, after.from_end_to_end, "{} was read from end to end", after.name);
+    }
+}
