@@ -64,7 +64,7 @@ pub(crate) async fn run(binary: &Path, output: &Path, quick: bool, options: &Opt
     let mut bare = Vec::new();
     for _ in 0..runs {
         let database = bed.stack.database("cron-dispatcher");
-        bare.push(pipeline::measure(database, &bed.amqp_url(), &sink, due.max(10_000)).await?);
+        bare.push(pipeline::measure(database, &bed.amqp_url(), &sink, if quick { 2_000 } else { 10_000 }).await?);
     }
     let api = bed.stack.api(ORGANISATION, USER, 1).await?;
     let distributed = measure(&api, &sink, due, runs, options.steady).await?;
