@@ -28,10 +28,10 @@ const ORGANISATION: &str = "bench";
 const USER: &str = "admin";
 /// Requests to make agents, at once.
 const CREATES_AT_ONCE: usize = 16;
-/// Agents made per second, at the very least.
-const CREATED_PER_SECOND: u64 = 100;
-/// The ticks of a minute are spread over it, so that so many are due a second.
-const STEADY: usize = 50;
+/// Agents that show how fast they are made, and when they would be due.
+const PROBE: usize = 100;
+const NEW_YEAR: &str = "0 0 1 1 *";
+/// The ticks of a minute are spread over it.
 const SPREAD: Duration = Duration::from_secs(59);
 const PATIENCE: Duration = Duration::from_secs(180);
 const PIPELINE: &str = "bare pipeline";
@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// How often that is measured: each takes a minute.
     #[arg(long)]
     runs: Option<usize>,
+    /// Agents that are due a second while it is measured how soon.
+    #[arg(long, default_value_t = 50)]
+    steady: usize,
 }
 
 /// Measures and reports.
@@ -61,10 +64,10 @@ pub(crate) async fn run(binary: &Path, output: &Path, quick: bool, options: &Opt
     let mut bare = Vec::new();
     for _ in 0..runs {
         let database = bed.stack.database("cron-dispatcher");
-        bare.push(pipeline::measure(database, &bed.amqp_url(), &sink, due.max(10_000)).await?);
+        bare.push(pipeline::measure(database, &bed.amqp_url(), &sink, if quick { 2_000 } else { 10_000 }).await?);
     }
     let api = bed.stack.api(ORGANISATION, USER, 1).await?;
-    let distributed = measure(&api, &sink, due, runs).await?;
+    let distributed = measure(&api, &sink, due, runs, options.steady).await?;
     bed.stop().await?;
     tell(&mut report, "PostgreSQL and RabbitMQ", &distributed, &bare);
 
@@ -73,7 +76,7 @@ pub(crate) async fn run(binary: &Path, output: &Path, quick: bool, options: &Opt
     let began = Instant::now();
     let carillon = setup.start().await?;
     report.add("embedded: from start to up", "ms", [began.elapsed().as_secs_f64() * 1_000.0]);
-    let embedded = measure(&carillon.api(ORGANISATION, USER).await?, &sink, due, runs).await?;
+    let embedded = measure(&carillon.api(ORGANISATION, USER).await?, &sink, due, runs, options.steady).await?;
     let code = carillon.stop().await?;
     ensure!(code == Some(0), "carillon ended with {code:?}");
     tell(&mut report, "embedded", &embedded, &bare);
@@ -83,29 +86,33 @@ pub(crate) async fn run(binary: &Path, output: &Path, quick: bool, options: &Opt
 fn tell(report: &mut Report, pair: &str, measured: &Measured, bare: &[f64]) {
     let pairs: Vec<_> = measured.per_second.iter().copied().zip(bare.iter().copied()).collect();
     report.compare(format!("{pair}: tick → verified POST"), "/s", PIPELINE, &pairs);
-    report.add_times(&format!("{pair}: due → POST received, {STEADY}/s"), &[measured.latency]);
+    report.add_times(&format!("{pair}: due → POST received, {}/s", measured.steady), &[measured.latency]);
     report.add(format!("{pair}: agents made through the API"), "/s", [measured.created]);
 }
 
 struct Measured {
     created: f64,
+    steady: usize,
     /// From the due time to the last POST.
     per_second: Vec<f64>,
     latency: Summary,
 }
 
-async fn measure(api: &Api, sink: &Sink, due: usize, runs: usize) -> anyhow::Result<Measured> {
-    let (clock, spread) = (Clock::host(), STEADY * 60);
+async fn measure(api: &Api, sink: &Sink, due: usize, runs: usize, steady: usize) -> anyhow::Result<Measured> {
+    let (clock, spread) = (Clock::host(), steady * 60);
     let mentor = json!({"template_name": "ai-mentor", "new_mentor_name": "Echo", "provider": {"kind": "echo"}});
     let mentor = api.post("mentor-with-settings/", &mentor).await?["unique_id"].clone();
-    let creating = Duration::from_secs(5 + u64::try_from(due + spread)? / CREATED_PER_SECOND);
+    let began = Instant::now();
+    create(api, sink, &mentor, PROBE, NEW_YEAR, 0).await?;
+    let pieces = u32::try_from((due + spread).div_ceil(PROBE))?;
+    let creating = Duration::from_secs(5) + began.elapsed() * pieces * 3 / 2;
     let first = minute_after(clock.now(), creating);
     let minutes: Vec<_> =
         (0..=runs).map(|round| first + TimeDelta::minutes(i64::try_from(round).unwrap_or(0))).collect();
     let (spread_at, bursts_at) = minutes.split_last().context("no minutes")?;
     let began = Instant::now();
-    create(api, sink, &mentor, due, &minutes_of(bursts_at), 0).await?;
-    create(api, sink, &mentor, spread, &minutes_of(&[*spread_at]), SPREAD.as_secs()).await?;
+    create(api, sink, &mentor, due, &at(bursts_at), 0).await?;
+    create(api, sink, &mentor, spread, &at(&[*spread_at]), SPREAD.as_secs()).await?;
     let created = bare::per_second(due + spread, began.elapsed());
     ensure!(clock.now() < first, "the agents were not made before they were due: {created:.0}/s");
 
@@ -123,26 +130,30 @@ async fn measure(api: &Api, sink: &Sink, due: usize, runs: usize) -> anyhow::Res
         let at = now + TimeDelta::from_std(arrival.at.saturating_duration_since(instant))?;
         Ok((at - fire_time(agent, nominal)?).to_std().unwrap_or_default())
     });
-    Ok(Measured { created, per_second, latency: Summary::of(latencies.collect::<anyhow::Result<_>>()?) })
+    Ok(Measured { created, steady, per_second, latency: Summary::of(latencies.collect::<anyhow::Result<_>>()?) })
 }
 
-fn minutes_of(minutes: &[DateTime<Utc>]) -> String {
-    minutes.iter().map(|minute| minute.format("%-M").to_string()).collect::<Vec<_>>().join(",")
+/// A crontab of these minutes of every hour.
+fn at(minutes: &[DateTime<Utc>]) -> String {
+    let minutes: Vec<String> = minutes.iter().map(|minute| minute.format("%-M").to_string()).collect();
+    format!("{} * * * *", minutes.join(","))
 }
 
-/// Makes so many agents that are due at these minutes of the hour.
+/// Makes so many agents that are due by this crontab.
 async fn create(
     api: &Api,
     sink: &Sink,
     mentor: &Value,
     count: usize,
-    minutes: &str,
+    crontab: &str,
     jitter: u64,
 ) -> anyhow::Result<()> {
+    let names = ["minute", "hour", "day_of_month", "month_of_year", "day_of_week"];
+    let fields: Value = names.iter().zip(crontab.split(' ')).map(|(name, field)| (*name, field)).collect();
     let creating = stream::iter(0..count).map(|number| {
         let agent = json!({
             "mentor": mentor, "title": format!("Agent {number}"), "prompt": "p".repeat(350),
-            "task": {"crontab": {"minute": minutes, "hour": "*"}, "jitter_seconds": jitter},
+            "task": {"crontab": fields, "jitter_seconds": jitter},
             "callback_url": sink.url(number, Duration::ZERO), "callback_secret": SECRET,
         });
         async move { api.post("periodic-agents/", &agent).await.map(drop) }

@@ -25,6 +25,7 @@ const BATCH: usize = 1_000;
 /// Messages that a consumer has in hand, and then acknowledges together.
 const IN_HAND: u16 = 500;
 const POSTS_AT_ONCE: usize = 64;
+const PATIENCE: Duration = Duration::from_secs(300);
 const TABLES: &str = "
     CREATE TABLE bare_schedules (id bigint PRIMARY KEY, next_at timestamptz NOT NULL, fired_through timestamptz);
     CREATE INDEX ON bare_schedules (next_at);
@@ -75,7 +76,7 @@ pub(crate) async fn measure(postgres: &str, amqp: &str, sink: &Sink, count: usiz
         }
         publish_all(&channel, REQUESTS, rows.into_iter().map(|row| row.id)).await?;
     }
-    let received = sink.take(count, Duration::from_secs(120)).await?;
+    let received = sink.take(count, PATIENCE).await?;
     while delivered.load(Ordering::Relaxed) < count && !delivering.is_finished() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

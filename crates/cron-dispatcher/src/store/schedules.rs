@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
 use model::document::{CatchUp, OverlapPolicy, Previous};
 use model::id::{AgentId, OrganisationKey};
 use model::run::SkipReason;
 use model::schedule::Timing;
-use service_kit::database::{DbConnection, Timestamp};
+use service_kit::database::{DbConnection, SqlTimestamp, Timestamp};
 use service_kit::per_backend;
 
 use super::{read_word, stamp, time};
@@ -247,22 +248,55 @@ pub(crate) fn put(conn: &mut DbConnection, schedule: &Schedule) -> QueryResult<(
     Ok(())
 }
 
-/// Stores what fires changed: everything but what a document says.
+/// Stores what fires changed: everything but what a document says. On PostgreSQL all in one statement, where one for each
+/// would be a way to the server and back for each run.
 pub(crate) fn advance(conn: &mut DbConnection, advanced: &[Schedule]) -> QueryResult<()> {
-    for schedule in advanced {
-        diesel::update(schedules::table.find(schedule.agent_id))
-            .set((
-                schedules::next_fire_at.eq(stamp(schedule.next_fire_at)),
-                schedules::nominal_at.eq(stamp(schedule.nominal_at)),
-                schedules::waits_for.eq(schedule.waits.map(|(reason, _)| reason.as_str())),
-                schedules::waits_since.eq(stamp(schedule.waits.map(|(_, since)| since))),
-                schedules::resumed_with.eq(schedule.resumed_with.map(CatchUp::as_str)),
-                schedules::fired_through.eq(Timestamp::from(schedule.fired_through)),
-                schedules::finished.eq(schedule.finished),
-                schedules::sequence.eq(schedule.sequence),
-            ))
-            .execute(conn)?;
+    match conn {
+        DbConnection::Postgres(c) => advance_together(c, advanced),
+        DbConnection::Sqlite(c) => advanced.iter().try_for_each(|schedule| advance_one(c, schedule)),
     }
+}
+
+fn advance_together(conn: &mut PgConnection, advanced: &[Schedule]) -> QueryResult<()> {
+    const ADVANCE: &str = "
+        UPDATE schedules
+           SET next_fire_at = new.next_fire_at, nominal_at = new.nominal_at, waits_for = new.waits_for,
+               waits_since = new.waits_since, resumed_with = new.resumed_with, fired_through = new.fired_through,
+               finished = new.finished, sequence = new.sequence
+          FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
+               AS new (agent_id, next_fire_at, nominal_at, waits_for, waits_since, resumed_with, fired_through,
+                       finished, sequence)
+         WHERE schedules.agent_id = new.agent_id";
+    fn column<T>(advanced: &[Schedule], of: impl Fn(&Schedule) -> T) -> Vec<T> {
+        advanced.iter().map(of).collect()
+    }
+    diesel::sql_query(ADVANCE)
+        .bind::<Array<BigInt>, _>(column(advanced, |one| one.agent_id))
+        .bind::<Array<Nullable<SqlTimestamp>>, _>(column(advanced, |one| stamp(one.next_fire_at)))
+        .bind::<Array<Nullable<SqlTimestamp>>, _>(column(advanced, |one| stamp(one.nominal_at)))
+        .bind::<Array<Nullable<Text>>, _>(column(advanced, |one| one.waits.map(|(reason, _)| reason.as_str())))
+        .bind::<Array<Nullable<SqlTimestamp>>, _>(column(advanced, |one| stamp(one.waits.map(|(_, since)| since))))
+        .bind::<Array<Nullable<Text>>, _>(column(advanced, |one| one.resumed_with.map(CatchUp::as_str)))
+        .bind::<Array<SqlTimestamp>, _>(column(advanced, |one| Timestamp::from(one.fired_through)))
+        .bind::<Array<Bool>, _>(column(advanced, |one| one.finished))
+        .bind::<Array<BigInt>, _>(column(advanced, |one| one.sequence))
+        .execute(conn)?;
+    Ok(())
+}
+
+fn advance_one(conn: &mut SqliteConnection, schedule: &Schedule) -> QueryResult<()> {
+    diesel::update(schedules::table.find(schedule.agent_id))
+        .set((
+            schedules::next_fire_at.eq(stamp(schedule.next_fire_at)),
+            schedules::nominal_at.eq(stamp(schedule.nominal_at)),
+            schedules::waits_for.eq(schedule.waits.map(|(reason, _)| reason.as_str())),
+            schedules::waits_since.eq(stamp(schedule.waits.map(|(_, since)| since))),
+            schedules::resumed_with.eq(schedule.resumed_with.map(CatchUp::as_str)),
+            schedules::fired_through.eq(Timestamp::from(schedule.fired_through)),
+            schedules::finished.eq(schedule.finished),
+            schedules::sequence.eq(schedule.sequence),
+        ))
+        .execute(conn)?;
     Ok(())
 }
 
