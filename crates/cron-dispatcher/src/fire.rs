@@ -110,9 +110,9 @@ async fn fire_one_by_one(
 /// Counts what was fired, and tells those who are to hear of it; after the commit, so that nothing is told that was
 /// rolled back. What is not heard is announced again when overdue.
 pub(crate) async fn tell(context: &Context, fired: Fired) -> Result<(), DispatchError> {
-    for late in &fired.lateness {
+    for (trigger, late) in &fired.lateness {
         let seconds = late.to_std().unwrap_or_default().as_secs_f64();
-        metrics::histogram!("carillon_fire_lateness_seconds").record(seconds);
+        metrics::histogram!("carillon_tick_lateness_seconds", "trigger" => trigger.as_str()).record(seconds);
     }
     for reason in fired.skipped.iter().map(|one| one.tick.reason) {
         metrics::counter!("carillon_tick_spans_skipped_total", "reason" => reason.as_str()).increment(1);

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use model::document::{CatchUp, Mentor, OverlapPolicy};
 use model::id::RunId;
-use model::run::{RunReason, SkipReason, SkippedTick, Trigger};
+use model::run::{Run, RunReason, SkipReason, SkippedTick, Trigger};
 use model::schedule::{Due, ON_TIME, Policy, Settled, Span, Timing};
 use service_kit::database::DbConnection;
 
@@ -28,8 +28,8 @@ use crate::store::{arrivals, runs, schedules, ticks, turns, window};
 /// What one transaction fired.
 #[derive(Debug, Default)]
 pub(crate) struct Fired {
-    /// How late each run was when it was made.
-    pub(crate) lateness: Vec<TimeDelta>,
+    /// What made each run, and how late it was when it was made.
+    pub(crate) lateness: Vec<(Trigger, TimeDelta)>,
     /// Spans of skipped ticks.
     pub(crate) skipped: Vec<Skipped>,
     /// Earlier runs that made way, for the runners to stop.
@@ -84,7 +84,8 @@ pub(crate) fn fire(
     let (cancelled, ended) = judge::end_now(conn, &cancelled, RunReason::Cancelled, config, now)?;
     enqueue(conn, &mut runs, turns, now)?;
     runs::forget_held(conn, &taken)?;
-    let lateness = runs.iter().map(|run| now - run.request.run.fire_time).collect();
+    let late = |run: &Run| (run.trigger, now - run.fire_time);
+    let lateness = runs.iter().map(|run| late(&run.request.run)).collect();
     Ok(Fired { lateness, skipped, cancelled, ended })
 }
 

@@ -1,8 +1,8 @@
 //! A year in the life of many schedules, at the end of which every tick is accounted for.
 //!
 //! Random schedules in all zones; two dispatchers whose clocks differ and jump both ways, that are away for days and
-//! crash before they commit; owners who edit, disable and rename; operators who pause and resume; documents that come
-//! late, twice and out of order. All of it by a seed: `CARILLON_SIMULATION_SEEDS=7 CARILLON_SIMULATION_AGENTS=1000`.
+//! crash before they commit; owners who edit, disable, chain, delete and rename; operators who pause, resume and revoke;
+//! people who want a run now; documents that come late, twice and out of order. All of it by a seed: `CARILLON_SIMULATION_SEEDS=7 CARILLON_SIMULATION_AGENTS=1000`.
 
 mod registry;
 
@@ -11,7 +11,8 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
 use model::document::{CatchUp, Document};
-use model::id::RunId;
+use model::id::{AgentId, RunId};
+use model::internal::TriggerRequest;
 use model::run::{RunAnswer, RunReason, RunResult};
 use model::wire::Wire;
 use service_kit::database::DbConnection;
@@ -19,13 +20,15 @@ use service_kit::database::DbConnection;
 use self::registry::{Random, Registry};
 use crate::apply::apply;
 use crate::config::DispatcherConfig;
+use crate::creators::end_barred;
 use crate::error::DispatchError;
 use crate::judge::take_answers;
 use crate::ledger::{Report, verify_on};
 use crate::schema::{runs, schedules, skipped_ticks};
 use crate::settle::{Through, fire};
 use crate::store::schedules::Of;
-use crate::store::{self, everything, schedules as plans, window};
+use crate::store::{self, everything, queue, schedules as plans, window};
+use crate::trigger::trigger;
 
 const START: &str = "2026-01-01T00:00:00Z";
 
@@ -39,10 +42,11 @@ struct World {
     on_the_way: Vec<Document>,
     now: DateTime<Utc>,
     everything_paused: bool,
+    agents: usize,
 }
 
 impl World {
-    fn new(seed: u64, agents: i64) -> Self {
+    fn new(seed: u64, agents: usize) -> Self {
         let mut sqlite = SqliteConnection::establish(":memory:").unwrap();
         sqlite.batch_execute("PRAGMA synchronous = OFF").unwrap();
         sqlite.run_pending_migrations(store::migrations().sqlite).unwrap();
@@ -50,12 +54,12 @@ impl World {
         let now = START.parse().unwrap();
         let mut registry = Registry::default();
         let mut on_the_way = registry.found_organisations(now);
-        for id in 1..=agents {
-            on_the_way.push(registry.create(id, now, &mut random));
+        for _ in 0..agents {
+            on_the_way.push(registry.create(now, &mut random));
         }
         let config = DispatcherConfig { catch_up_max: 5, ..DispatcherConfig::default() };
         let conn = DbConnection::Sqlite(sqlite);
-        Self { random, conn, config, registry, on_the_way, now, everything_paused: false }
+        Self { random, conn, config, registry, on_the_way, now, everything_paused: false, agents }
     }
 
     fn live(&mut self, days: i64) {
@@ -93,14 +97,35 @@ impl World {
 
     fn happen(&mut self) {
         if self.random.below(10) == 0 {
-            for _ in 0..self.registry.agents().div_ceil(30) {
+            for _ in 0..self.agents.div_ceil(30) {
                 let edited = self.registry.edit(self.now, &mut self.random);
                 self.on_the_way.extend(edited);
             }
         }
+        if self.registry.agents() < self.agents && self.random.below(20) == 0 {
+            let created = self.registry.create(self.now, &mut self.random);
+            self.on_the_way.push(created);
+        }
+        if self.random.below(30) == 0 {
+            self.trigger();
+        }
         if self.random.below(if self.everything_paused { 20 } else { 1_000 }) == 0 {
             self.pause_everything(!self.everything_paused);
         }
+    }
+
+    /// Somebody wants a run now; of an agent that the dispatcher does not know yet, or may not run, there is none.
+    fn trigger(&mut self) {
+        let Some(agent_id) = self.registry.somebody(&mut self.random).map(AgentId) else { return };
+        let (documents, prompt, nominal_time) = (Vec::new(), None, None);
+        let asked = TriggerRequest { documents, agent_id, prompt, nominal_time, idempotency_key: String::new() };
+        let now = self.a_clock();
+        self.commit(|conn, config| match trigger(conn, &asked, config, now) {
+            Err(error) if !matches!(error, DispatchError::UnknownAgent(_) | DispatchError::CreatorNotAllowed(_)) => {
+                Err(error)
+            }
+            _ => Ok(()),
+        });
     }
 
     /// Documents arrive late, twice and in any order.
@@ -155,10 +180,10 @@ impl World {
 
     /// Runs enter the window; most are answered, some fail, some go on.
     fn answer(&mut self, now: DateTime<Utc>) {
-        let mut entered = Vec::new();
-        self.commit(|conn, _| {
-            entered = window::enter(conn, 100, now, now)?.ids;
-            Ok(())
+        self.commit(|conn, config| {
+            let entered = window::enter(conn, 100, now, now)?.ids;
+            let requests = queue::requests(conn, &entered)?;
+            end_barred(conn, requests, config, now).map(drop)
         });
         let open: Vec<(i64, i32)> = runs::table
             .filter(runs::stage.eq("requested"))
@@ -232,13 +257,17 @@ fn after_a_year_of_everything_every_tick_has_one_run_or_one_reason() {
     let (seeds, agents) = (number("CARILLON_SIMULATION_SEEDS", 3), number("CARILLON_SIMULATION_AGENTS", 30));
     let days = number("CARILLON_SIMULATION_DAYS", 365);
     for seed in 1..=seeds {
-        let mut world = World::new(seed.cast_unsigned(), agents);
+        let mut world = World::new(seed.cast_unsigned(), usize::try_from(agents).unwrap());
         world.live(days);
         let report = world.verify();
         let ran: i64 = runs::table.count().get_result(&mut world.conn).unwrap();
         let skipped: i64 = skipped_ticks::table.count().get_result(&mut world.conn).unwrap();
         let planned: i64 = schedules::table.count().get_result(&mut world.conn).unwrap();
         println!("seed {seed}: {planned} schedules, {} ticks, {ran} runs, {skipped} skipped spans", report.ticks);
+        for made_by in ["schedule", "catch_up", "chain", "manual"] {
+            let made: i64 = runs::table.filter(runs::made_by.eq(made_by)).count().get_result(&mut world.conn).unwrap();
+            assert!(made > 0, "seed {seed}: no run was made by {made_by}");
+        }
         assert!(report.is_clean(), "seed {seed}: {report:#?}");
         assert!(report.ticks > 500 && ran > 300 && skipped > 50, "too little happened: {}", report.ticks);
     }

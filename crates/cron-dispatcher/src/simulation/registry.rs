@@ -1,6 +1,6 @@
 //! What the registry would announce: random agents, and what becomes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -8,9 +8,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::TZ_VARIANTS;
 use model::crontab::{Crontab, CrontabFields};
 use model::document::{
-    Agent, CatchUp, Document, Mentor, Organisation, OverlapPolicy, Pause, Provider, Schedule, Subject, next_version,
+    Agent, CatchUp, Document, Mentor, Organisation, OverlapPolicy, Pause, Previous, Provider, Schedule, Subject,
+    next_version,
 };
 use model::id::{AgentId, MentorId, OrganisationKey};
+use model::run::RunState;
 
 /// Numbers that look random and follow from a seed.
 pub(super) struct Random(u64);
@@ -48,6 +50,7 @@ impl Random {
 }
 
 const ORGANISATIONS: [&str; 3] = ["acme", "globex", "initech"];
+const USERS: [&str; 4] = ["ann", "ben", "eve", "joe"];
 
 /// What it has, in its newest version.
 #[derive(Default)]
@@ -55,6 +58,7 @@ pub(super) struct Registry {
     agents: BTreeMap<i64, (&'static str, Agent)>,
     settings: BTreeMap<&'static str, Organisation>,
     versions: BTreeMap<String, i64>,
+    newest_id: i64,
 }
 
 impl Registry {
@@ -77,21 +81,24 @@ impl Registry {
         documents
     }
 
-    pub(super) fn create(&mut self, id: i64, now: DateTime<Utc>, random: &mut Random) -> Document {
+    /// A new agent; one in six follows an older one of its organisation.
+    pub(super) fn create(&mut self, now: DateTime<Utc>, random: &mut Random) -> Document {
+        self.newest_id += 1;
+        let id = self.newest_id;
         let at = usize::try_from(id).unwrap() % ORGANISATIONS.len();
         let agent = Agent {
             id: AgentId(id),
             mentor_id: MentorId(i64::try_from(at).unwrap() + 1),
             title: String::new(),
             prompt: String::new(),
-            username: "admin".into(),
+            username: random.pick(&USERS).into(),
             last_editor: "admin".into(),
             schedule: timing(Schedule { timing_version: next_version(0, now), ..Schedule::default() }, now, random),
             endpoint: None,
             pathway: String::new(),
             parent_session_id: String::new(),
             parent_mentor_id: None,
-            previous: None,
+            previous: if random.below(6) == 0 { self.somebody_before(id, random) } else { None },
             pause: Pause::default(),
             runs_in_flight_max: None,
         };
@@ -109,7 +116,8 @@ impl Registry {
         if random.below(20) == 0 {
             let settings = self.settings.get_mut(organisation)?;
             // What is stopped is soon let go on.
-            match if settings.pause.paused { 1 } else { random.below(6).min(2) } {
+            match if settings.pause.paused { 1 } else { random.below(6) } {
+                3 => toggle_user(&mut settings.revoked_users, random.pick(&USERS)),
                 0 => settings.timezone = random.pick(&TZ_VARIANTS),
                 1 => settings.pause = toggle(settings.pause, random),
                 _ => settings.runs_in_flight_max = NonZeroU32::new(u32::try_from(random.below(30)).unwrap()),
@@ -117,11 +125,16 @@ impl Registry {
             let settings = settings.clone();
             return Some(self.announce(organisation, Subject::Organisation(settings), now));
         }
-        let id = random.between(1, i64::try_from(self.agents.len()).unwrap());
+        let id = self.somebody(random)?;
+        if random.below(60) == 0 {
+            // One goes, and another comes some time later.
+            let (organisation, _) = self.agents.remove(&id)?;
+            return Some(self.announce(organisation, Subject::AgentDeleted(AgentId(id)), now));
+        }
         let (organisation, mut agent) = self.agents.get(&id)?.clone();
         let stopped = if agent.pause.paused { 4 } else { 3 };
         let is_stopped = agent.pause.paused || !agent.schedule.enabled;
-        let begins = match if is_stopped && random.below(3) > 0 { stopped } else { random.below(8) } {
+        let begins = match if is_stopped && random.below(3) > 0 { stopped } else { random.below(9) } {
             0..=2 => {
                 agent.schedule = timing(agent.schedule, now, random);
                 true
@@ -142,6 +155,10 @@ impl Registry {
                 agent.schedule.jitter = Duration::from_secs(random.below(900));
                 true
             }
+            7 => {
+                agent.previous = agent.previous.map_or_else(|| self.somebody_before(id, random), |_| None);
+                true
+            }
             _ => {
                 agent.title.push('x');
                 false
@@ -151,6 +168,19 @@ impl Registry {
             agent.schedule.timing_version = self.next_version(&format!("agent/{id}"), now);
         }
         Some(self.put(organisation, agent, now))
+    }
+
+    /// Some agent that there is.
+    pub(super) fn somebody(&self, random: &mut Random) -> Option<i64> {
+        let nth = random.below(self.agents.len().max(1) as u64);
+        self.agents.keys().nth(usize::try_from(nth).unwrap()).copied()
+    }
+
+    /// Whom an agent may follow: an older one, so that nobody follows himself round a corner.
+    fn somebody_before(&self, id: i64, random: &mut Random) -> Option<Previous> {
+        let agent_id = AgentId(self.somebody(random).filter(|other| *other < id)?);
+        let status = random.pick(&[RunState::Pending, RunState::Running, RunState::Success, RunState::Error]);
+        Some(Previous { agent_id, status })
     }
 
     fn put(&mut self, organisation: &'static str, agent: Agent, now: DateTime<Utc>) -> Document {
@@ -168,6 +198,12 @@ impl Registry {
 
     fn next_version(&self, name: &str, now: DateTime<Utc>) -> i64 {
         next_version(self.versions.get(name).copied().unwrap_or_default(), now)
+    }
+}
+
+fn toggle_user(users: &mut BTreeSet<String>, name: &str) {
+    if !users.remove(name) {
+        users.insert(name.to_owned());
     }
 }
 
