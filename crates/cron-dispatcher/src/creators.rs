@@ -24,6 +24,9 @@ use crate::store::{queue, revoked_users, window};
 /// A run, and what its runner is to be sent.
 type Request = (i64, Vec<u8>);
 
+/// What enters the window, which runs ended instead, and what is to be announced of these.
+type Parted = (Vec<Request>, Vec<RunId>, Vec<Announcement>);
+
 /// Notes who may not any more in an organisation, and ends what was requested for them and has not begun. Returns the
 /// runs that runners are to let go of, and what is to be announced of them.
 pub(crate) fn revoke(
@@ -40,14 +43,13 @@ pub(crate) fn revoke(
     end_barred(conn, requests, config, now).map(|(_, barred, ended)| (barred, ended))
 }
 
-/// Parts what enters the window from what may not, and ends that. Returns what enters, which runs ended, and what is to
-/// be announced of them.
+/// Parts what enters the window from what may not, and ends that.
 pub(crate) fn end_barred(
     conn: &mut DbConnection,
     requests: Vec<Request>,
     config: &DispatcherConfig,
     now: DateTime<Utc>,
-) -> Result<(Vec<Request>, Vec<RunId>, Vec<Announcement>), DispatchError> {
+) -> Result<Parted, DispatchError> {
     if requests.is_empty() || !revoked_users::any(conn)? {
         return Ok((requests, Vec::new(), Vec::new()));
     }

@@ -39,6 +39,7 @@ mod store;
 mod sweep;
 mod time;
 mod trigger;
+mod tzdb;
 mod watch;
 mod window;
 
@@ -95,11 +96,6 @@ impl CronDispatcher {
         let db = Db::open(&database, store::migrations()).await?;
         let floor = clock.now().timestamp().saturating_mul(IDS_PER_SECOND);
         db.write_exclusively(move |conn| store::queue::raise_ids(conn, floor).map_err(DispatchError::from)).await?;
-        let replanned = db.write_exclusively(replan::replan_older_tzdb).await?;
-        if replanned > 0 {
-            let tzdb = model::crontab::tzdb_version();
-            tracing::warn!(schedules = replanned, tzdb, "ticks were planned anew with a newer time zone database");
-        }
         // Where there is another clock to agree with, nothing is claimed before it was asked.
         let has_other_clock = db.backend() == Backend::Postgres && clock.is_host();
         let context = Context {
@@ -129,6 +125,7 @@ impl CronDispatcher {
         let agreeing = self.readiness.condition("cron-dispatcher.clock");
         vec![
             Role::new("cron-dispatcher.time", time::run(Arc::clone(context), agreeing, shutdown.clone())),
+            Role::new("cron-dispatcher.tzdb", tzdb::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.fire", fire::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.window", window::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.joining", joining::run(Arc::clone(context), shutdown.clone())),

@@ -182,30 +182,3 @@ fn follow(conn: &mut DbConnection, schedule: &mut Schedule, agent: &Agent) -> Re
     }
     Ok(())
 }
-
-/// Plans anew what was planned with an older edition of the time zone database. Returns how many schedules.
-pub(crate) fn replan_older_tzdb(conn: &mut DbConnection) -> Result<usize, DispatchError> {
-    let older = schedules::of_older_tzdb(conn, tzdb_version())?;
-    for piece in older.chunks(500) {
-        let directory = Directory::load(conn, piece)?;
-        for agent_id in piece {
-            let (Some(mut schedule), Some(view)) = (schedules::lock(conn, *agent_id)?, directory.agent(*agent_id))
-            else {
-                continue;
-            };
-            let timing =
-                Timing::of(view.agent, view.zone).map_err(|error| DispatchError::Crontab(view.agent.id, error))?;
-            tzdb_version().clone_into(&mut schedule.tzdb);
-            if schedule.follows.is_none() && !schedule.finished {
-                let first = timing.first_after(schedule.fired_through);
-                match &mut schedule.waits {
-                    Some((_, since)) => *since = first.unwrap_or(*since),
-                    None => schedule.plan(&timing, first),
-                }
-                history::begin(conn, view.agent, view.zone, schedule.fired_through)?;
-            }
-            schedules::put(conn, &schedule)?;
-        }
-    }
-    Ok(older.len())
-}

@@ -26,6 +26,9 @@ const NEWER_BY: TimeDelta = TimeDelta::seconds(60);
 /// More users than come at once; beyond it everybody is looked up again.
 const USERS_MAX: usize = 10_000;
 
+/// An organisation, and the name of a user there.
+type User = (String, String);
+
 /// What a token says of its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Said {
@@ -42,11 +45,11 @@ impl Said {
 
 /// The newest that each user's tokens said, and when the token was issued that was written down.
 #[derive(Default)]
-pub(crate) struct SeenRoles(Mutex<HashMap<(String, String), (Said, DateTime<Utc>)>>);
+pub(crate) struct SeenRoles(Mutex<HashMap<User, (Said, DateTime<Utc>)>>);
 
 impl SeenRoles {
     /// Whether `said` has to be compared with what is stored; else it is old, or as good as known.
-    fn is_news(&self, user: &(String, String), said: Said) -> bool {
+    fn is_news(&self, user: &User, said: Said) -> bool {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((newest, stored_at)) = seen.get_mut(user) else { return true };
         if !said.overrides(*newest) {
@@ -59,7 +62,7 @@ impl SeenRoles {
         false
     }
 
-    fn remember(&self, user: (String, String), said: Said) {
+    fn remember(&self, user: User, said: Said) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= USERS_MAX {
             seen.clear();
@@ -87,7 +90,7 @@ pub(super) async fn observe(state: &State, caller: &Caller, issued_at: Option<Da
 /// Returns the newest that is known of the user now; none: nothing has to be known.
 async fn store_if_news(
     state: &State,
-    user: (String, String),
+    user: User,
     said: Said,
     now: DateTime<Utc>,
 ) -> Result<Option<Said>, DatabaseError> {
@@ -118,7 +121,7 @@ fn is_worth_storing(said: Said, stored: Said) -> bool {
 
 fn store(
     conn: &mut DbConnection,
-    (organisation, username): &(String, String),
+    (organisation, username): &User,
     said: Said,
     now: DateTime<Utc>,
 ) -> QueryResult<(Option<Said>, Written)> {

@@ -11,16 +11,21 @@ use bus::{HandleError, Handler, Message};
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use model::document::{DocumentKind, HeldDocument, Receiver};
-use model::event::DocumentsHeld;
+use model::event::{DocumentsHeld, Replanned};
 use model::wire::decode_event;
 use service_kit::database::{DatabaseError, DbConnection, Timestamp};
 use service_kit::error::chain;
 
 use super::failure;
+use crate::audit::{self, Author};
 use crate::state::State;
 use crate::store::activity::{self, NextFire};
-use crate::store::agents;
+use crate::store::audit_log::{self, AuditFilter};
 use crate::store::documents::{self, DocumentName};
+use crate::store::{agents, organisations};
+
+/// What the audit log calls it; its subject is `schedules:<edition>`.
+const REPLANNED: &str = "schedules.replanned";
 
 /// Handles `documents.held`.
 pub(crate) struct Held(pub(crate) Arc<State>);
@@ -41,7 +46,31 @@ impl Handler for Held {
     }
 }
 
+/// The dispatcher plans an organisation's agents anew: that is in the audit log once for each edition of the database.
+fn note_replanned(conn: &mut DbConnection, said: &[Said]) -> QueryResult<()> {
+    for (event, said_at) in said {
+        for Replanned { organisation, tzdb } in &event.replanned {
+            let organisation = organisation.as_str();
+            // Locked, so that two batches do not both find nothing.
+            let known = organisations::find_for_update(conn, organisation)?.is_some();
+            let filter = AuditFilter {
+                organisation: organisation.to_owned(),
+                action: Some(REPLANNED.to_owned()),
+                subject_key: Some(tzdb.clone()),
+                ..AuditFilter::default()
+            };
+            if known && audit_log::count(conn, &filter)? == 0 {
+                let name = event.receiver.as_str();
+                let author = Author { username: name, acting_as: name, credential: "internal" };
+                audit::record_by(conn, organisation, author, REPLANNED, tzdb, &["next_fire_time"], *said_at)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn store(conn: &mut DbConnection, said: Vec<Said>) -> QueryResult<()> {
+    note_replanned(conn, &said)?;
     let mut next_fires: BTreeMap<i64, NextFire> = BTreeMap::new();
     for (receiver, held, said_at) in in_order(said) {
         let name = DocumentName { kind: held.kind, key: held.key };

@@ -1,5 +1,10 @@
 //! The audit log: who changed what, by which credential.
 
+use bus::Message;
+use model::document::Receiver;
+use model::event::{DocumentsHeld, Event, Replanned};
+use model::id::OrganisationKey;
+use model::wire::Wire;
 use serde_json::{Value, json};
 use service_kit::auth::Role;
 
@@ -88,4 +93,32 @@ async fn an_edit_that_was_refused_is_no_edit() {
     app.organisation(Some(json!({ "timezone": "x" }))).await.ok(400);
     app.post("", json!({})).await.ok(400);
     assert_eq!(changes(&app, "").await, before);
+}
+
+#[tokio::test]
+async fn that_agents_were_planned_anew_is_in_the_audit_log_once_for_each_edition() {
+    let world = World::new().await;
+    let app = world.open().await;
+    app.organisation(Some(json!({}))).await.ok(200);
+    let said = ["2026a", "2026a", "2026b"].map(|tzdb| {
+        let of =
+            |organisation: &str| Replanned { organisation: OrganisationKey(organisation.into()), tzdb: tzdb.into() };
+        let replanned = vec![of("nobody"), of(ORG)];
+        let event = DocumentsHeld { receiver: Receiver::CronDispatcher, documents: Vec::new(), replanned };
+        Message::new(DocumentsHeld::KIND, "cron-dispatcher", world.clock.now(), event.encode())
+    });
+    world.bus.publish(said.to_vec()).await.unwrap();
+    let told = async {
+        loop {
+            let changes = changes(&app, "?action=schedules.replanned").await;
+            if changes.iter().any(|change| change["subject"] == "schedules:2026b") {
+                return changes;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let changes = tokio::time::timeout(std::time::Duration::from_secs(20), told).await.unwrap();
+    let subjects: Vec<_> = changes.iter().map(|change| &change["subject"]).collect();
+    assert_eq!(subjects, ["schedules:2026b", "schedules:2026a"]);
+    assert_eq!(changes[0]["username"], "cron-dispatcher");
 }

@@ -371,10 +371,11 @@ pub(crate) fn of_organisation(conn: &mut DbConnection, organisation: &str) -> Qu
     agents.select(schedules::agent_id).load(conn)
 }
 
-/// The agents whose next tick was planned with an older edition of the time zone database, in key order.
-pub(crate) fn of_older_tzdb(conn: &mut DbConnection, tzdb: &str) -> QueryResult<Vec<i64>> {
-    let older = schedules::table.filter(schedules::tzdb.lt(tzdb)).order(schedules::agent_id);
-    older.select(schedules::agent_id).load(conn)
+/// Up to `limit` schedules that were planned with an older edition of the time zone database, in key order.
+pub(crate) fn of_older_tzdb(conn: &mut DbConnection, tzdb: &str, limit: i64) -> QueryResult<Vec<Schedule>> {
+    let older = schedules::table.filter(schedules::tzdb.lt(tzdb)).order(schedules::agent_id).limit(limit);
+    let rows: Vec<Row> = older.select(Row::as_select()).load(conn)?;
+    rows.into_iter().map(Schedule::try_from).collect()
 }
 
 /// The agents whose tick has come by `until`, in key order; of one organisation or of all.

@@ -101,3 +101,21 @@ async fn a_new_zone_of_the_organisation_plans_its_schedules_anew_after_what_was_
     house.assert_nothing_requested().await;
     house.assert_ledger_is_clean().await;
 }
+
+#[tokio::test]
+async fn what_was_planned_with_an_older_time_zone_database_is_planned_anew_and_the_registry_is_told() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "30", "10", version)]).await;
+    house.crash().await;
+    // As an older edition would have planned it.
+    house.execute("UPDATE schedules SET tzdb = '2000a', next_fire_at = NULL, nominal_at = NULL WHERE agent_id = 7");
+    house.execute("UPDATE schedule_history SET tzdb = '2000a' WHERE agent_id = 7");
+    house.crash_and_restart().await;
+    let said: model::event::DocumentsHeld = crate::harness::take(&mut house.queues.held).await;
+    let told: Vec<_> = said.replanned.iter().map(|one| (one.organisation.as_str(), one.tzdb.as_str())).collect();
+    assert_eq!(told, [("acme", model::crontab::tzdb_version())]);
+    house.advance(1_800);
+    assert_eq!(house.requested().await.run.nominal_time, at("2026-01-01T10:30:00Z"));
+    house.assert_ledger_is_clean().await;
+}

@@ -1,45 +1,52 @@
 //! A runner that joins is told which runs are to be let go.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use bus::{Message, Subscription};
+use chrono::{DateTime, Utc};
 use model::document::{Agent, Document, Organisation, Pause, Subject};
 use model::event::{Event, EventKind, RunCancel, RunnerJoined};
+use model::id::RunId;
 use model::run::RunRequest;
 use model::wire::{Wire, decode_event};
 
 use crate::harness::{House, PATIENCE, agent, organisation, versioned};
 
-/// Joins as a runner does, and listens until everything is said. Returns what is.
-async fn join(house: &House) -> Vec<(Message, RunCancel)> {
-    let mut broadcasts = house.bus.subscribe().await.unwrap();
-    let listening = async {
+/// Joins as a runner does, until what is said is this: which runs are to be let go, and since when. What an earlier
+/// question is still answered may come in between.
+async fn until_told(house: &House, expected: &[(DateTime<Utc>, RunId)]) {
+    let mut broadcasts = house.bus.subscribe().await.expect("a subscription");
+    let mut last = BTreeSet::new();
+    let asking = async {
         loop {
-            house
-                .bus
-                .broadcast(Message::new(RunnerJoined::KIND, "test", house.clock.now(), RunnerJoined.encode()))
-                .await
-                .unwrap();
+            let joined = Message::new(RunnerJoined::KIND, "test", house.clock.now(), RunnerJoined.encode());
+            house.bus.broadcast(joined).await.expect("it is said");
             // A dispatcher that has just begun may not listen yet.
-            let said = tokio::time::timeout(std::time::Duration::from_secs(1), until_complete(&mut broadcasts)).await;
-            if let Ok(said) = said {
-                return said;
+            let said = tokio::time::timeout(Duration::from_secs(1), until_complete(&mut broadcasts)).await;
+            let Ok(said) = said else { continue };
+            if said.iter().eq(expected) {
+                return;
             }
+            last = said;
         }
     };
-    tokio::time::timeout(PATIENCE, listening).await.expect("a dispatcher answers")
+    let told = tokio::time::timeout(PATIENCE, asking).await;
+    assert!(told.is_ok(), "{expected:?} is never told, but {last:?}");
 }
 
-async fn until_complete(broadcasts: &mut Subscription) -> Vec<(Message, RunCancel)> {
-    let mut said = Vec::new();
+async fn until_complete(broadcasts: &mut Subscription) -> BTreeSet<(DateTime<Utc>, RunId)> {
+    let mut said = BTreeSet::new();
     loop {
         let message = broadcasts.next().await.expect("an open bus");
         if message.kind != EventKind::RunCancel {
             continue;
         }
-        let cancel: RunCancel = decode_event(message.kind, &message.body).unwrap();
+        let cancel: RunCancel = decode_event(message.kind, &message.body).expect("a cancel");
         if cancel.complete {
             return said;
         }
-        said.push((message, cancel));
+        said.extend(cancel.run_ids.into_iter().map(|id| (message.time, id)));
     }
 }
 
@@ -62,29 +69,26 @@ async fn house() -> (House, RunRequest) {
 #[tokio::test]
 async fn what_a_pause_took_back_is_told_to_whoever_joins_until_it_is_requested_anew() {
     let (mut house, request) = house().await;
-    assert!(join(&house).await.is_empty(), "what is requested is to run");
+    until_told(&house, &[]).await;
     house.apply(vec![pause(&house, true)]).await;
     let paused_at = house.clock.now();
     house.advance(60);
     for _ in 0..2 {
-        let said = join(&house).await;
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert_eq!((&said[0].1.run_ids[..], said[0].0.time), (&[request.run.id][..], paused_at));
+        until_told(&house, &[(paused_at, request.run.id)]).await;
         house.crash_and_restart().await;
     }
     house.apply(vec![pause(&house, false)]).await;
     assert_eq!(house.requested().await.run, request.run);
-    assert!(join(&house).await.is_empty());
+    until_told(&house, &[]).await;
 }
 
 #[tokio::test]
 async fn a_run_that_was_cancelled_before_it_began_is_told_to_whoever_joins() {
     let (house, request) = house().await;
     house.cancel(request.run.id).await.unwrap();
-    let said = join(&house).await;
-    assert_eq!(said.iter().flat_map(|(_, cancel)| &cancel.run_ids).collect::<Vec<_>>(), [&request.run.id]);
+    until_told(&house, &[(house.clock.now(), request.run.id)]).await;
     house.advance(2 * 24 * 60 * 60);
-    assert!(join(&house).await.is_empty(), "its request is gone for long");
+    until_told(&house, &[]).await;
 }
 
 #[tokio::test]
@@ -94,5 +98,5 @@ async fn a_run_that_has_begun_goes_on_in_a_pause() {
     house.recorded().await;
     let paused = Agent { pause: Pause { paused: true, resumed_with: None }, ..agent(7, "1", "10", house.version()) };
     house.apply(vec![versioned("acme", paused, house.version())]).await;
-    assert!(join(&house).await.is_empty());
+    until_told(&house, &[]).await;
 }
