@@ -43,11 +43,6 @@ use model::metric::Metric;
 /// What this crate records.
 pub const METRICS: &[Metric] = &[
     Metric::counter("carillon_dead_letters_total", &["queue"], "Messages that this process gave up."),
-    Metric::counter(
-        "carillon_documents_unreadable_total",
-        &["kind"],
-        "Documents that could not be read or were not understood, each time that they came.",
-    ),
     Metric::counter("carillon_bus_connections_lost_total", &[], "Connections to the broker that were lost."),
     Metric::counter(
         "carillon_documents_unreadable_total",
