@@ -13,7 +13,6 @@ mod ledger;
 mod operator;
 mod output;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 mod reference;
 mod republish;
 mod token;

@@ -42,13 +42,16 @@ pub(crate) struct Key {
     pub(crate) groups: Vec<Uuid>,
 }
 
+/// An answer, and when it came.
+type Kept = (DateTime<Utc>, Arc<[CallableService]>);
+
 /// Asks the service registry.
 pub(crate) struct Lookup {
     client: Client,
     url: Url,
     signer: InternalSigner,
     clock: Clock,
-    kept: Mutex<HashMap<Key, (DateTime<Utc>, Arc<[CallableService]>)>>,
+    kept: Mutex<HashMap<Key, Kept>>,
 }
 
 impl Lookup {

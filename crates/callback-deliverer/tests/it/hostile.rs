@@ -87,7 +87,7 @@ fn all() -> Vec<Hostile> {
             Some(101),
         ),
         hostile("has endless headers", b"HTTP/1.1 200 OK\r\n", flood(b"x-more: 1\r\n"), "bad_answer", None),
-        hostile("has one endless header", b"HTTP/1.1 200 OK\r\nx: ", flood(&[b'a']), "bad_answer", None),
+        hostile("has one endless header", b"HTTP/1.1 200 OK\r\nx: ", flood(b"a"), "bad_answer", None),
         hostile(
             "says endlessly to go on",
             b"",
@@ -103,11 +103,11 @@ fn all() -> Vec<Hostile> {
             None,
         ),
         hostile("has a length below zero", b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", Close, "bad_answer", None),
-        hostile("has an endless body", b"HTTP/1.1 200 OK\r\n\r\n", flood(&[b'x']), "delivered", Some(200)),
+        hostile("has an endless body", b"HTTP/1.1 200 OK\r\n\r\n", flood(b"x"), "delivered", Some(200)),
         hostile(
             "has an endless name of a chunk",
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;",
-            flood(&[b'e']),
+            flood(b"e"),
             "delivered",
             Some(200),
         ),

@@ -17,8 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const PROCESSES: &[Column] = &[("process", "/process"), ("ready", "/ready"), ("for want of", "/for_want_of")];
 const MEASURES: &[Column] = &[("what", "/what"), ("now", "/now")];
 
-/// What an operator wants to know first: in whose words, and which metric tells it.
-const SHOWN: &[(&str, &str, &[(&str, &str)])] = &[
+/// What an operator wants to know first: in his words, and which metric with which labels tells it.
+const SHOWN: &[(&str, &str, Labels<'_>)] = &[
     ("oldest due tick, seconds", "carillon_oldest_due_tick_seconds", &[]),
     ("oldest queued run, seconds", "carillon_oldest_queued_run_seconds", &[]),
     ("runs queued", "carillon_runs", &[("stage", "queued")]),
@@ -35,6 +35,9 @@ const SHOWN: &[(&str, &str, &[(&str, &str)])] = &[
     ("documents that a receiver does not hold", "carillon_registry_documents_unheld", &[]),
     ("dead letters since the start", "carillon_dead_letters_total", &[]),
 ];
+
+/// Labels and their values.
+type Labels<'a> = &'a [(&'a str, &'a str)];
 
 /// `carillon status`.
 #[derive(Debug, Args)]
@@ -121,7 +124,7 @@ impl Samples {
     }
 
     /// All series of a metric that have these labels, together.
-    fn find(&self, metric: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    fn find(&self, metric: &str, labels: Labels<'_>) -> Option<f64> {
         let of = |found: &BTreeMap<String, String>| {
             labels.iter().all(|(name, value)| found.get(*name).is_some_and(|found| found == value))
         };
