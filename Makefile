@@ -12,7 +12,7 @@ BENCH_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/bench-services $(SERVICE
 BENCH_PARTS = delivery neighbours kills burst fairness end-to-end steady api idle
 FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
-.PHONY: help demo test validate-deploy test-simulation test-tls test-clients test-openapi test-receivers test-kills test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults
+.PHONY: help demo test validate-deploy test-simulation test-tls test-clients test-openapi test-receivers test-kills test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults test-some-faults
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,10 @@ test-faults: toolchain ## Kill, stop, wipe and restore while agents fire; prints
 	$(FAULT_SERVICES) run $(MAKE) run-distributed TESTS=faults::
 	$(FAULT_SERVICES) run $(CARGO) test --locked --package callback-deliverer --test faults -- --nocapture
 	cat target/fault-services/faults.md
+
+# All of them take a quarter of an hour.
+test-some-faults: toolchain ## Three of them: kill -9 of each microservice, the broker stopped, PostgreSQL stopped
+	$(FAULT_SERVICES) run $(MAKE) run-distributed TESTS="killed_in_turn broker_is_stopped database_server_crashes"
 
 run-distributed:
 	$(CARGO) build --locked --workspace --features service-kit/test-clock
