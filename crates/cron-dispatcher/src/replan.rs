@@ -114,7 +114,10 @@ pub(crate) fn plan(
     let agent = view.agent;
     let known = schedules::lock(conn, agent_id)?;
     let is_new = known.is_none();
-    let mut schedule = known.unwrap_or_else(|| Schedule::new(agent.id, view.organisation.clone()));
+    let mut schedule = match known {
+        Some(schedule) => schedule,
+        None => Schedule::new(agent.id, view.organisation.clone(), schedules::next_place(conn, view.organisation)?),
+    };
     // Read even if it does not fire now: a crontab that cannot be read is refused when it comes, not when it is due.
     let timing = Timing::of(agent, view.zone).map_err(|error| DispatchError::Crontab(agent.id, error))?;
     follow(conn, &mut schedule, agent)?;

@@ -37,6 +37,7 @@ diesel::table! {
         waits_for -> Nullable<Text>,
         waits_since -> Nullable<SqlTimestamp>,
         resumed_with -> Nullable<Text>,
+        place -> BigInt,
     }
 }
 

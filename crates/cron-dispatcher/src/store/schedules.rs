@@ -46,11 +46,13 @@ pub(crate) struct Schedule {
     pub(crate) waits: Option<(WaitsFor, DateTime<Utc>)>,
     /// Of a pause that has ended and whose ticks are not settled yet: what its end chose.
     pub(crate) resumed_with: Option<CatchUp>,
+    /// Counts its organisation's schedules as they come.
+    pub(crate) place: i64,
 }
 
 impl Schedule {
     /// An agent's schedule before its first timing.
-    pub(crate) fn new(agent_id: AgentId, organisation: OrganisationKey) -> Self {
+    pub(crate) fn new(agent_id: AgentId, organisation: OrganisationKey, place: i64) -> Self {
         Self {
             agent_id: agent_id.0,
             organisation,
@@ -67,6 +69,7 @@ impl Schedule {
             calls_back_skipped: false,
             waits: None,
             resumed_with: None,
+            place,
         }
     }
 
@@ -114,6 +117,7 @@ struct Row {
     waits_for: Option<String>,
     waits_since: Option<Timestamp>,
     resumed_with: Option<String>,
+    place: i64,
 }
 
 impl TryFrom<Row> for Schedule {
@@ -144,6 +148,7 @@ impl TryFrom<Row> for Schedule {
             calls_back_skipped: row.calls_back_skipped,
             waits,
             resumed_with: row.resumed_with.as_deref().map(read_word).transpose()?,
+            place: row.place,
         })
     }
 }
@@ -168,11 +173,13 @@ impl From<&Schedule> for Row {
             waits_for: schedule.waits.map(|(reason, _)| reason.as_str().to_owned()),
             waits_since: stamp(schedule.waits.map(|(_, since)| since)),
             resumed_with: schedule.resumed_with.map(|choice| choice.as_str().to_owned()),
+            place: schedule.place,
         }
     }
 }
 
-/// Locks up to `limit` schedules that are due, those that waited longest first, but for those set aside. What another
+/// Locks up to `limit` schedules that are due, those that waited longest first, but for those set aside. Of those due at
+/// one instant each organisation's first come first, so that who has few does not wait for who has many. What another
 /// dispatcher has locked is left to it.
 pub(crate) fn lock_due(
     conn: &mut DbConnection,
@@ -182,7 +189,7 @@ pub(crate) fn lock_due(
 ) -> QueryResult<Vec<Schedule>> {
     let due = schedules::table
         .filter(schedules::next_fire_at.le(Timestamp::from(now)).and(schedules::agent_id.ne_all(aside)))
-        .order((schedules::next_fire_at, schedules::agent_id))
+        .order((schedules::next_fire_at, schedules::place))
         .limit(limit)
         .select(schedules::all_columns);
     let rows: Vec<Row> = match conn {
@@ -196,7 +203,7 @@ pub(crate) fn lock_due(
 pub(crate) fn due(conn: &mut DbConnection, now: DateTime<Utc>, aside: &[i64], limit: i64) -> QueryResult<Vec<i64>> {
     schedules::table
         .filter(schedules::next_fire_at.le(Timestamp::from(now)).and(schedules::agent_id.ne_all(aside)))
-        .order((schedules::next_fire_at, schedules::agent_id))
+        .order((schedules::next_fire_at, schedules::place))
         .limit(limit)
         .select(schedules::agent_id)
         .load(conn)
@@ -246,6 +253,13 @@ pub(crate) fn put(conn: &mut DbConnection, schedule: &Schedule) -> QueryResult<(
         .set(&row)
         .execute(c))?;
     Ok(())
+}
+
+/// The place of an organisation's next schedule. Two that come at once may share one.
+pub(crate) fn next_place(conn: &mut DbConnection, organisation: &OrganisationKey) -> QueryResult<i64> {
+    let own = schedules::table.filter(schedules::organisation.eq(organisation.as_str()));
+    let last: Option<i64> = own.select(diesel::dsl::max(schedules::place)).first(conn)?;
+    Ok(last.unwrap_or_default() + 1)
 }
 
 /// Stores what fires changed: everything but what a document says. On PostgreSQL all in one statement, where one for each

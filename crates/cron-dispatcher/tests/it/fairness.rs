@@ -27,3 +27,20 @@ async fn the_window_is_never_exceeded_and_serves_organisations_in_turn() {
     let last_small = served.iter().filter(|(_, organisation)| organisation == "small").map(|(round, _)| *round).max();
     assert_eq!(last_small, Some(0), "the small organisation waited behind the large one");
 }
+
+#[tokio::test]
+async fn of_those_due_at_one_instant_each_organisations_first_fire_first() {
+    let config = DispatcherConfig { fire_batch: 10, ..DispatcherConfig::default() };
+    let mut house = House::with_config("2026-01-01T10:00:00Z", config).await;
+    let version = house.version();
+    let mut documents = vec![organisation("large", version), organisation("small", version), mentor("large", version)];
+    documents.extend((1..=100).map(|id| document("large", agent(id, "1", "10", version))));
+    documents.extend((101..=103).map(|id| document("small", agent(id, "1", "10", version))));
+    house.announce(documents).await;
+    house.advance(60);
+
+    let requested = house.requested_many(103).await;
+    let places = requested.iter().enumerate().filter(|(_, request)| request.run.organisation.0 == "small");
+    let places: Vec<usize> = places.map(|(place, _)| place).collect();
+    assert!(places.len() == 3 && places.iter().all(|place| *place < 10), "the small organisation waited: {places:?}");
+}

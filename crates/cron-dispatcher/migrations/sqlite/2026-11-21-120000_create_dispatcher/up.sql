@@ -33,9 +33,12 @@ CREATE TABLE schedules (
     -- Ticks from waits_since on are not settled while it waits for something: the end of a pause, or of a run.
     waits_for TEXT,
     waits_since BIGINT,
-    resumed_with TEXT
+    resumed_with TEXT,
+    -- Counts its organisation's schedules as they come: of those due at one instant, each organisation's first fire first.
+    place BIGINT NOT NULL DEFAULT 0
 );
-CREATE INDEX schedules_due ON schedules (next_fire_at) WHERE next_fire_at IS NOT NULL;
+CREATE INDEX schedules_due ON schedules (next_fire_at, place) WHERE next_fire_at IS NOT NULL;
+CREATE INDEX schedules_places ON schedules (organisation, place);
 CREATE INDEX schedules_waiting ON schedules (organisation) WHERE waits_for IS NOT NULL;
 CREATE INDEX schedules_queue_one ON schedules (agent_id) WHERE overlap = 'queue_one';
 CREATE INDEX schedules_followers ON schedules (follows) WHERE follows IS NOT NULL;
