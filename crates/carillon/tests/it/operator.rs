@@ -76,6 +76,13 @@ async fn an_operator_with_a_profile_sees_agents_runs_and_deliveries_and_acts_on_
     write_profiles(&profiles, carillon.url(), String::from_utf8(key).unwrap().trim());
     let operator = Operator { profiles: &profiles };
 
+    let status = operator.json(&format!("status --admin {}", carillon.admin_url()));
+    assert_eq!(status["processes"][0]["ready"], true);
+    assert!(status["measures"].as_array().unwrap().iter().any(|one| one["what"] == "runs requested at most"));
+    let nobody = operator.says("status --admin http://127.0.0.1:1");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(String::from_utf8(nobody.stdout).unwrap().contains("http://127.0.0.1:1  false"));
+
     let ended = operator.json(&format!("agents trigger {agent} --prompt again --wait"));
     assert_eq!((&ended["state"], &ended["agent_output"]), (&json!("success"), &json!("again")));
     let listed = operator.json("runs list");
