@@ -9,6 +9,7 @@ use service_kit::secrets::Secret;
 
 use super::api::{Api, Credentials};
 use super::profiles::Profile;
+use super::show::Shape;
 use crate::cli::Place;
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -16,7 +17,7 @@ use crate::data_dir::DataDir;
 /// How long a token of the installation's own secret is good: the time of a command.
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 
-/// Which Carillon, and as whom: arguments, then the environment, then a profile, then the installation itself.
+/// Which Carillon, as whom, and how its answer is printed: arguments, then the environment, then a profile, then the installation itself.
 #[derive(Debug, Args)]
 pub(crate) struct Access {
     /// A profile of carillon/profiles.toml in the configuration directory (or of the file CARILLON_PROFILES): `url`,
@@ -36,6 +37,9 @@ pub(crate) struct Access {
     /// installation in the data directory].
     #[arg(long, value_name = "KEY", env = "CARILLON_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+    /// How to print the answer.
+    #[arg(long, value_enum, default_value_t = Shape::Table)]
+    pub(super) output: Shape,
     #[command(flatten)]
     place: Place,
 }

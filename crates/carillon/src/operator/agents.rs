@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use model::id::AgentId;
 use serde_json::{Value, json};
 
 use super::access::Access;
@@ -53,8 +52,6 @@ pub(crate) struct ListArguments {
     /// How many at most.
     #[arg(long, default_value_t = 50)]
     count: usize,
-    #[arg(long, value_enum, default_value_t = Shape::Table)]
-    output: Shape,
     #[command(flatten)]
     access: Access,
 }
@@ -67,8 +64,6 @@ pub(crate) struct PauseArguments {
     /// Why, for whoever looks.
     #[arg(long, default_value = "")]
     note: String,
-    #[arg(long, value_enum, default_value_t = Shape::Table)]
-    output: Shape,
     #[command(flatten)]
     access: Access,
 }
@@ -81,8 +76,6 @@ pub(crate) struct ResumeArguments {
     /// What becomes of the ticks in between: none, latest or all [default: as its schedule says].
     #[arg(long)]
     catch_up: Option<String>,
-    #[arg(long, value_enum, default_value_t = Shape::Table)]
-    output: Shape,
     #[command(flatten)]
     access: Access,
 }
@@ -101,8 +94,6 @@ pub(crate) struct TriggerArguments {
     /// How long to wait at most, as 90s or 30m; the run goes on.
     #[arg(long, default_value = "30m", value_parser = humantime::parse_duration, requires = "wait")]
     wait_at_most: Duration,
-    #[arg(long, value_enum, default_value_t = Shape::Table)]
-    output: Shape,
     #[command(flatten)]
     access: Access,
 }
@@ -113,11 +104,11 @@ pub(crate) async fn run(command: &AgentsCommand) -> anyhow::Result<ExitCode> {
         AgentsCommand::List(arguments) => list(arguments).await,
         AgentsCommand::Pause(arguments) => {
             let body = json!({ "note": arguments.note });
-            change(&arguments.access.open()?, arguments.id, "pause", &body, arguments.output).await
+            change(&arguments.access.open()?, arguments.id, "pause", &body, arguments.access.output).await
         }
         AgentsCommand::Resume(arguments) => {
             let body = arguments.catch_up.as_ref().map_or(json!({}), |catch_up| json!({ "catch_up": catch_up }));
-            change(&arguments.access.open()?, arguments.id, "resume", &body, arguments.output).await
+            change(&arguments.access.open()?, arguments.id, "resume", &body, arguments.access.output).await
         }
         AgentsCommand::Trigger(arguments) => trigger(arguments).await,
     }
@@ -129,7 +120,7 @@ async fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
     let query: Vec<(&str, String)> =
         filters.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
     let found = api.list(api.of_agents("periodic-agents/"), &query, arguments.count).await?;
-    show::rows(arguments.output, COLUMNS, &found)?;
+    show::rows(arguments.access.output, COLUMNS, &found)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -140,11 +131,10 @@ async fn change(api: &Api, id: i64, what: &str, body: &Value, output: Shape) -> 
 
 async fn trigger(arguments: &TriggerArguments) -> anyhow::Result<ExitCode> {
     let api = arguments.access.open()?;
-    let id = AgentId(arguments.id);
     let body = arguments.prompt.as_ref().map_or(json!({}), |prompt| json!({ "prompt": prompt }));
-    let log = api.post(api.of_agents(&format!("periodic-agents/{id}/run/")), &body).await?;
+    let log = api.post(api.of_agents(&format!("periodic-agents/{}/run/", arguments.id)), &body).await?;
     if arguments.wait {
-        return runs::wait(&api, &log, arguments.wait_at_most, arguments.output).await;
+        return runs::wait(&api, &log, arguments.wait_at_most, arguments.access.output).await;
     }
-    runs::show(&log, arguments.output)
+    runs::show(&log, arguments.access.output)
 }

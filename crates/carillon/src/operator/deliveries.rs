@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::access::Access;
 use super::api::Api;
-use super::show::{self, Column, Shape};
+use super::show::{self, Column};
 
 /// Between two looks at a replay.
 const LOOK: Duration = Duration::from_millis(500);
@@ -64,8 +64,6 @@ pub(crate) struct ListArguments {
     /// How many at most.
     #[arg(long, default_value_t = 50)]
     count: usize,
-    #[arg(long, value_enum, default_value_t = Shape::Table)]
-    output: Shape,
     #[command(flatten)]
     access: Access,
 }
@@ -85,8 +83,6 @@ pub(crate) struct ReplayArguments {
     /// Of those, only the ones with this status [default: exhausted].
     #[arg(long, requires = "since")]
     status: Option<String>,
-    #[arg(long, value_enum, default_value_t = Shape::Table)]
-    output: Shape,
     #[command(flatten)]
     access: Access,
 }
@@ -106,7 +102,7 @@ async fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
     let after = arguments.created_after.map(|after| ("created_after", after.to_rfc3339()));
     let query: Vec<(&str, String)> = agent.into_iter().chain(status).chain(after).collect();
     let found = api.list(api.of_callbacks("deliveries/"), &query, arguments.count).await?;
-    show::rows(arguments.output, COLUMNS, &found)?;
+    show::rows(arguments.access.output, COLUMNS, &found)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -114,7 +110,7 @@ async fn replay(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let api = arguments.access.open()?;
     if let Some(id) = arguments.id {
         let path = api.of_callbacks(&format!("deliveries/{id}/replay/"));
-        return show::fields(arguments.output, COLUMNS, &api.post(path, &json!({})).await?);
+        return show::fields(arguments.access.output, COLUMNS, &api.post(path, &json!({})).await?);
     }
     let mut body = json!({ "since": arguments.since });
     if let Some(agent) = arguments.agent {
@@ -124,7 +120,7 @@ async fn replay(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
         body["status"] = status.as_str().into();
     }
     let job = api.post(api.of_callbacks("replays/"), &body).await?;
-    show::fields(arguments.output, REPLAY, &finished(&api, job).await?)
+    show::fields(arguments.access.output, REPLAY, &finished(&api, job).await?)
 }
 
 /// Follows a replay to its end. Whoever stops following does not stop it.

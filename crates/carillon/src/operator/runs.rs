@@ -55,8 +55,6 @@ pub(crate) struct ListArguments {
     /// How many at most.
     #[arg(long, default_value_t = 50)]
     count: usize,
-    #[arg(long, value_enum, default_value_t = Shape::Table)]
-    output: Shape,
     #[command(flatten)]
     access: Access,
 }
@@ -66,8 +64,6 @@ pub(crate) struct ListArguments {
 pub(crate) struct OneArguments {
     /// Its log's id.
     id: i64,
-    #[arg(long, value_enum, default_value_t = Shape::Table)]
-    output: Shape,
     #[command(flatten)]
     access: Access,
 }
@@ -78,12 +74,12 @@ pub(crate) async fn run(command: &RunsCommand) -> anyhow::Result<ExitCode> {
         RunsCommand::List(arguments) => list(arguments).await,
         RunsCommand::Show(arguments) => {
             let api = arguments.access.open()?;
-            show(&find(&api, arguments.id).await?, arguments.output)
+            show(&find(&api, arguments.id).await?, arguments.access.output)
         }
         RunsCommand::Cancel(arguments) => {
             let api = arguments.access.open()?;
             let path = api.of_agents(&format!("periodic-agent-logs/{}/cancel/", arguments.id));
-            show(&api.post(path, &json!({})).await?, arguments.output)
+            show(&api.post(path, &json!({})).await?, arguments.access.output)
         }
     }
 }
@@ -94,7 +90,7 @@ async fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
     let status = arguments.status.as_ref().map(|status| ("status", status.clone()));
     let query: Vec<(&str, String)> = agent.into_iter().chain(status).collect();
     let found = api.list(api.of_agents("periodic-agent-logs/"), &query, arguments.count).await?;
-    show::rows(arguments.output, COLUMNS, &found)?;
+    show::rows(arguments.access.output, COLUMNS, &found)?;
     Ok(ExitCode::SUCCESS)
 }
 
