@@ -17,7 +17,7 @@ async fn never_are_more_mentors_asked_at_once_than_there_are_slots() {
     }
     world.model.asked(3).await;
     // What has no slot is not taken, so that other runners can have it.
-    assert_eq!(world.depth().await, Depth { ready: 7, unacknowledged: 3, delayed: 0 });
+    world.depth_becomes(Depth { ready: 7, unacknowledged: 3, delayed: 0 }).await;
     world.model.let_go(10);
     let mut answered = Vec::new();
     for _ in 1..=10 {

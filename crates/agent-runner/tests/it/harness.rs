@@ -194,6 +194,12 @@ impl World {
         self.bus.depth(Queue::AgentRunnerRuns).await.unwrap()
     }
 
+    /// What the queue of requests holds is `expected`, at once or soon: a broker gives back what was not settled only
+    /// some time after it has seen a consumer go.
+    pub async fn depth_becomes(&self, expected: Depth) {
+        eventually(&format!("the queue holds {expected:?}"), || async { self.depth().await == expected }).await;
+    }
+
     /// Every request is settled.
     pub async fn all_settled(&self) {
         eventually("every request is settled", || async { self.depth().await.is_empty() }).await;

@@ -35,7 +35,7 @@ async fn while_the_bus_is_away_no_more_is_taken_than_there_are_slots() {
     }
     world.model.asked(2).await;
     runner.is_not_ready("agent-runner.answers").await;
-    assert_eq!(world.depth().await.ready, 3);
+    eventually("three are left", || async { world.depth().await.ready == 3 }).await;
     assert_eq!(world.model.asked_until_now(), [1, 2]);
     world.bus.set_away(false);
     for _ in 1..=5 {

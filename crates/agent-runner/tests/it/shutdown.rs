@@ -16,7 +16,7 @@ async fn a_runner_that_stops_takes_nothing_new_and_answers_what_it_has_begun() {
     world.model.let_go(1);
     assert_eq!(world.answer().await.run_id.0, 1);
     runner.stop().await;
-    assert_eq!(world.depth().await, Depth { ready: 1, unacknowledged: 0, delayed: 0 });
+    world.depth_becomes(Depth { ready: 1, unacknowledged: 0, delayed: 0 }).await;
     assert_eq!(world.model.asked_until_now(), [1]);
 }
 
@@ -27,7 +27,7 @@ async fn a_run_that_does_not_end_while_the_runner_stops_goes_back_to_its_queue()
     world.request(&request(1, "wait")).await;
     world.model.asked(1).await;
     runner.stop().await;
-    assert_eq!(world.depth().await, Depth { ready: 1, unacknowledged: 0, delayed: 0 });
+    world.depth_becomes(Depth { ready: 1, unacknowledged: 0, delayed: 0 }).await;
     world.model.is_left_alone().await;
 
     let _next = world.runner().await;
