@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use service_kit::database::DatabaseError;
-use service_kit::error::chain;
+use service_kit::sweep::ROWS_MAX;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::Core;
@@ -16,30 +16,12 @@ use crate::store::retention;
 
 /// How often the sweep looks.
 const ROUND: Duration = Duration::from_secs(60);
-/// Between two batches, so that others write in between.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Most rows of a table forgotten in one transaction.
-const ROWS_MAX: u16 = 500;
 /// How long a tombstone is kept, so that a straggler cannot bring a deleted endpoint back.
 const TOMBSTONES_KEPT: TimeDelta = TimeDelta::days(30);
 
 /// Sweeps every minute until `shutdown`.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> anyhow::Result<()> {
-    loop {
-        let began = core.clock.now();
-        let pause = match sweep(&core).await {
-            Ok(swept) if swept >= usize::from(ROWS_MAX) => PAUSE,
-            Ok(_) => ROUND,
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "the sweep failed, trying again");
-                ROUND
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = core.clock.sleep_until(began + pause) => {}
-        }
-    }
+    service_kit::sweep::run(ROUND, core.clock.clone(), shutdown, || sweep(&core)).await
 }
 
 /// Returns the most rows that were forgotten of one table.

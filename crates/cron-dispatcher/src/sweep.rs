@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use service_kit::sweep::ROWS_MAX;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -13,8 +14,6 @@ use crate::store::{documents, history, runs, ticks, triggers};
 
 /// How often the sweep looks.
 const ROUND: Duration = Duration::from_secs(60);
-/// Most rows of a table forgotten in one transaction.
-const ROWS_MAX: u16 = 500;
 /// How long a tombstone is kept, so that a straggler cannot bring a deleted document back.
 const TOMBSTONES_KEPT: TimeDelta = TimeDelta::days(30);
 /// How long a trigger may be repeated, with an hour for the clocks of those who ask.
@@ -22,22 +21,7 @@ const TRIGGERS_KEPT: TimeDelta = TimeDelta::hours(25);
 
 /// Sweeps every minute, for as long as the process runs.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
-    loop {
-        let began = context.clock.now();
-        let pause = match sweep(&context).await {
-            // There is more: go on soon, but let others write in between.
-            Ok(swept) if swept >= usize::from(ROWS_MAX) => Duration::from_millis(100),
-            Ok(_) => ROUND,
-            Err(error) => {
-                tracing::error!(error = service_kit::error::chain(&error), "the sweep failed, trying again");
-                ROUND
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = context.clock.sleep_until(began + pause) => {}
-        }
-    }
+    service_kit::sweep::run(ROUND, context.clock.clone(), shutdown, || sweep(&context)).await
 }
 
 /// Returns the most rows that were forgotten of one table.

@@ -1,5 +1,5 @@
 //! What every microservice of Carillon stands on: configuration, database, secrets, authentication, error bodies,
-//! HTTP, outgoing requests, clock, supervision and telemetry.
+//! HTTP, outgoing requests, clock, supervision, sweeping and telemetry.
 //!
 //! It knows no microservice: no table, no route and no event of theirs. Everything that a part needs comes in as an
 //! argument, so that several microservices, or several of one, run in one process and in one test. The exceptions are
@@ -23,4 +23,5 @@ pub mod process;
 pub mod secrets;
 pub mod signed_link;
 pub mod supervise;
+pub mod sweep;
 pub mod telemetry;

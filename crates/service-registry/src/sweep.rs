@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use service_kit::database::DatabaseError;
-use service_kit::error::chain;
+use service_kit::sweep::ROWS_MAX;
 use tokio_util::sync::CancellationToken;
 
 use crate::State;
@@ -15,30 +15,12 @@ use crate::store::numbers;
 
 /// How often the sweep looks.
 const ROUND: Duration = Duration::from_secs(600);
-/// Between two batches, so that others write in between.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Most rows of a table forgotten in one transaction.
-const ROWS_MAX: u16 = 500;
 /// How long it is remembered what was counted: longer than any message comes again.
 const INVOCATIONS_KEPT: TimeDelta = TimeDelta::days(7);
 
 /// Sweeps until `shutdown`.
 pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyhow::Result<()> {
-    loop {
-        let began = state.clock.now();
-        let pause = match sweep(&state).await {
-            Ok(swept) if swept >= usize::from(ROWS_MAX) => PAUSE,
-            Ok(_) => ROUND,
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "the sweep failed, trying again");
-                ROUND
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = state.clock.sleep_until(began + pause) => {}
-        }
-    }
+    service_kit::sweep::run(ROUND, state.clock.clone(), shutdown, || sweep(&state)).await
 }
 
 async fn sweep(state: &State) -> Result<usize, DatabaseError> {
