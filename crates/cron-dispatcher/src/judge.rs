@@ -19,34 +19,31 @@ use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::store::runs::{self, RunRow, Standing};
 use crate::store::stage::Stage;
-use crate::store::{schedules, window};
+use crate::store::{answers, schedules, window};
 
 /// Takes first answers. Returns what is to be announced of the runs that ended by them.
 pub(crate) fn take_answers(
     conn: &mut DbConnection,
-    answers: &[(RunAnswer, Bytes)],
+    given: &[(RunAnswer, Bytes)],
     config: &DispatcherConfig,
     now: DateTime<Utc>,
 ) -> Result<Vec<Announcement>, DispatchError> {
     let check_at = now + config.overdue(1);
-    let ids: Vec<i64> = answers.iter().map(|(answer, _)| answer.run_id.0).collect();
+    let ids: Vec<i64> = given.iter().map(|(answer, _)| answer.run_id.0).collect();
     let standing = runs::standing(conn, &ids)?;
     let agent_ids: Vec<i64> = standing.values().map(|one| one.agent_id).collect();
     // Before any run ends: who finds one under way and makes its tick wait for it, has done so by then.
     let queueing = schedules::lock_queueing(conn, &agent_ids)?;
-    let mut ended: Vec<i64> = Vec::with_capacity(answers.len());
-    // In key order, so that two dispatchers never wait for each other.
-    let mut ordered: Vec<&(RunAnswer, Bytes)> = answers.iter().collect();
-    ordered.sort_by_key(|(answer, _)| answer.run_id);
-    for (answer, bytes) in ordered {
-        let is_last = !standing.get(&answer.run_id.0).is_some_and(|one| one.may_try_again(answer.run_attempt));
-        if !is_last && answer.result.reason.is_some_and(heals) {
-            try_again(conn, answer, config, now)?;
-        } else if runs::end(conn, answer, check_at)? {
-            runs::keep_answer(conn, answer.run_id, bytes)?;
-            ended.push(answer.run_id.0);
-        }
+    let may_heal = |answer: &RunAnswer| {
+        let again = standing.get(&answer.run_id.0).is_some_and(|one| one.may_try_again(answer.run_attempt));
+        again && answer.result.reason.is_some_and(heals)
+    };
+    runs::lock(conn, &ids)?;
+    let (failed, last): (Vec<_>, Vec<_>) = given.iter().partition(|(answer, _)| may_heal(answer));
+    for (answer, _) in failed {
+        try_again(conn, answer, config, now)?;
     }
+    let ended = answers::take(conn, &last, check_at)?;
     schedules::end_overlap(conn, &queueing)?;
     let mut announcements = announcements(conn, &ended)?;
     // An answer implies the start.

@@ -2,6 +2,7 @@
 //!
 //! Functions take a connection and values, never a clock; transactions are their callers'.
 
+pub(crate) mod answers;
 pub(crate) mod arrivals;
 pub(crate) mod backlog;
 pub(crate) mod documents;

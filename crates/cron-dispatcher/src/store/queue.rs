@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text};
 use model::id::RunId;
 use model::run::RunRequest;
 use model::wire::Wire;
-use service_kit::database::{DbConnection, Timestamp};
-use service_kit::per_backend;
+use service_kit::database::{DbConnection, SqlTimestamp, Timestamp};
 
 use super::stage::Stage;
 use crate::schema::{run_bodies, runs};
@@ -51,33 +52,90 @@ struct InsertRow {
     finished_timing_version: Option<i64>,
 }
 
-#[derive(Insertable)]
-#[diesel(table_name = run_bodies)]
-struct InsertBody {
-    run_id: i64,
-    request: Vec<u8>,
-}
-
 /// Makes runs, queued. Fills in their ids.
+///
+/// On PostgreSQL by one statement of one array for each column: one that binds every value of every row is parsed and
+/// planned anew for each number of rows.
 pub(crate) fn insert(conn: &mut DbConnection, new: &mut [NewRun], now: DateTime<Utc>) -> QueryResult<()> {
     // In pieces: SQLite binds at most 32,766 values in one statement.
     for piece in new.chunks_mut(1_000) {
         let rows: Vec<InsertRow> = piece.iter().map(|run| to_insert(run, now)).collect();
-        let ids: Vec<(i64, i64, i64)> = per_backend!(conn, c => diesel::insert_into(runs::table)
-            .values(&rows)
-            .returning((runs::id, runs::agent_id, runs::sequence))
-            .get_results(c))?;
+        let made = match conn {
+            DbConnection::Postgres(c) => insert_together(c, &rows)?,
+            DbConnection::Sqlite(c) => {
+                let made = diesel::insert_into(runs::table).values(&rows);
+                made.returning(Made::as_returning()).get_results(c)?
+            }
+        };
         // The order of RETURNING is not promised: match by what is unique.
         let by_key: HashMap<(i64, i64), i64> =
-            ids.into_iter().map(|(id, agent_id, sequence)| ((agent_id, sequence), id)).collect();
+            made.into_iter().map(|made| ((made.agent_id, made.sequence), made.id)).collect();
         let mut bodies = Vec::with_capacity(piece.len());
         for run in piece {
             let key = (run.request.run.agent_id.0, run.request.run.sequence);
             let id = *by_key.get(&key).ok_or(diesel::result::Error::NotFound)?;
             run.request.run.id = RunId(id);
-            bodies.push(InsertBody { run_id: id, request: run.request.encode().to_vec() });
+            bodies.push((id, run.request.encode()));
         }
-        per_backend!(conn, c => diesel::insert_into(run_bodies::table).values(&bodies).execute(c))?;
+        insert_bodies(conn, &bodies)?;
+    }
+    Ok(())
+}
+
+/// A run that has its row.
+#[derive(Queryable, Selectable, QueryableByName)]
+#[diesel(table_name = runs)]
+struct Made {
+    id: i64,
+    agent_id: i64,
+    sequence: i64,
+}
+
+fn insert_together(conn: &mut PgConnection, rows: &[InsertRow]) -> QueryResult<Vec<Made>> {
+    const INSERT: &str = "
+        INSERT INTO runs (agent_id, mentor_id, organisation, agent_version, made_by, fire_time, nominal_time,
+                          passed_over, sequence, run_attempt, max_attempts, exclusive, turn, finished_timing_version,
+                          stage, sends, requested_at, registry_held, deliverer_held)
+        SELECT new.*, $15, 0, $16, false, false
+          FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS new
+     RETURNING id, agent_id, sequence";
+    let Some(InsertRow { stage, requested_at, .. }) = rows.first() else { return Ok(Vec::new()) };
+    fn column<T>(rows: &[InsertRow], of: impl Fn(&InsertRow) -> T) -> Vec<T> {
+        rows.iter().map(of).collect()
+    }
+    let organisations: Vec<&str> = rows.iter().map(|one| one.organisation.as_str()).collect();
+    diesel::sql_query(INSERT)
+        .bind::<Array<BigInt>, _>(column(rows, |one| one.agent_id))
+        .bind::<Array<BigInt>, _>(column(rows, |one| one.mentor_id))
+        .bind::<Array<Text>, _>(organisations)
+        .bind::<Array<BigInt>, _>(column(rows, |one| one.agent_version))
+        .bind::<Array<Text>, _>(column(rows, |one| one.made_by))
+        .bind::<Array<SqlTimestamp>, _>(column(rows, |one| one.fire_time))
+        .bind::<Array<SqlTimestamp>, _>(column(rows, |one| one.nominal_time))
+        .bind::<Array<Integer>, _>(column(rows, |one| one.passed_over))
+        .bind::<Array<BigInt>, _>(column(rows, |one| one.sequence))
+        .bind::<Array<Integer>, _>(column(rows, |one| one.run_attempt))
+        .bind::<Array<Integer>, _>(column(rows, |one| one.max_attempts))
+        .bind::<Array<Bool>, _>(column(rows, |one| one.exclusive))
+        .bind::<Array<BigInt>, _>(column(rows, |one| one.turn))
+        .bind::<Array<Nullable<BigInt>>, _>(column(rows, |one| one.finished_timing_version))
+        .bind::<Text, _>(stage)
+        .bind::<SqlTimestamp, _>(requested_at)
+        .load(conn)
+}
+
+fn insert_bodies(conn: &mut DbConnection, bodies: &[(i64, Bytes)]) -> QueryResult<()> {
+    const INSERT: &str = "INSERT INTO run_bodies (run_id, request) SELECT * FROM unnest($1, $2)";
+    match conn {
+        DbConnection::Postgres(c) => {
+            let (ids, requests): (Vec<i64>, Vec<&[u8]>) = bodies.iter().map(|(id, body)| (*id, &body[..])).unzip();
+            diesel::sql_query(INSERT).bind::<Array<BigInt>, _>(ids).bind::<Array<Binary>, _>(requests).execute(c)?;
+        }
+        DbConnection::Sqlite(c) => {
+            let row = |(id, body): &(i64, Bytes)| (run_bodies::run_id.eq(*id), run_bodies::request.eq(body.to_vec()));
+            let rows: Vec<_> = bodies.iter().map(row).collect();
+            diesel::insert_into(run_bodies::table).values(rows).execute(c)?;
+        }
     }
     Ok(())
 }

@@ -178,34 +178,18 @@ pub(crate) fn start(
     Ok(changed == 1)
 }
 
-/// Takes the first answer to a run. False: not this run attempt, or it has ended already.
-pub(crate) fn end(conn: &mut DbConnection, answer: &RunAnswer, check_at: DateTime<Utc>) -> QueryResult<bool> {
-    let changed = diesel::update(unfinished(answer.run_id, answer.run_attempt))
-        .set((
-            runs::stage.eq(Stage::of(answer.result.state()).as_str()),
-            runs::sends.eq(1),
-            runs::exclusive.eq(false),
-            runs::waits_for.eq(None::<String>),
-            runs::started_at.eq(Some(Timestamp::from(answer.started_at))),
-            runs::ended_at.eq(Some(Timestamp::from(answer.ended_at))),
-            runs::check_at.eq(Some(Timestamp::from(check_at))),
-        ))
-        .execute(conn)?;
-    Ok(changed == 1)
+/// A run attempt as its column has it.
+pub(super) fn attempt(run_attempt: u32) -> i32 {
+    i32::try_from(run_attempt).unwrap_or(i32::MAX)
 }
 
+/// The run, if it has not ended and this is its attempt.
 #[diesel::dsl::auto_type(no_type_alias)]
-fn unfinished(id: RunId, run_attempt: u32) -> _ {
-    let attempt: i32 = i32::try_from(run_attempt).unwrap_or(i32::MAX);
+pub(super) fn unfinished(id: RunId, run_attempt: u32) -> _ {
+    let attempt: i32 = attempt(run_attempt);
     let number: i64 = id.0;
     let stages: [&'static str; 5] = Stage::UNFINISHED;
     runs::table.filter(runs::id.eq(number)).filter(runs::run_attempt.eq(attempt)).filter(runs::stage.eq_any(stages))
-}
-
-/// Keeps an answer's bytes as they were received.
-pub(crate) fn keep_answer(conn: &mut DbConnection, id: RunId, answer: &[u8]) -> QueryResult<()> {
-    diesel::update(run_bodies::table.find(id.0)).set(run_bodies::answer.eq(Some(answer))).execute(conn)?;
-    Ok(())
 }
 
 /// Nobody waits to be called back for these results.
