@@ -65,8 +65,9 @@ impl RetryDelays {
 /// How a queue is consumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumeOptions {
-    /// The most messages unacknowledged at a time. They are handled one batch after the other, so more than
-    /// `batch_max` only hides the way to a broker, and fewer make smaller batches.
+    /// The most messages unacknowledged at a time. They are handled one batch after the other: twice `batch_max` keeps
+    /// batches whole. With no more than `batch_max` a broker can send, while one batch is handled, only as many as the
+    /// batch lacks, and two smaller batches take turns.
     pub prefetch: usize,
     /// The most messages in a batch; more than [`BATCH_MAX`] counts as that.
     pub batch_max: usize,
@@ -83,7 +84,7 @@ pub struct ConsumeOptions {
 impl Default for ConsumeOptions {
     fn default() -> Self {
         Self {
-            prefetch: BATCH_MAX,
+            prefetch: 2 * BATCH_MAX,
             batch_max: BATCH_MAX,
             batch_bytes_max: BATCH_BYTES_MAX,
             failures_max: 20,

@@ -4,6 +4,7 @@
 //! by the first one winning, holding by being true already.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bus::{HandleError, Handler, Message, documents_of};
@@ -113,7 +114,9 @@ impl Answers {
             metrics::counter!("carillon_runs_ended_total", "state" => ended.record.state.as_str(), "reason" => reason)
                 .increment(1);
         }
-        context.runs_queued.notify_one();
+        if context.runs_wait.load(Ordering::Relaxed) {
+            context.runs_queued.notify_one();
+        }
         context.schedules_changed.notify_one();
         // Not heard, it is announced again when overdue.
         announce(context, announcements).await
@@ -136,13 +139,15 @@ impl Held {
         self.0
             .db
             .write(move |conn| {
+                let of = |receiver: Receiver| -> Vec<i64> {
+                    let by_it = held.iter().filter(|one| one.receiver == receiver);
+                    by_it.flat_map(|one| &one.run_ids).map(|id| id.0).collect()
+                };
+                let (stored, taken) = (of(Receiver::AgentRegistry), of(Receiver::CallbackDeliverer));
                 // All at once: message by message, two dispatchers might wait for each other.
-                let all: Vec<i64> = held.iter().flat_map(|one| &one.run_ids).map(|id| id.0).collect();
-                runs::lock(conn, &all)?;
-                for one in &held {
-                    let ids: Vec<i64> = one.run_ids.iter().map(|id| id.0).collect();
-                    runs::hold(conn, one.receiver, &ids)?;
-                }
+                runs::lock(conn, &[&stored[..], &taken[..]].concat())?;
+                runs::hold(conn, Receiver::AgentRegistry, &stored)?;
+                runs::hold(conn, Receiver::CallbackDeliverer, &taken)?;
                 let ticks: Vec<_> = held.iter().flat_map(|one| one.ticks.iter().copied()).collect();
                 ticks::hold(conn, &ticks)?;
                 Ok(())

@@ -107,6 +107,7 @@ impl CronDispatcher {
             aside: Mutex::default(),
             schedules_changed: Notify::new(),
             runs_queued: Notify::new(),
+            runs_wait: AtomicBool::new(true),
             working: readiness.condition("cron-dispatcher.working"),
         };
         Ok(Self { context: Arc::new(context), readiness })

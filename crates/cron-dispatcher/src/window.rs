@@ -4,6 +4,7 @@
 //! leaves a run that is requested, overdue after a while, and then sent again by the watch.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bus::Message;
@@ -43,7 +44,9 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
 /// Requests what has a place. True: there may be more.
 async fn fill(context: &Context) -> Result<bool, DispatchError> {
     let now = context.clock.now();
-    if !context.db.read(move |conn| window::any(conn, now).map_err(DispatchError::from)).await? {
+    let any = context.db.read(move |conn| window::any(conn, now).map_err(DispatchError::from)).await?;
+    context.runs_wait.store(any, Ordering::Relaxed);
+    if !any {
         return Ok(false);
     }
     let size = i64::from(context.config.window);

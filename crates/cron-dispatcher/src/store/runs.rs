@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::case_when;
 use diesel::prelude::*;
 use model::document::Receiver;
 use model::id::{AgentId, OrganisationKey, RunId};
 use model::run::{Run, RunAnswer, RunRequest};
 use model::wire::Wire;
 use service_kit::database::{DbConnection, Timestamp};
+use service_kit::per_backend;
 
 use super::stage::Stage;
 use super::{read_wire, read_word, time};
@@ -210,33 +212,54 @@ pub(crate) fn lock(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
     Ok(())
 }
 
-/// A receiver stored these results. When all have that need them, the bytes are forgotten.
+/// A receiver stored the results of these locked runs. Those that all have who need them are let go of, as
+/// [`forget_held`] does.
 pub(crate) fn hold(conn: &mut DbConnection, receiver: Receiver, ids: &[i64]) -> QueryResult<()> {
-    lock(conn, ids)?;
+    if ids.is_empty() {
+        return Ok(());
+    }
     let ended = || runs::table.filter(runs::id.eq_any(ids)).filter(runs::ended_at.is_not_null());
-    match receiver {
-        Receiver::AgentRegistry => diesel::update(ended()).set(runs::registry_held.eq(true)).execute(conn)?,
-        Receiver::CallbackDeliverer => diesel::update(ended()).set(runs::deliverer_held.eq(true)).execute(conn)?,
-        Receiver::CronDispatcher => 0,
+    let none = None::<Timestamp>;
+    let held: Vec<(i64, bool)> = match receiver {
+        Receiver::AgentRegistry => per_backend!(conn, c => diesel::update(ended())
+            .set((
+                runs::registry_held.eq(true),
+                runs::check_at.eq(case_when(runs::deliverer_held, none).otherwise(runs::check_at)),
+            ))
+            .returning((runs::id, runs::deliverer_held))
+            .load(c))?,
+        Receiver::CallbackDeliverer => per_backend!(conn, c => diesel::update(ended())
+            .set((
+                runs::deliverer_held.eq(true),
+                runs::check_at.eq(case_when(runs::registry_held, none).otherwise(runs::check_at)),
+            ))
+            .returning((runs::id, runs::registry_held))
+            .load(c))?,
+        Receiver::CronDispatcher => Vec::new(),
     };
-    forget_held(conn, ids)
+    let done: Vec<i64> = held.into_iter().filter(|(_, by_the_other)| *by_the_other).map(|(id, _)| id).collect();
+    forget_bodies(conn, &done)
 }
 
 /// Lets go of those among these runs that all hold who need them: nothing of them is announced again, and their bytes
 /// are forgotten unless a follower still waits for the output.
 pub(crate) fn forget_held(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
     lock(conn, ids)?;
-    let done: Vec<i64> = runs::table
-        .filter(runs::id.eq_any(ids))
-        .filter(runs::registry_held.eq(true).and(runs::deliverer_held.eq(true)))
-        .select(runs::id)
-        .load(conn)?;
-    if !done.is_empty() {
-        let waited_for = arrivals::table.select(arrivals::previous_run_id);
-        diesel::update(runs::table.filter(runs::id.eq_any(&done)))
+    let held = runs::registry_held.eq(true).and(runs::deliverer_held.eq(true));
+    let done: Vec<i64> = per_backend!(conn, c => diesel::update(runs::table.filter(runs::id.eq_any(ids)).filter(held))
             .set(runs::check_at.eq(None::<Timestamp>))
-            .execute(conn)?;
-        let forgotten = run_bodies::table.filter(run_bodies::run_id.eq_any(&done));
+            .returning(runs::id)
+            .load(c))?;
+    forget_bodies(conn, &done)
+}
+
+fn forget_bodies(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
+    if !ids.is_empty() {
+        let waited_for = arrivals::table.select(arrivals::previous_run_id);
+        let forgotten = run_bodies::table.filter(run_bodies::run_id.eq_any(ids));
         diesel::delete(forgotten.filter(run_bodies::run_id.ne_all(waited_for))).execute(conn)?;
     }
     Ok(())

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use model::id::RunId;
@@ -41,16 +42,19 @@ pub(crate) struct Entered {
 
 /// Whether anything may be there to enter the window.
 pub(crate) fn any(conn: &mut DbConnection, now: DateTime<Utc>) -> QueryResult<bool> {
-    let queued = runs::table.filter(runs::stage.eq(Stage::Queued.as_str()));
-    Ok(diesel::select(diesel::dsl::exists(queued)).get_result(conn)?
-        || any_waiting(conn)?
-        || diesel::select(diesel::dsl::exists(delayed(now))).get_result(conn)?)
+    let (queued, waiting) = (in_stage(Stage::Queued), in_stage(Stage::Waiting));
+    diesel::select(exists(queued).or(exists(waiting)).or(exists(delayed(now)))).get_result(conn)
 }
 
 /// Whether a limit keeps any run waiting.
 pub(crate) fn any_waiting(conn: &mut DbConnection) -> QueryResult<bool> {
-    let waiting = runs::table.filter(runs::stage.eq(Stage::Waiting.as_str()));
-    diesel::select(diesel::dsl::exists(waiting)).get_result(conn)
+    diesel::select(exists(in_stage(Stage::Waiting))).get_result(conn)
+}
+
+#[diesel::dsl::auto_type(no_type_alias)]
+fn in_stage(stage: Stage) -> _ {
+    let stage: &'static str = stage.as_str();
+    runs::table.filter(runs::stage.eq(stage))
 }
 
 #[diesel::dsl::auto_type(no_type_alias)]
