@@ -47,6 +47,25 @@ async fn a_later_answer_to_the_same_run_is_dropped() {
 }
 
 #[tokio::test]
+async fn of_answers_that_come_together_each_run_has_its_own_first_one() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in((1..=20).map(|id| agent(id, "*", "*", version)).collect()).await;
+    house.advance(60);
+    let requests = house.requested_many(20).await;
+    house.answer_together(&requests, &["first", "second"]).await;
+    let mut recorded = Vec::new();
+    while recorded.len() < 20 {
+        recorded.extend(house.recorded().await);
+    }
+    assert!(recorded.iter().all(|record| record.result.as_ref().unwrap().output == "first"), "{recorded:?}");
+    let mut ids: Vec<_> = recorded.iter().map(|record| record.run.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 20);
+}
+
+#[tokio::test]
 async fn an_agent_without_callback_needs_only_the_registry() {
     let mut house = House::start("2026-01-01T10:00:00Z").await;
     let version = house.version();
