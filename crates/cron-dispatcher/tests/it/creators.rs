@@ -4,8 +4,9 @@ use chrono::TimeDelta;
 use model::document::{Agent, CatchUp, Document, Organisation, OverlapPolicy, Pause, Previous, Subject};
 use model::id::{AgentId, OrganisationKey};
 use model::run::{RunReason, RunState, SkipReason, TickOutcome};
+use test_kit::until;
 
-use crate::harness::{House, agent, at, document, mentor, organisation, versioned};
+use crate::harness::{House, PATIENCE, agent, at, document, mentor, organisation, versioned};
 
 /// The organisation's document when these users may not any more, a moment later than now.
 fn revoked(house: &House, usernames: &[&str], pause: Pause) -> Document {
@@ -87,6 +88,7 @@ async fn what_was_missed_or_follows_is_skipped_too() {
     assert_eq!(first.run.agent_id, AgentId(8));
     house.answer(&first, "done").await;
     house.finished().await;
+    until("the follower is skipped", PATIENCE, async || (outcomes(&house, 9).await == [SKIPPED]).then_some(())).await;
     house.assert_nothing_requested().await;
     assert_eq!(outcomes(&house, 7).await, [SKIPPED; 3]);
     assert_eq!(outcomes(&house, 9).await, [SKIPPED]);
