@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::stand_ins::{Model, ShakyBus};
 
 /// No condition takes longer to come true.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Two sealing keys; the ring of a runner has the first unless a test says otherwise.
 pub const KEY_1: &str = "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";

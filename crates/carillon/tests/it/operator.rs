@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use test_kit::{Api, Receiver, Setup, until};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_carillon");
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A crontab that does not come in our time.
 fn never() -> Value {
