@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_runner::provider::Provider;
 use agent_runner::{AgentRunner, Config, Dependencies, SessionKeyPair, generate_session_key};
-use bus::{Bus, Consumer, Depth, Message, Queue};
+use bus::{Bus, Consumer, Depth, Message, Queue, Subscription};
 use chrono::{DateTime, TimeDelta, Utc};
 use model::document::{self, Mentor};
 use model::event::{Event, EventKind, RunCancel, RunStarted};
@@ -188,6 +188,18 @@ impl World {
         let message = delivery.message.clone();
         delivery.ack().await.unwrap();
         decode_event(message.kind, &message.body).unwrap()
+    }
+
+    /// Listens to broadcasts, as soon as a busy broker lets it.
+    pub async fn subscribe(&self) -> Subscription {
+        let listening = async {
+            loop {
+                if let Ok(listening) = self.bus.subscribe().await {
+                    return listening;
+                }
+            }
+        };
+        within("somebody can listen", listening).await
     }
 
     pub async fn depth(&self) -> Depth {

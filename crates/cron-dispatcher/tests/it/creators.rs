@@ -102,7 +102,7 @@ async fn what_was_requested_and_has_not_begun_ends_at_once_and_what_has_begun_go
     house
         .settle_in(vec![made_by("eve", agent(7, "1", "10", version)), made_by("eve", agent(8, "2", "10", version))])
         .await;
-    let mut broadcasts = house.bus.subscribe().await.unwrap();
+    let mut broadcasts = house.subscribe().await;
     house.advance(60);
     let begun = house.requested().await;
     house.started(&begun).await;

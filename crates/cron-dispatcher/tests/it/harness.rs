@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{App, test, web};
-use bus::{Bus, Consumer, Message, Queue};
+use bus::{Bus, Consumer, Message, Queue, Subscription};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use cron_dispatcher::{CronDispatcher, Dependencies, DispatcherConfig, ledger};
@@ -345,6 +345,11 @@ impl House {
     async fn waiting(&self) -> u64 {
         let depth = self.bus.depth(Queue::AgentRunnerRuns).await.expect("a depth");
         depth.ready + depth.unacknowledged
+    }
+
+    /// Listens to broadcasts, as soon as a busy broker lets it.
+    pub(crate) async fn subscribe(&self) -> Subscription {
+        until("somebody can listen", PATIENCE, async || self.bus.subscribe().await.ok()).await
     }
 
     /// Lets the watch look: whoever sleeps on the clock is awake, and has had its turn.
