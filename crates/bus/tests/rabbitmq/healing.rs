@@ -55,10 +55,11 @@ async fn publishing_and_consuming_go_on_by_themselves_when_connections_break_aga
     soon(publisher).await.unwrap();
     soon(breaker).await.unwrap();
     connected_becomes(&*bus, true).await;
-    // What was published twice, or could not be acknowledged, comes again, and then nothing is left.
-    while !bus.depth(QUEUE).await.unwrap().is_empty() {
+    // What was published twice, or could not be acknowledged, comes again, and then nothing is left. That the last
+    // connection broke may be heard of only now.
+    while !bus.depth(QUEUE).await.is_ok_and(|depth| depth.is_empty()) {
         if let Ok(batch) = tokio::time::timeout(Duration::from_millis(50), consumer.next_batch(20, ANY_BYTES)).await {
-            Delivery::ack_all(batch.unwrap()).await.unwrap();
+            let _ = Delivery::ack_all(batch.unwrap()).await;
         }
     }
 }
@@ -112,7 +113,8 @@ async fn whoever_stops_waiting_while_a_consumer_reconnects_leaves_none_behind_th
         connected_becomes(&*bus, true).await;
         bus.publish(vec![run_requested(1)]).await.unwrap();
         Delivery::ack_all(soon(consumer.next_batch(1, ANY_BYTES)).await.unwrap()).await.unwrap();
-        assert_eq!(consumers().await, 1);
+        // A busy broker still counts who has just gone.
+        becomes_true(|| async { consumers().await == 1 }).await;
     }
 }
 
