@@ -88,7 +88,7 @@ install_by_apt() {
     fi
     local status=0
     # shellcheck disable=SC2086 # One word per package.
-    { $sudo apt-get update -q && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $packages; } >&2 || status=$?
+    { $sudo apt-get -o Acquire::Retries=5 update -q && $sudo env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=5 install -qy --no-install-recommends $packages; } >&2 || status=$?
     [ -z "$guarded" ] || $sudo rm -f "$policy"
     [ "$status" = 0 ] || die "apt-get failed: see above"
 }
@@ -234,12 +234,12 @@ recorded_pid() { cat "$STATE/$1.pid" 2>/dev/null || true; }
 # Waits until a port answers, as long as the process lives.
 await_port() {
     local name=$1 port=$2 pid=$3 log=$4
-    for _ in $(seq 600); do
+    for _ in $(seq 3000); do
         is_open "$port" && return 0
         kill -0 "$pid" 2>/dev/null || { tail -n 20 "$log" >&2 || true; die "$name did not start: see $log"; }
         sleep 0.1
     done
-    die "$name does not answer at port $port within a minute: see $log"
+    die "$name does not answer at port $port within minutes: see $log"
 }
 
 # ---- PostgreSQL ------------------------------------------------------------------------------------------------------
@@ -261,7 +261,8 @@ start_postgres() {
         -c ssl_cert_file="$DATA/tls/server.pem" -c ssl_key_file="$DATA/tls/server.key" >>"$STATE/postgres.log" 2>&1 </dev/null 9>&- &
     echo $! >"$STATE/postgres.pid"
     await_port PostgreSQL "$POSTGRES_PORT" "$(recorded_pid postgres)" "$STATE/postgres.log"
-    for _ in $(seq 100); do
+    # Longer after a crash: it answers nobody until it has recovered.
+    for _ in $(seq 3000); do
         psql_admin -c 'SELECT 1' >/dev/null 2>&1 && break
         sleep 0.1
     done

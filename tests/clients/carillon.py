@@ -44,7 +44,7 @@ class Carillon:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=180)
 
 
 def give_up(*_):
@@ -52,7 +52,7 @@ def give_up(*_):
 
 
 @contextmanager
-def running(seconds: int = 120):
+def running(seconds: int = 900):
     """Runs for as long as the block does; it must end well afterwards, and must not have ended before."""
     signal.signal(signal.SIGALRM, give_up)
     signal.alarm(seconds)

@@ -42,7 +42,7 @@ def task(**fields):
 
 def npm(carillon, key: str, *arguments: str) -> str:
     command = ["node", "client.mjs", carillon.url, key, *arguments]
-    done = subprocess.run(command, cwd=os.environ["CARILLON_NPM"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=os.environ["CARILLON_NPM"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 
@@ -82,7 +82,8 @@ def drive(api, mentor: str):
     assert call("agents_list", 404, None, page=2) ["detail"] == "Invalid page."
 
     body.title = "Hourly"
-    body.task = task(crontab={"minute": "0"})
+    # On a day that does not come in our time, so that it fires at no full hour meanwhile.
+    body.task = task(crontab={"minute": "0", "day_of_month": "29", "month_of_year": "2"})
     put = call("agents_update", 200, PeriodicAgentCreate, made.id, periodic_agent_create=body)
     assert (put.title, put.task.crontab.minute, put.task.start_time) == ("Hourly", "0", None)
     change = PatchedPeriodicAgentCreate(task=task(enabled=False))
@@ -98,8 +99,8 @@ def drive(api, mentor: str):
 
 
 def until_it_ran(call, agent_id: int):
-    """Every minute means within a minute, and a little for the run itself."""
-    end = time.monotonic() + 90
+    """Every minute means within a minute, and some for the run itself, on a busy machine."""
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         logs = call("agent_logs_list", 200, PaginatedPeriodicAgentLogList, periodic_agent=agent_id, status="success")
         if logs.count:

@@ -13,17 +13,17 @@ USER = "ann"
 def send(url: str, token: str, body: dict) -> dict:
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return json.load(answer)
 
 
 def attack(schemathesis: str, base: str, document: str, token: str, seed: int) -> int:
     command = [schemathesis, "--config-file", "schemathesis.toml", "run", base + document, "--url", base]
     command += ["--header", f"Authorization: Bearer {token}", "--seed", str(seed)]
-    return subprocess.run(command, timeout=240).returncode
+    return subprocess.run(command, timeout=1200).returncode
 
 
-with running(seconds=600) as carillon:
+with running(seconds=2700) as carillon:
     token = carillon.token(USER, "acme")
     # What is done to this one would hold up the rest: it is limited, paused and erased.
     send(f"{carillon.url}/api/ai-mentor/orgs/globex/users/{USER}/", carillon.token(USER, "globex"), {"name": "Gil"})

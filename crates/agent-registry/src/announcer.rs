@@ -41,14 +41,21 @@ const EMPTY_LOOKS: u8 = 2;
 pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut announcer = Announcer::new(state);
     while !shutdown.is_cancelled() {
-        let wait = announcer.work().await.unwrap_or_else(|error| {
+        let next_look = announcer.work().await;
+        if let Err(error) = &next_look {
             tracing::warn!(error = format!("{error:#}"), "documents are not announced, trying again");
-            RETRY
-        });
+        }
+        let look = async {
+            match next_look {
+                Ok(moment) => announcer.state.clock.sleep_until(moment).await,
+                // Not by the product's clock: when what failed is back is a matter of real time.
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = announcer.state.outbox.written() => {}
-            () = announcer.state.clock.sleep(wait) => {}
+            () = look => {}
         }
     }
     Ok(())
@@ -96,8 +103,8 @@ impl Announcer {
         }
     }
 
-    /// Publishes what is to be published now. Returns how long there is nothing more to do.
-    async fn work(&mut self) -> anyhow::Result<Duration> {
+    /// Publishes what is to be published now. Returns until when there is nothing more to do.
+    async fn work(&mut self) -> anyhow::Result<DateTime<Utc>> {
         if !self.started {
             let unheld = self.unheld().await?;
             self.add_new(unheld.into_iter().map(|document| document.name));
@@ -108,7 +115,7 @@ impl Announcer {
             self.next_look = self.look_for_overdue().await?;
             self.publish_pending().await?;
         }
-        Ok((self.next_look - self.state.clock.now()).to_std().unwrap_or_default())
+        Ok(self.next_look)
     }
 
     fn add_new(&mut self, names: impl IntoIterator<Item = DocumentName>) {

@@ -21,7 +21,7 @@ const ORGANISATION: &str = "demo";
 const USER: &str = "admin";
 const SECRET: &str = "a secret that sender and receiver share";
 /// How long anything here may take before the demonstration has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The same where a model answers: at home, it may have to be loaded first.
 const PATIENCE_WITH_MODELS: Duration = Duration::from_secs(300);
 /// What a real model is called in the configuration of this demonstration.

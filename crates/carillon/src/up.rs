@@ -28,7 +28,7 @@ use crate::data_dir::DataDir;
 use crate::output::print;
 
 /// How long a process that has the data directory may take to end.
-const ENDING_WITHIN: Duration = Duration::from_secs(2);
+const ENDING_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<ExitCode> {

@@ -179,7 +179,7 @@ impl Signals {
 mod tests {
     use super::*;
 
-    const DRAIN: Duration = Duration::from_secs(5);
+    const DRAIN: Duration = Duration::from_secs(60);
 
     fn until_shutdown(name: &str, shutdown: &CancellationToken) -> Role {
         let shutdown = shutdown.clone();

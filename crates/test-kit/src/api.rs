@@ -28,7 +28,7 @@ impl Api {
     ///
     /// The HTTP client cannot be built.
     pub fn new(base: &str, organisation: &str, user: &str, token: &str) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(120)).build()?;
         let root = base.to_owned();
         let base = format!("{base}/api/ai-mentor/orgs/{organisation}/users/{user}");
         Ok(Self { root, base, token: token.to_owned(), client })

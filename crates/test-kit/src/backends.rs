@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bus::Bus;
 use bus::embedded::EmbeddedBus;
@@ -14,6 +15,10 @@ use diesel::{Connection, PgConnection};
 use tempfile::TempDir;
 
 use crate::broker::Broker;
+
+/// How often a busy server is asked for a database, or to drop one.
+const TRIES: u32 = 20;
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// The server that databases are made on.
 const POSTGRES_URL: &str = "CARILLON_TEST_POSTGRES_URL";
@@ -69,7 +74,7 @@ impl Backends {
     ///
     /// # Panics
     ///
-    /// The server does not make one.
+    /// The server does not make one, for minutes.
     pub fn database(&self, name: &str) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let Some(server) = &self.postgres else {
@@ -77,7 +82,7 @@ impl Backends {
         };
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let database = format!("test_{}_{}_{number}", std::process::id(), name.replace('-', "_"));
-        run(server, &format!("CREATE DATABASE {database}"));
+        insist(server, &format!("CREATE DATABASE {database}")).unwrap_or_else(|failure| panic!("{failure}"));
         self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(database.clone());
         match server.rsplit_once('/') {
             Some((host, _)) => format!("{host}/{database}"),
@@ -91,7 +96,7 @@ impl Backends {
     ///
     /// They fail.
     pub fn execute(&self, database: &str, statements: &str) {
-        run(database, statements);
+        run(database, statements).unwrap_or_else(|failure| panic!("{failure}"));
     }
 }
 
@@ -99,14 +104,32 @@ impl Drop for Backends {
     fn drop(&mut self) {
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         if let Some(server) = &self.postgres {
-            made.iter().for_each(|database| run(server, &format!("DROP DATABASE {database} WITH (FORCE)")));
+            for database in made {
+                // The server ends who is connected, but whoever connects at that moment is in the way. What stays is no
+                // fault of the test.
+                let dropped = insist(server, &format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)"));
+                dropped.unwrap_or_else(|failure| eprintln!("a database of a test stays: {failure}"));
+            }
         }
     }
 }
 
-fn run(server: &str, statement: &str) {
-    let done = PgConnection::establish(server)
+/// Runs a statement, again while the server has no connection or no room for it.
+fn insist(server: &str, statement: &str) -> Result<(), String> {
+    let mut done = run(server, statement);
+    for _ in 1..TRIES {
+        if done.is_ok() {
+            break;
+        }
+        std::thread::sleep(TRY_AGAIN);
+        done = run(server, statement);
+    }
+    done
+}
+
+fn run(server: &str, statement: &str) -> Result<(), String> {
+    PgConnection::establish(server)
         .map_err(|error| error.to_string())
-        .and_then(|mut connection| connection.batch_execute(statement).map_err(|error| error.to_string()));
-    assert!(done.is_ok() || std::thread::panicking(), "`{statement}` failed: {done:?}");
+        .and_then(|mut connection| connection.batch_execute(statement).map_err(|error| error.to_string()))
+        .map_err(|error| format!("`{statement}` failed: {error}"))
 }

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use crate::api::Api;
 
 /// How long the process may take to be up, in a debug build on a busy machine.
-const START_WITHIN: Duration = Duration::from_secs(60);
+const START_WITHIN: Duration = Duration::from_secs(180);
 
 /// How to start it, again and again over the same data.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ impl Setup {
     ///
     /// # Errors
     ///
-    /// It ends or says nothing for a minute; with its log.
+    /// It ends or says nothing for minutes; with its log.
     pub async fn start(&self) -> anyhow::Result<Carillon> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut process = self
@@ -175,7 +175,7 @@ impl Carillon {
     ///
     /// # Errors
     ///
-    /// It does not end within a minute.
+    /// It does not end within minutes.
     pub async fn stop(mut self) -> anyhow::Result<Option<i32>> {
         let id = self.process.id().context("it has ended already")?;
         let asked = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;

@@ -24,6 +24,6 @@ pub use ledger::{Forgotten, Ledger, Report};
 pub use neighbour::{Fields, newer, with_new_word};
 pub use proxy::Proxy;
 pub use receiver::{Callback, Receiver};
-pub use replica::Replica;
+pub use replica::{Replica, free_address};
 pub use services::{Server, Services};
 pub use stack::{Plan, Stack};

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use tokio::process::{Child, Command};
 
 /// How long a process may take to be ready, in a debug build on a busy machine.
-const READY_WITHIN: Duration = Duration::from_secs(90);
+const READY_WITHIN: Duration = Duration::from_secs(180);
 
 /// One process, running or not; killed when dropped.
 #[derive(Debug)]
@@ -189,7 +189,12 @@ async fn ask(url: &str) -> anyhow::Result<(bool, String)> {
 }
 
 /// An address that nobody has, below the ports that clients get, so that it stays free between two starts.
-fn free_address() -> SocketAddr {
+///
+/// # Panics
+///
+/// The host has no address.
+#[must_use]
+pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 8_000).unwrap_or_default();
     loop {

@@ -34,7 +34,8 @@ async function drive() {
     const found = await AiMentorService.aiMentorOrgsUsersRetrieve?.({ ...place, name: 'npm-mentor' });
     assert.equal(found?.unique_id, made.unique_id);
 
-    const hourly = { crontab: { minute: '0' }, enabled: true };
+    // On a day that does not come in our time, so that it fires at no full hour meanwhile.
+    const hourly = { crontab: { minute: '0', day_of_month: '29', month_of_year: '2' }, enabled: true };
     const requestBody = { mentor: made.unique_id, title: 'Daily', task: hourly, callback_secret: 's3cret' };
     const agent = await AiMentorService.aiMentorOrgsUsersPeriodicAgentsCreate({ ...place, requestBody });
     const id = agent.id;

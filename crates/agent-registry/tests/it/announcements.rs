@@ -97,13 +97,13 @@ async fn what_was_written_before_a_crash_is_announced_after_it_until_it_is_held(
         app.advance(6).await;
         app.advance(1).await;
     }
-    let again = announced_again(&world, &mut dispatcher, 20).await;
+    let again = announced_again(&world, &mut dispatcher).await;
     assert_eq!(again, agent);
 }
 
 /// Lets time pass until an agent is announced once more.
-async fn announced_again(world: &World, queue: &mut bus::Consumer, seconds: i64) -> Document {
-    for _ in 0..seconds {
+async fn announced_again(world: &World, queue: &mut bus::Consumer) -> Document {
+    for _ in 0..600 {
         world.clock.advance(chrono::TimeDelta::seconds(1));
         // Not a wait for something to happen: the announcer looks when the clock says so.
         let taken = tokio::time::timeout(std::time::Duration::from_millis(100), documents_in(queue)).await;

@@ -8,7 +8,7 @@ use model::wire::Wire;
 use serde_json::{Value, json};
 use service_kit::auth::Role;
 
-use crate::harness::{App, ORG, USER, World, path, path_in};
+use crate::harness::{App, ORG, PATIENCE, USER, World, path, path_in};
 
 async fn changes(app: &App<'_>, query: &str) -> Vec<Value> {
     let admin = format!("Bearer {}", app.world.admin_token());
@@ -117,7 +117,7 @@ async fn that_agents_were_planned_anew_is_in_the_audit_log_once_for_each_edition
             tokio::task::yield_now().await;
         }
     };
-    let changes = tokio::time::timeout(std::time::Duration::from_secs(20), told).await.unwrap();
+    let changes = tokio::time::timeout(PATIENCE, told).await.unwrap();
     let subjects: Vec<_> = changes.iter().map(|change| &change["subject"]).collect();
     assert_eq!(subjects, ["schedules:2026b", "schedules:2026a"]);
     assert_eq!(changes[0]["username"], "cron-dispatcher");

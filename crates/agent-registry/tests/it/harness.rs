@@ -35,7 +35,7 @@ pub(crate) const USER: &str = "admin@acme.example";
 /// As by default.
 pub(crate) const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a condition is awaited before a test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A Saturday's noon.
 pub(crate) fn start() -> DateTime<Utc> {
@@ -121,7 +121,7 @@ impl World {
         let stop = shutdown.clone();
         let mut tasks = vec![tokio::spawn(async move { http::serve(listener, options, stop, routes).await.unwrap() })];
         if roles {
-            let running = supervise(registry.roles(shutdown.clone()), shutdown.clone(), Duration::from_secs(5));
+            let running = supervise(registry.roles(shutdown.clone()), shutdown.clone(), PATIENCE);
             tasks.push(tokio::spawn(async move { running.await.unwrap() }));
         }
         App { world: self, base, http: client(), shutdown, tasks, readiness }
@@ -142,7 +142,7 @@ impl World {
         let query = diesel::sql_query(format!("SELECT count(*) AS rows FROM {table}"));
         let url = self.database.expose();
         let count: Count = match url.strip_prefix("sqlite:") {
-            Some(file) => query.get_result(&mut diesel::SqliteConnection::establish(file).unwrap()).unwrap(),
+            Some(file) => query.get_result(&mut open_sqlite(file)).unwrap(),
             None => query.get_result(&mut diesel::PgConnection::establish(url).unwrap()).unwrap(),
         };
         count.rows
@@ -152,11 +152,7 @@ impl World {
     pub(crate) fn execute(&self, postgres: &str, sqlite: &str) {
         let url = self.database.expose();
         match url.strip_prefix("sqlite:") {
-            Some(file) => {
-                let mut connection = diesel::SqliteConnection::establish(file).unwrap();
-                connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
-                connection.batch_execute(sqlite).unwrap();
-            }
+            Some(file) => open_sqlite(file).batch_execute(sqlite).unwrap(),
             None => diesel::PgConnection::establish(url).unwrap().batch_execute(postgres).unwrap(),
         }
     }
@@ -172,7 +168,7 @@ impl World {
         let cells: Vec<Cell> = match url.strip_prefix("sqlite:") {
             Some(file) => {
                 let query = diesel::sql_query(format!("SELECT CAST({column} AS BLOB) AS cell FROM {table}"));
-                query.load(&mut diesel::SqliteConnection::establish(file).unwrap()).unwrap()
+                query.load(&mut open_sqlite(file)).unwrap()
             }
             None => {
                 let cell =
@@ -227,6 +223,13 @@ impl World {
     pub(crate) async fn consume(&self, queue: Queue) -> Consumer {
         self.bus.consume(queue, 1_000).await.unwrap()
     }
+}
+
+/// A connection of the test's own, which waits for whoever writes.
+fn open_sqlite(file: &str) -> diesel::SqliteConnection {
+    let mut connection = diesel::SqliteConnection::establish(file).unwrap();
+    connection.batch_execute("PRAGMA busy_timeout = 60000").unwrap();
+    connection
 }
 
 fn client() -> Client {

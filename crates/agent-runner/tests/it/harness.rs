@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_runner::provider::Provider;
 use agent_runner::{AgentRunner, Config, Dependencies, SessionKeyPair, generate_session_key};
-use bus::{Bus, Consumer, Depth, Message, Queue};
+use bus::{Bus, Consumer, Depth, Message, Queue, Subscription};
 use chrono::{DateTime, TimeDelta, Utc};
 use model::document::{self, Mentor};
 use model::event::{Event, EventKind, RunCancel, RunStarted};
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::stand_ins::{Model, ShakyBus};
 
 /// No condition takes longer to come true.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Two sealing keys; the ring of a runner has the first unless a test says otherwise.
 pub const KEY_1: &str = "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
@@ -188,6 +188,18 @@ impl World {
         let message = delivery.message.clone();
         delivery.ack().await.unwrap();
         decode_event(message.kind, &message.body).unwrap()
+    }
+
+    /// Listens to broadcasts, as soon as a busy broker lets it.
+    pub async fn subscribe(&self) -> Subscription {
+        let listening = async {
+            loop {
+                if let Ok(listening) = self.bus.subscribe().await {
+                    return listening;
+                }
+            }
+        };
+        within("somebody can listen", listening).await
     }
 
     pub async fn depth(&self) -> Depth {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bus::Bus;
 use model::event::EventKind;
 
 use crate::harness::{World, request, within};
@@ -12,7 +11,7 @@ async fn what_was_taken_back_before_a_runner_joined_is_not_begun_by_it() {
     let world = World::new().await;
     world.request(&request(1, "hello")).await;
     world.request(&request(2, "hello")).await;
-    let mut broadcasts = world.bus.subscribe().await.unwrap();
+    let mut broadcasts = world.subscribe().await;
     let dispatcher = async {
         while within("a runner joins", broadcasts.next()).await.unwrap().kind != EventKind::RunnerJoined {}
         world.say(&[1], false).await;
@@ -36,7 +35,7 @@ async fn without_a_dispatcher_a_runner_begins_all_the_same() {
 #[tokio::test]
 async fn where_nothing_waits_nothing_is_asked() {
     let world = World::new().await;
-    let mut broadcasts = world.bus.subscribe().await.unwrap();
+    let mut broadcasts = world.subscribe().await;
     let _runner = world.runner().await;
     world.cancel(&[77]).await;
     assert_eq!(within("a broadcast", broadcasts.next()).await.unwrap().kind, EventKind::RunCancel);

@@ -250,7 +250,8 @@ async fn whatever_a_service_does_the_run_ends_in_time_and_its_log_explains() {
 #[tokio::test]
 async fn a_service_that_is_gone_or_may_not_be_called_is_told_to_the_model() {
     let world = World::new().await;
-    let gone = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    // Port 1 is nobody's.
+    let gone = "127.0.0.1:1";
     let (result, model, failures) = call_once(&world, &format!("http://{gone}/"), None).await;
     assert_eq!(failures, [Some(CallFailure::Unreachable)], "{}", result.log);
     assert!(told(&model)[0].contains("unreachable"));
@@ -380,7 +381,8 @@ async fn a_run_that_ends_while_it_calls_a_service_says_so() {
 #[tokio::test]
 async fn without_the_service_registry_a_run_does_without_services() {
     let world = World::new().await;
-    let gone = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    // Port 1 is nobody's.
+    let gone = "127.0.0.1:1";
     let ill = ModelServer::start(&world.clock, vec![status(503, json!({}))]);
     for registry in [format!("http://{gone}"), ill.url.clone()] {
         let runner = runner(&world, &registry).await;

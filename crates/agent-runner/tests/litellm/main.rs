@@ -88,7 +88,7 @@ async fn what_may_pass_is_asked_again_while_the_run_lasts() {
         ("exhausted", "429 Too Many Requests: litellm.RateLimitError: this is a mock rate limit error"),
         ("broken", "500 Internal Server Error: litellm.InternalServerError: this is a mock internal server error"),
     ] {
-        let result = ask(model, API_KEY, |request| request.timeout = Duration::from_secs(3)).await;
+        let result = ask(model, API_KEY, |request| request.timeout = Duration::from_secs(15)).await;
         assert!(result.reason.is_some());
         let again = result.log.lines().filter(|line| line.contains(words) && line.contains("; asking again in "));
         assert!(again.count() >= 1, "{}", result.log);

@@ -20,7 +20,7 @@ use crate::topology::Queue;
 const CHUNK: usize = 100;
 
 /// How often, and in what intervals, to look whether what was given back is there again.
-const RETURN_LOOKS: usize = 200;
+const RETURN_LOOKS: usize = 1_000;
 const RETURN_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The oldest dead letters. Two who look at the same time may each see only some.

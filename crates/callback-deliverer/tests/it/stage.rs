@@ -1,7 +1,7 @@
 //! A deliverer with a database and a bus of its own, and a clock that the test moves.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bus::{Bus, Consumer, Message, Queue};
 use callback_deliverer::{CallbackDeliverer, Config, Dependencies};
@@ -24,6 +24,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub const SECRET: &str = "s3crét";
+/// How long anything may take before a test has failed, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks at what announces itself to nobody.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 const KEY: &str = "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const OTHER_KEY: &str = "k2:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 const INTERNAL_KEY: &str = "a-key-that-only-microservices-hold";
@@ -69,9 +73,10 @@ pub fn noon() -> DateTime<Utc> {
 }
 
 impl Stage {
-    /// Loopback is allowed.
+    /// Loopback is allowed, and the deadline is as long as may be: a busy machine is no receiver that hangs.
     pub async fn new() -> Self {
-        Self::with(Config { allow_networks: vec!["127.0.0.0/8".parse().unwrap()], ..Config::default() }).await
+        let allow_networks = vec!["127.0.0.0/8".parse().unwrap()];
+        Self::with(Config { allow_networks, deadline_ms: 60_000, ..Config::default() }).await
     }
 
     pub async fn with(config: Config) -> Self {
@@ -105,7 +110,7 @@ impl Stage {
         let deliverer = CallbackDeliverer::open(self.config.clone(), dependencies).await.unwrap();
         let shutdown = CancellationToken::new();
         let roles = deliverer.roles(shutdown.clone());
-        let supervisor = tokio::spawn(supervise(roles, shutdown.clone(), Duration::from_secs(20)));
+        let supervisor = tokio::spawn(supervise(roles, shutdown.clone(), PATIENCE));
 
         let config = InternalConfig { key: INTERNAL_KEY.to_owned().into() };
         let verifier = InternalVerifier::new(&config, &["callback-deliverer"]);
@@ -192,8 +197,7 @@ pub async fn next_documents_held(consumer: &mut Consumer) -> DocumentsHeld {
 }
 
 async fn next<E: Event>(consumer: &mut Consumer) -> E {
-    let batch =
-        tokio::time::timeout(Duration::from_secs(10), consumer.next_batch(1, 1)).await.expect("nothing is held");
+    let batch = tokio::time::timeout(PATIENCE, consumer.next_batch(1, 1)).await.expect("nothing is held");
     let delivery = batch.unwrap().remove(0);
     let event = decode_event(delivery.message.kind, &delivery.message.body).unwrap();
     delivery.ack().await.unwrap();
@@ -223,21 +227,21 @@ impl Running {
 
     /// What a path shows, once `wanted` says so.
     pub async fn shown(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        for _ in 0..500 {
+        let (mut last, begun) = (Value::Null, Instant::now());
+        while begun.elapsed() < PATIENCE {
             last = self.get(path).await.1;
             if wanted(&last) {
                 return last;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         panic!("{path} never came to that: {last:#}");
     }
 
     /// The delivery of a run with its delivery attempts, once `wanted` says so.
     pub async fn delivery(&self, log: i64, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        for _ in 0..500 {
+        let (mut last, begun) = (Value::Null, Instant::now());
+        while begun.elapsed() < PATIENCE {
             let (_, page) = self.get(&format!("deliveries?log={log}")).await;
             if let Some(id) = page["results"][0]["id"].as_i64() {
                 last = self.get(&format!("deliveries/{id}")).await.1;
@@ -245,7 +249,7 @@ impl Running {
                     return last;
                 }
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         panic!("the delivery never came to that: {last:#}");
     }
@@ -260,11 +264,12 @@ impl Running {
 
     /// Once `wanted` holds of readiness.
     pub async fn readiness(&self, wanted: impl Fn(&Readiness) -> bool) {
-        for _ in 0..500 {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
             if wanted(&self.readiness) {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         panic!("readiness stays {:?}", self.readiness.unmet());
     }

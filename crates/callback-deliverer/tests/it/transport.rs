@@ -46,9 +46,9 @@ enum Then {
     Hang,
 }
 
-/// Loopback allowed, and a deadline that a test can wait for.
+/// Loopback allowed, and a deadline that a test can wait for, and a busy machine can keep.
 async fn hasty() -> Stage {
-    let config = Config { deadline_ms: 300, ..Stage::new().await.config };
+    let config = Config { deadline_ms: 5_000, ..Stage::new().await.config };
     Stage::with(config).await
 }
 
@@ -75,7 +75,7 @@ async fn a_receiver_that_does_not_answer_hits_the_one_deadline() {
     let receiver = Receiver::answering(Answer::Never).await;
     let made = attempt(&hasty().await, &receiver.url).await;
     assert_eq!(made["outcome"], "timeout");
-    assert!((300..2_000).contains(&made["duration_ms"].as_i64().unwrap()), "{made}");
+    assert!((5_000..60_000).contains(&made["duration_ms"].as_i64().unwrap()), "{made}");
 }
 
 #[tokio::test]
@@ -113,12 +113,10 @@ async fn of_a_megabyte_of_answer_only_the_beginning_is_kept() {
 
 #[tokio::test]
 async fn what_cannot_be_connected_to_is_classified() {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
     let plain = Receiver::answering(Answer::Status(200)).await.url.replace("http:", "https:");
     for (url, outcome) in [
-        (format!("http://127.0.0.1:{port}/"), "connect_failed"),
+        // Port 1 is nobody's.
+        ("http://127.0.0.1:1/".to_owned(), "connect_failed"),
         (plain, "tls_failed"),
         ("http://no-such-host.invalid/".to_owned(), "dns_failed"),
         ("ftp://127.0.0.1/".to_owned(), "bad_url"),
@@ -156,7 +154,7 @@ async fn a_receiver_that_drips_is_cut_off_at_the_deadline() {
     let body = dripping(b"HTTP/1.1 503 Away\r\ncontent-length: 100000\r\n\r\n", b".".to_vec(), pause).await;
     let made = attempt(&hasty().await, &body).await;
     assert_eq!((&made["outcome"], &made["http_status"]), (&"http_status".into(), &503.into()));
-    assert!(made["duration_ms"].as_i64().unwrap() < 5_000, "{made}");
+    assert!(made["duration_ms"].as_i64().unwrap() < 60_000, "{made}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use test_kit::{Api, Forgotten, Ledger, Plan, Receiver, Report, Stack, until};
 /// How much faster than time the clock of a scenario runs: a tick of each agent every six seconds.
 pub(crate) const CLOCK_RATE: u32 = 10;
 /// How long anything may take that has to happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 const SECRET: &str = "a secret";
 const LATER_PROMPT: &str = "asked after all that";

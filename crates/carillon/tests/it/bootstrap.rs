@@ -46,13 +46,9 @@ async fn the_first_key_is_printed_once_and_does_what_an_administrator_may() {
 async fn a_carillon_that_is_not_there_or_another_ones_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let (ours, theirs) = (Setup::new(BINARY, folder.path().join("a")), Setup::new(BINARY, folder.path().join("b")));
-    let url = {
-        let carillon = ours.start().await.unwrap();
-        let url = carillon.url().to_owned();
-        assert_eq!(carillon.stop().await.unwrap(), Some(0));
-        url
-    };
-    let nobody = bootstrap(&url, ours.data_dir(), &[]);
+    assert_eq!(ours.start().await.unwrap().stop().await.unwrap(), Some(0));
+    // Port 1 is nobody's.
+    let nobody = bootstrap("http://127.0.0.1:1", ours.data_dir(), &[]);
     assert!(String::from_utf8(nobody.stderr).unwrap().contains("cannot reach"));
     let carillon = theirs.start().await.unwrap();
     let stranger = bootstrap(carillon.url(), ours.data_dir(), &[]);

@@ -1,20 +1,35 @@
 //! The main job: an agent made over HTTP, a callback that the test's own HMAC verifies.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use test_kit::{Api, Receiver, Setup, until};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_carillon");
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A crontab that does not come in our time: an agent that has it runs only when it is asked to.
+fn never() -> Value {
+    json!({"crontab": {"minute": "0", "hour": "0", "day_of_month": "29", "month_of_year": "2"}})
+}
+
+/// An agent that fires every minute.
 async fn echo_agent(api: &Api, receiver: &Receiver, prompt: &str) -> i64 {
+    echo_agent_with(api, receiver, prompt, json!({"task": {"crontab": {}}})).await
+}
+
+/// An agent with these fields beside.
+async fn echo_agent_with(api: &Api, receiver: &Receiver, prompt: &str, more: Value) -> i64 {
     let mentor = json!({"template_name": "ai-mentor", "new_mentor_name": "Echo", "provider": {"kind": "echo"}});
     let mentor = api.post("mentor-with-settings/", &mentor).await.unwrap();
-    let agent = json!({
-        "mentor": mentor["unique_id"], "title": "Report", "prompt": prompt, "task": {"crontab": {}},
+    let mut agent = json!({
+        "mentor": mentor["unique_id"], "title": "Report", "prompt": prompt,
         "callback_url": format!("{}/hook", receiver.url()), "callback_secret": "s3crét",
     });
+    for (name, value) in more.as_object().unwrap() {
+        agent[name] = value.clone();
+    }
     api.post("periodic-agents/", &agent).await.unwrap()["id"].as_i64().unwrap()
 }
 
@@ -24,7 +39,8 @@ async fn a_triggered_run_is_logged_and_its_signed_callback_arrives() {
     let receiver = Receiver::start().unwrap();
     let carillon = Setup::new(BINARY, folder.path().join("data")).start().await.unwrap();
     let api = carillon.api("acme", "admin").await.unwrap();
-    let agent = echo_agent(&api, &receiver, "what is new?").await;
+    // No tick comes in between, whatever the minute.
+    let agent = echo_agent_with(&api, &receiver, "what is new?", json!({"task": never()})).await;
 
     let log = api.post(&format!("periodic-agents/{agent}/run/"), &json!({})).await.unwrap();
     // A client reads its own writes: the log is there, ended or not.
@@ -64,11 +80,15 @@ async fn a_tick_fires_runs_and_is_called_back_without_being_asked() {
     let api = carillon.api("acme", "admin").await.unwrap();
     let agent = echo_agent(&api, &receiver, "what is new?").await;
 
-    until("three ticks are called back", PATIENCE, async || (receiver.count() >= 3).then_some(())).await;
-    let sequences: Vec<_> = receiver.callbacks().iter().take(3).map(|one| one.json()["sequence"].clone()).collect();
-    assert_eq!(sequences, [1, 2, 3]);
+    // In any order: callbacks overtake each other on a busy machine.
+    until("the first three runs are called back", PATIENCE, async || {
+        let sequences: BTreeSet<_> = receiver.callbacks().iter().map(|one| one.json()["sequence"].as_i64()).collect();
+        [1, 2, 3].iter().all(|sequence| sequences.contains(&Some(*sequence))).then_some(())
+    })
+    .await;
     let ticks = api.list(&format!("periodic-agents/{agent}/ticks/")).await.unwrap();
-    assert!(ticks.iter().all(|tick| tick["outcome"] == "run"), "{ticks:?}");
+    // A machine that stands still for longer than a tick makes one run of what it missed.
+    assert!(ticks.iter().all(|tick| tick["outcome"] == "run" || tick["reason"] == "coalesced"), "{ticks:?}");
     assert!(api.get(&format!("periodic-agents/{agent}/")).await.unwrap()["next_fire_time"].is_string());
 }
 
@@ -100,12 +120,10 @@ async fn an_agent_that_follows_another_is_asked_with_the_others_output() {
     let receiver = Receiver::start().unwrap();
     let carillon = Setup::new(BINARY, folder.path().join("data")).start().await.unwrap();
     let api = carillon.api("acme", "admin").await.unwrap();
-    let first = echo_agent(&api, &receiver, "the news").await;
-    // A crontab that does not come in our time: it runs when it is asked to.
-    let never = json!({"crontab": {"minute": "0", "hour": "0", "day_of_month": "29", "month_of_year": "2"}});
-    api.patch(&format!("periodic-agents/{first}/"), &json!({"task": never})).await.unwrap();
-    let second = echo_agent(&api, &receiver, "sum up: {previous_agent_output}").await;
-    api.patch(&format!("periodic-agents/{second}/"), &json!({"previous_agent": first})).await.unwrap();
+    let first = echo_agent_with(&api, &receiver, "the news", json!({"task": never()})).await;
+    // It follows from its beginning: a minute that turned before would be a run without output.
+    let follows = json!({"task": {"crontab": {}}, "previous_agent": first});
+    let second = echo_agent_with(&api, &receiver, "sum up: {previous_agent_output}", follows).await;
 
     // The dispatcher hears of the follower a moment after the registry has answered: ask until a run is followed.
     let heard = until("the follower is called back", PATIENCE, async || {
@@ -132,12 +150,20 @@ async fn ticks_of_an_agent_whose_creator_is_revoked_are_skipped_until_he_is_rest
     let skipped = format!("periodic-agents/{agent}/ticks/?outcome=skipped");
     let ticks = until("two ticks are skipped", PATIENCE, async || {
         let ticks = api.list(&skipped).await.unwrap();
-        (ticks.len() >= 2).then_some(ticks)
+        let barred = ticks.iter().filter(|tick| tick["reason"] == "creator_not_allowed").count();
+        (barred >= 2).then_some(ticks)
     });
-    assert!(ticks.await.iter().all(|tick| tick["reason"] == "creator_not_allowed"));
+    // A machine that stands still for longer than a tick passes over what it missed.
+    let explained = |tick: &Value| tick["reason"] == "creator_not_allowed" || tick["reason"] == "coalesced";
+    assert!(ticks.await.iter().all(explained));
     let run = format!("periodic-agents/{agent}/run/");
-    let (status, body) = api.call(reqwest::Method::POST, &run, Some(&json!({}))).await.unwrap();
-    assert_eq!((status.as_u16(), &body["code"]), (409, &json!("creator_not_allowed")));
+    // On a clock this fast what one part signs for another is good for a second: it may have to be asked again.
+    let refused = until("a run is refused", PATIENCE, async || {
+        let (status, body) = api.call(reqwest::Method::POST, &run, Some(&json!({}))).await.unwrap();
+        (status.as_u16() < 500).then_some((status.as_u16(), body))
+    });
+    let (status, body) = refused.await;
+    assert_eq!((status, &body["code"]), (409, &json!("creator_not_allowed")));
 
     let before = receiver.count();
     colleague.post(&place("restore"), &json!({})).await.unwrap();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use test_kit::{Api, Receiver, Setup, until};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_carillon");
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A crontab that does not come in our time.
 fn never() -> Value {
@@ -122,7 +122,7 @@ async fn what_was_backed_up_while_it_ran_is_restored_with_keys_logs_and_schedule
     let agent = agent(&api, &receiver).await;
     let log = api.post(&format!("periodic-agents/{agent}/run/"), &json!({})).await.unwrap();
     let log = format!("periodic-agent-logs/{}/", log["id"]);
-    until("it is called back", PATIENCE, async || (receiver.count() == 1).then_some(())).await;
+    until("it is called back", PATIENCE, async || (receiver.count() >= 1).then_some(())).await;
 
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let command = |arguments: &[&str]| Command::new(BINARY).args(arguments).output().unwrap();
@@ -141,7 +141,8 @@ async fn what_was_backed_up_while_it_ran_is_restored_with_keys_logs_and_schedule
     assert_eq!(api.get(&format!("periodic-agents/{agent}/")).await.unwrap()["title"], "Report");
     assert_eq!(api.get(&log).await.unwrap()["status"], "success");
     api.post(&format!("periodic-agents/{agent}/run/"), &json!({})).await.unwrap();
-    until("it is called back again", PATIENCE, async || (receiver.count() == 2).then_some(())).await;
+    // Once or twice: that the first was delivered may not have been written down yet when the backup was made.
+    until("it is called back again", PATIENCE, async || (receiver.count() >= 2).then_some(())).await;
     // The secret of its callbacks was sealed with a key that is in the backup.
     assert!(receiver.callbacks().iter().all(|callback| callback.is_signed_with("s3cret")));
 

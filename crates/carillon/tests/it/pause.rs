@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 const RUNS: usize = 120;
 const DISPATCHERS: usize = 3;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A model that notes when it is asked, and answers nobody until it may.
 struct SlowModel {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use test_kit::{Setup, until};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_carillon");
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An OpenAI-compatible model that calls the first function it is offered, and then says what that answered.
 async fn model(body: web::Json<Value>) -> HttpResponse {

@@ -1,17 +1,16 @@
 //! What nobody can read, sent to a microservice that runs: it ends as a dead letter and harms nobody.
 
-use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use bus::{Message, Queue};
 use bytes::Bytes;
 use model::event::EventKind;
-use test_kit::{Fields, until};
+use test_kit::{Fields, free_address, until};
 
 use crate::place::Place;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(180);
 const QUEUE: Queue = Queue::CallbackDelivererRuns;
 
 struct Process(Child);
@@ -41,7 +40,7 @@ fn finished(id: u64) -> Bytes {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn poison_is_a_dead_letter_that_is_counted_and_can_be_sent_back_while_its_neighbours_are_handled() {
     let place = Place::new("poison");
-    let admin = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().to_string();
+    let admin = free_address().to_string();
     let (url, database) = (place.bus_url(), place.backends.database("deliverer"));
     let environment = [
         ("CARILLON__BUS__URL", url.as_str()),

@@ -1,7 +1,8 @@
 //! What a microservice does not start with: one line that names the setting, a failure, and no secret.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
+
+use test_kit::free_address;
 
 use crate::place::{Place, password, variable};
 
@@ -13,14 +14,11 @@ fn with_wrong_password(url: &str) -> String {
 }
 
 /// A port that nobody listens at.
-fn closed_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
+const CLOSED: u16 = 1;
 
 #[test]
 fn what_cannot_work_is_refused_in_one_line_that_names_the_setting() {
     let place = Place::new("refusals");
-    let closed = closed_port();
     let (database, bus) = (place.backends.database("refused"), place.bus_url());
     let newer = place.backends.database("newer");
     let history = "CREATE TABLE __diesel_schema_migrations (version VARCHAR(50) PRIMARY KEY, run_on TIMESTAMP NOT NULL \
@@ -30,7 +28,7 @@ fn what_cannot_work_is_refused_in_one_line_that_names_the_setting() {
     let url = |text: &str| (text.to_owned(), bus.clone());
     let cases = [
         ("a database refuses", (with_wrong_password(&database), bus.clone()), "`database.url`: connection to server"),
-        ("nobody listens", url(&format!("postgres://u:{SECRET}@127.0.0.1:{closed}/x")), "`database.url`: connection"),
+        ("nobody listens", url(&format!("postgres://u:{SECRET}@127.0.0.1:{CLOSED}/x")), "`database.url`: connection"),
         (
             "no such host",
             url(&format!("postgres://u:{SECRET}@nowhere.invalid/x")),
@@ -77,8 +75,7 @@ fn what_cannot_work_is_refused_in_one_line_that_names_the_setting() {
 #[test]
 fn a_broker_that_is_not_there_yet_is_waited_for_without_telling_its_password() {
     let place = Place::new("waiting");
-    let (admin, bus) = (closed_port(), format!("amqp://u:{SECRET}@127.0.0.1:{}/x", closed_port()));
-    let admin = format!("127.0.0.1:{admin}");
+    let (admin, bus) = (free_address().to_string(), format!("amqp://u:{SECRET}@127.0.0.1:{CLOSED}/x"));
     let log = place.backends.folder().join("log");
     let database = place.backends.database("dispatcher");
     let environment = [
@@ -99,7 +96,7 @@ fn a_broker_that_is_not_there_yet_is_waited_for_without_telling_its_password() {
     let answer = loop {
         let (code, said) = probe();
         assert_eq!(code, Some(1), "{said}");
-        if said.contains("not ready") || started.elapsed() > Duration::from_secs(30) {
+        if said.contains("not ready") || started.elapsed() > Duration::from_secs(180) {
             break said;
         }
         std::thread::sleep(Duration::from_millis(50));

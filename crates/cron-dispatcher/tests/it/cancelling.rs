@@ -9,7 +9,7 @@ async fn a_cancelled_run_ends_at_once_is_called_back_and_its_answer_comes_too_la
     let mut house = House::start("2026-01-01T10:00:00Z").await;
     let version = house.version();
     house.settle_in(vec![agent(7, "*", "*", version)]).await;
-    let mut broadcasts = house.bus.subscribe().await.unwrap();
+    let mut broadcasts = house.subscribe().await;
     house.advance(60);
     let request = house.requested().await;
     house.started(&request).await;

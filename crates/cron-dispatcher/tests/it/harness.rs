@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{App, test, web};
-use bus::{Bus, Consumer, Message, Queue};
+use bus::{Bus, Consumer, Message, Queue, Subscription};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use cron_dispatcher::{CronDispatcher, Dependencies, DispatcherConfig, ledger};
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection, SqliteConnection};
+use diesel::sql_types::BigInt;
+use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, SqliteConnection};
 use model::crontab::CrontabFields;
 use model::document::{
     Agent, Document, Endpoint, Mentor, Organisation, Pause, Provider, Receiver, Schedule, Subject, next_version,
@@ -26,12 +27,16 @@ use service_kit::admin::Readiness;
 use service_kit::clock::Clock;
 use service_kit::config::{ConnectionUrl, DatabaseConfig};
 use service_kit::supervise::supervise;
-use test_kit::Backends;
+use test_kit::{Backends, until};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take before a test has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks at what announces itself to nobody.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long a second of a clock that is moved takes: long enough for a busy machine to do what is due in it.
+const SECOND: Duration = Duration::from_millis(40);
 
 /// The agent whose run shows that everything before it is done.
 const PROBE: AgentId = AgentId(999_999);
@@ -94,6 +99,7 @@ impl House {
         self.publish(&DocumentChanged { documents }).await;
         self.crash_and_restart().await;
         take::<DocumentsHeld>(&mut self.queues.held).await;
+        self.until_heard().await;
     }
 
     /// The dispatcher dies where it stands.
@@ -127,7 +133,19 @@ impl House {
     /// Announces documents, and waits until the dispatcher says that it holds them. Returns what it said.
     pub(crate) async fn announce(&mut self, documents: Vec<Document>) -> DocumentsHeld {
         self.publish(&DocumentChanged { documents }).await;
-        take(&mut self.queues.held).await
+        let held = take(&mut self.queues.held).await;
+        self.until_heard().await;
+        held
+    }
+
+    /// Waits until every announcement is acknowledged: a dispatcher that died before would hear of it again, and say
+    /// again what it holds.
+    async fn until_heard(&self) {
+        let heard = async || {
+            let depth = self.bus.depth(Queue::CronDispatcherDocuments).await.expect("a depth");
+            depth.is_empty().then_some(())
+        };
+        until("every announcement is acknowledged", PATIENCE, heard).await;
     }
 
     /// An organisation with a mentor and these agents, held.
@@ -167,8 +185,36 @@ impl House {
         assert_eq!(self.waiting().await, 0, "a run was requested");
     }
 
+    /// Waits until every tick up to this moment of the clock is settled: is a run, a reason, or waits for something.
+    pub(crate) async fn until_fired(&self) {
+        #[derive(QueryableByName)]
+        struct Due {
+            #[diesel(sql_type = BigInt)]
+            schedules: i64,
+        }
+        let now = self.clock.now();
+        let url = self.database.url.expose();
+        let nothing_due = async || {
+            let of =
+                |moment: &str| format!("SELECT count(*) AS schedules FROM schedules WHERE next_fire_at <= {moment}");
+            let due: Due = match url.strip_prefix("sqlite:") {
+                Some(file) => {
+                    let query = diesel::sql_query(of(&now.timestamp_micros().to_string()));
+                    query.get_result(&mut open_sqlite(file)).expect("a count")
+                }
+                None => {
+                    let query = diesel::sql_query(of(&format!("'{}'", now.to_rfc3339())));
+                    query.get_result(&mut PgConnection::establish(url).expect("a connection")).expect("a count")
+                }
+            };
+            (due.schedules == 0).then_some(())
+        };
+        until("nothing is due any more", PATIENCE, nothing_due).await;
+    }
+
     /// Waits until whatever is due at this moment of the clock was done: a run triggered after it has been requested.
     async fn settled(&mut self) {
+        self.until_fired().await;
         let probe = agent(PROBE.0, "0", "0", self.version());
         let schedule = Schedule { enabled: false, ..probe.schedule };
         let probe = Agent { schedule, mentor_id: MentorId(PROBE.0), endpoint: None, ..probe };
@@ -281,6 +327,17 @@ impl House {
         }
     }
 
+    /// The same, until it is this attempt of its run that is requested: on a machine that is slower than the clock an
+    /// earlier one may be taken for lost, and come again.
+    pub(crate) async fn until_attempt(&mut self, run_attempt: u32) -> RunRequest {
+        loop {
+            let request = self.until_requested().await;
+            if request.run.run_attempt == run_attempt {
+                return request;
+            }
+        }
+    }
+
     /// From now on nobody takes requests: a consumer may have taken some before it is asked for them.
     pub(crate) fn leave_requests(&mut self) {
         self.queues.runs = None;
@@ -290,7 +347,7 @@ impl House {
     pub(crate) async fn until_waiting(&self, count: u64) {
         let waiting = async {
             while self.waiting().await != count {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         tokio::time::timeout(PATIENCE, waiting).await.expect("so many requests wait");
@@ -300,6 +357,11 @@ impl House {
     async fn waiting(&self) -> u64 {
         let depth = self.bus.depth(Queue::AgentRunnerRuns).await.expect("a depth");
         depth.ready + depth.unacknowledged
+    }
+
+    /// Listens to broadcasts, as soon as a busy broker lets it.
+    pub(crate) async fn subscribe(&self) -> Subscription {
+        until("somebody can listen", PATIENCE, async || self.bus.subscribe().await.ok()).await
     }
 
     /// Lets the watch look: whoever sleeps on the clock is awake, and has had its turn.
@@ -324,7 +386,7 @@ impl House {
     pub(crate) fn execute(&self, statement: &str) {
         let url = self.database.url.expose();
         let done = match url.strip_prefix("sqlite:") {
-            Some(file) => SqliteConnection::establish(file).expect("a connection").batch_execute(statement),
+            Some(file) => open_sqlite(file).batch_execute(statement),
             None => PgConnection::establish(url).expect("a connection").batch_execute(statement),
         };
         done.expect("the statement is executed");
@@ -416,7 +478,7 @@ impl House {
     pub(crate) async fn forgotten(&self, id: RunId) {
         let forgotten = async {
             while self.run(id).await.is_some() {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         tokio::time::timeout(PATIENCE, forgotten).await.expect("the run's bytes are forgotten");
@@ -426,7 +488,7 @@ impl House {
     pub(crate) async fn reached(&self, id: RunId, state: RunState) {
         let reached = async {
             while self.run(id).await.is_none_or(|record| record.state != state) {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         tokio::time::timeout(PATIENCE, reached).await.expect("the run reaches the state");
@@ -437,8 +499,15 @@ impl House {
 async fn tick_on(clock: &Clock) {
     loop {
         clock.advance(TimeDelta::seconds(1));
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(SECOND).await;
     }
+}
+
+/// A connection of the test's own, which waits for whoever writes.
+fn open_sqlite(file: &str) -> SqliteConnection {
+    let mut connection = SqliteConnection::establish(file).expect("a connection");
+    connection.batch_execute("PRAGMA busy_timeout = 60000").expect("a time-out");
+    connection
 }
 
 async fn open(

@@ -16,7 +16,7 @@ use crate::harness::{House, PATIENCE, agent, organisation, versioned};
 /// Joins as a runner does, until what is said is this: which runs are to be let go, and since when. What an earlier
 /// question is still answered may come in between.
 async fn until_told(house: &House, expected: &[(DateTime<Utc>, RunId)]) {
-    let mut broadcasts = house.bus.subscribe().await.expect("a subscription");
+    let mut broadcasts = house.subscribe().await;
     let mut last = BTreeSet::new();
     let asking = async {
         loop {

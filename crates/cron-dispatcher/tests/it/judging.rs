@@ -100,7 +100,7 @@ async fn a_run_that_never_answers_times_out_and_is_called_back() {
     let mut impatient = agent(7, "1", "10", version);
     impatient.schedule.timeout = std::time::Duration::from_secs(30);
     house.settle_in(vec![impatient]).await;
-    let mut cancels = house.bus.subscribe().await.unwrap();
+    let mut cancels = house.subscribe().await;
     house.advance(60);
     let request = house.requested().await;
     house.started(&request).await;

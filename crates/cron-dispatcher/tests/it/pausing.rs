@@ -50,7 +50,7 @@ async fn a_paused_organisation_takes_back_what_has_not_started_and_runs_it_after
     let mut house = House::start("2026-01-01T10:00:00Z").await;
     let version = house.version();
     house.settle_in(vec![agent(7, "1", "10", version)]).await;
-    let mut broadcasts = house.bus.subscribe().await.unwrap();
+    let mut broadcasts = house.subscribe().await;
     house.advance(60);
     let taken_back = house.requested().await;
     house.apply(vec![pause_of(&house, PAUSED)]).await;

@@ -58,17 +58,9 @@ async fn ticks_beyond_the_backlog_of_an_organisation_are_skipped_with_that_reaso
     house.until_waiting(2).await;
     house.advance(60);
     house.look().await;
-    let ticks = async |id: i64| house.ticks(id).await;
-    let last = async {
-        loop {
-            let ticks = ticks(10).await;
-            if ticks.len() == 2 {
-                return ticks;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let ticks = tokio::time::timeout(std::time::Duration::from_secs(20), last).await.unwrap();
+    house.until_fired().await;
+    let ticks = house.ticks(10).await;
+    assert_eq!(ticks.len(), 2, "{ticks:?}");
     assert!(matches!(ticks[0].outcome, TickOutcome::Skipped { reason: SkipReason::Backlog, .. }), "{ticks:?}");
     house.assert_ledger_is_clean().await;
 }

@@ -172,7 +172,8 @@ proptest! {
                 crontab.ticks(zone, at("2026-01-01T00:00:00Z")).take(3).for_each(drop);
             }
         });
-        prop_assert!(takes < Duration::from_millis(20), "{:?} takes {:?}", fields, takes);
+        // It takes a few milliseconds; one that looked at every minute would take minutes.
+        prop_assert!(takes < Duration::from_secs(2), "{:?} takes {:?}", fields, takes);
     }
 
     #[test]

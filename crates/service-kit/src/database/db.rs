@@ -21,7 +21,7 @@ use crate::config::DatabaseConfig;
 
 /// How long one waits for its turn, and for a connection, before the database counts as busy.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
-const CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The database of a microservice. Clones share its connections.
 #[derive(Clone)]

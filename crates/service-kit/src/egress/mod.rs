@@ -341,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_judged_by_its_addresses_when_the_connection_is_made() {
         // `localhost` passes by its name, as some network is allowed, but leads to another.
-        let client = guard(&["10.0.0.0/8"]).client(Duration::from_secs(5)).unwrap();
+        let client = guard(&["10.0.0.0/8"]).client(Duration::from_secs(60)).unwrap();
         let request = client.request(Method::GET, &"http://localhost:9/".parse().unwrap()).unwrap();
         let error = request.send().await.unwrap_err();
         assert!(matches!(EgressError::of(&error), Some(EgressError::NotPublic { .. })), "{error:?}");
@@ -351,7 +351,7 @@ mod tests {
     async fn what_is_allowed_is_connected_to() {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
-        let client = guard(&["127.0.0.0/8", "::1/128"]).client(Duration::from_secs(5)).unwrap();
+        let client = guard(&["127.0.0.0/8", "::1/128"]).client(Duration::from_secs(60)).unwrap();
         let request = tokio::spawn(client.request(Method::GET, &url).unwrap().send());
         assert!(listener.accept().await.is_ok());
         request.abort();

@@ -44,7 +44,7 @@ fn listener() -> Listener {
 }
 
 fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap()
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(120)).build().unwrap()
 }
 
 /// Where a request waits until the test lets it go on.

@@ -1,6 +1,7 @@
 //! A registry on a database of its own and a free port, and a client for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -31,7 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How long an answer is awaited before a test fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) const AGENT: &str = "agent1qdnt5j8wr7cyzupu759w79scp3uaz50m33lfqazsf2tpfz84qfazjgnvfvy";
 pub(crate) const OTHER_AGENT: &str = "agent1q0vmxjv06dwdlppuvspmfyff4ys2t4mdndpa09gulpsuq90n22xqy8k89l8";
@@ -101,9 +102,7 @@ impl World {
 
     /// Opens the registry with its doors alone: it consumes nothing and probes nothing.
     pub(crate) async fn open(&self) -> App<'_> {
-        let unused = format!("sqlite:{}", self.backends.folder().join("unused-bus.db").display());
-        let bus = bus::open(&unused).await.unwrap();
-        self.open_on(bus, false).await
+        self.open_on(self.unused_bus().await, false).await
     }
 
     /// Opens the whole of it.
@@ -114,8 +113,15 @@ impl World {
 
     /// A second replica of one that is at work; what comes over the bus is for the first.
     pub(crate) async fn open_beside(&self) -> App<'_> {
-        let unused = format!("sqlite:{}", self.backends.folder().join("unused-bus-too.db").display());
-        self.open_on(bus::open(&unused).await.unwrap(), true).await
+        self.open_on(self.unused_bus().await, true).await
+    }
+
+    /// A bus that nobody else has, of a file of its own: the lock of one that was closed is for a moment still with a
+    /// process that another test is just starting.
+    async fn unused_bus(&self) -> Arc<dyn Bus> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("unused-bus-{}.db", COUNT.fetch_add(1, Ordering::Relaxed));
+        bus::open(&format!("sqlite:{}", self.backends.folder().join(name).display())).await.unwrap()
     }
 
     async fn open_on(&self, bus: Arc<dyn Bus>, at_work: bool) -> App<'_> {
@@ -185,8 +191,7 @@ impl World {
         if self.backends.is_postgres() {
             PgConnection::establish(&self.url).unwrap().batch_execute(statements).unwrap();
         } else {
-            let file = self.url.trim_start_matches("sqlite:");
-            SqliteConnection::establish(file).unwrap().batch_execute(statements).unwrap();
+            self.open_sqlite().batch_execute(statements).unwrap();
         }
     }
 
@@ -201,10 +206,16 @@ impl World {
         let row: Row = if self.backends.is_postgres() {
             statement.get_result(&mut PgConnection::establish(&self.url).unwrap()).unwrap()
         } else {
-            let file = self.url.trim_start_matches("sqlite:");
-            statement.get_result(&mut SqliteConnection::establish(file).unwrap()).unwrap()
+            statement.get_result(&mut self.open_sqlite()).unwrap()
         };
         row.value
+    }
+
+    /// A connection of the test's own, which waits for whoever writes.
+    fn open_sqlite(&self) -> SqliteConnection {
+        let mut connection = SqliteConnection::establish(self.url.trim_start_matches("sqlite:")).unwrap();
+        connection.batch_execute("PRAGMA busy_timeout = 60000").unwrap();
+        connection
     }
 }
 

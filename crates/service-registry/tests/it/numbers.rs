@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::harness::{App, World};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn invoked(
     app: &App<'_>,

@@ -12,7 +12,7 @@ use test_kit::until;
 
 use crate::harness::{App, World};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How many services were counted in an hour.
 const HOURS: &str = "SELECT count(*) AS value FROM service_hours";
 

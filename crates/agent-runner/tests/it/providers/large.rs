@@ -10,8 +10,8 @@ use super::ask;
 use crate::harness::World;
 use crate::model_server::{ModelServer, endless, part};
 
-/// More than is read and what the buffers of two sockets may hold besides (Linux: 37 MB).
-const SENT_MAX: usize = 100_000_000;
+/// Far more than is read and what the buffers of two sockets may hold besides, however a host is tuned.
+const SENT_MAX: usize = 1_000_000_000;
 
 /// What comes of asking a server whose answer goes on for ever.
 async fn result_of(kind: &str, content_type: &'static str, first: &'static str, piece: String) -> RunResult {

@@ -21,7 +21,10 @@ pub async fn a_broadcast_reaches_every_subscriber(installation: impl Installatio
 
 pub async fn a_broadcast_is_not_stored(installation: impl Installation) {
     let bus = installation.open().await;
+    let mut early = bus.subscribe().await.unwrap();
     bus.broadcast(message(EventKind::RunCancel, "1")).await.unwrap();
+    // A broadcast is not confirmed: it may still be on its way when the call returns.
+    assert!(soon(early.next()).await.is_some());
     let mut late = bus.subscribe().await.unwrap();
     never(late.next()).await;
     for queue in Queue::ALL {

@@ -117,7 +117,7 @@ pub const QUEUE: Queue = Queue::AgentRunnerRuns;
 pub const ANY_BYTES: usize = usize::MAX;
 
 /// Far more than anything here takes: who waits so long waits in vain.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for what must happen.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {

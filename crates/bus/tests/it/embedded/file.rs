@@ -9,6 +9,7 @@ use bus::{Bus, BusError, Delivery, Depth, PublishError};
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
 
+use super::open;
 use crate::contract::{ANY_BYTES, QUEUE, depth_becomes, messages, numbers, run_requested, runs_requested, soon, take};
 
 fn opening_error(path: &Path) -> BusError {
@@ -17,7 +18,7 @@ fn opening_error(path: &Path) -> BusError {
 
 fn execute(path: &Path, sql: &str) -> SqliteConnection {
     let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-    conn.batch_execute(sql).unwrap();
+    conn.batch_execute(&format!("PRAGMA busy_timeout = 60000; {sql}")).unwrap();
     conn
 }
 
@@ -31,7 +32,7 @@ async fn a_file_belongs_to_one_bus_at_a_time() {
     assert!(error.to_string().starts_with("another carillon uses the bus `/"), "{error}");
 
     bus.close().await;
-    EmbeddedBus::open(&path).unwrap();
+    open(&path).await;
 }
 
 #[cfg(unix)]
@@ -167,6 +168,6 @@ async fn a_retry_waits_on_after_the_file_was_closed() {
     drop(consumer);
     bus.close().await;
 
-    let bus = EmbeddedBus::open(&path).unwrap();
+    let bus = open(&path).await;
     depth_becomes(&bus, QUEUE, Depth { ready: 1, unacknowledged: 0, delayed: 1 }).await;
 }

@@ -13,6 +13,7 @@ use bus::embedded::EmbeddedBus;
 use bus::{Bus, Delivery};
 use rand::Rng;
 
+use super::open;
 use crate::contract::{ANY_BYTES, QUEUE, messages, numbers, run_requested, take};
 
 const ROUNDS: usize = 15;
@@ -101,7 +102,7 @@ fn run_and_kill(path: &Path, first_number: usize, said: &mut Said) {
 
 /// What is in the queue, left there.
 async fn stored(path: &Path) -> Vec<usize> {
-    let bus = EmbeddedBus::open(path).unwrap();
+    let bus = open(path).await;
     let depth = bus.depth(QUEUE).await.unwrap();
     assert_eq!((depth.unacknowledged, depth.delayed), (0, 0));
     let mut consumer = bus.consume(QUEUE, 60_000).await.unwrap();

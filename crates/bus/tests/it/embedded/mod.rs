@@ -3,18 +3,33 @@
 mod file;
 mod kill;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::Bus;
 use bus::embedded::EmbeddedBus;
+use bus::{Bus, BusError};
 use tempfile::TempDir;
 
-use crate::contract::{Installation, contract_suite};
+use crate::contract::{Installation, contract_suite, soon};
 
 contract_suite!(EmbeddedInstallation);
+
+/// Opens a bus whose file nobody has any more. A process that another test is just starting still has what was open
+/// here when it was forked, for a moment.
+async fn open(path: &Path) -> EmbeddedBus {
+    let opened = async {
+        loop {
+            match EmbeddedBus::open(path) {
+                Err(BusError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(2)).await,
+                opened => return opened.unwrap(),
+            }
+        }
+    };
+    soon(opened).await
+}
 
 /// A bus in a directory of its own.
 struct EmbeddedInstallation {
@@ -35,7 +50,7 @@ impl Installation for EmbeddedInstallation {
     }
 
     async fn open(&self) -> Arc<dyn Bus> {
-        Arc::new(EmbeddedBus::open(&self.path()).unwrap())
+        Arc::new(open(&self.path()).await)
     }
 
     /// Opens a copy of the files as they are while the old bus is still open: just what a crash would leave.
