@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use model::document::Previous;
 use model::id::{AgentId, RunId};
 use model::run::{RunState, SkipReason};
-use model::schedule::{Span, Timing};
+use model::schedule::{INSTANT, Span, Timing};
 use service_kit::database::DbConnection;
 
 use crate::error::DispatchError;
@@ -40,6 +40,8 @@ pub(crate) fn arrive(conn: &mut DbConnection, reached: &[Reached], now: DateTime
             .filter(|one| schedule.follows.is_some_and(|f| f.agent_id == one.agent_id && f.status == one.status))
             .max_by_key(|one| one.run_id);
         let Some(view) = directory.agent(schedule.agent_id) else { continue };
+        // By a clock that is behind, the moment would be one of the timing that it had before it followed anybody.
+        let now = now.max(schedule.fired_through + INSTANT);
         let Some(newest) = newest else {
             if reached.iter().any(|one| ended_otherwise(schedule.follows, one)) {
                 missed.push(skipped(&schedule, view, Span::one(now, SkipReason::PreviousStatus)));

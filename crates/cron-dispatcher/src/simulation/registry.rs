@@ -224,16 +224,10 @@ fn policies(mut agent: Agent, random: &mut Random) -> Agent {
     agent
 }
 
-/// A schedule of a few ticks a day at most, in any zone.
+/// A schedule in any zone.
 fn timing(schedule: Schedule, now: DateTime<Utc>, random: &mut Random) -> Schedule {
     let crontab = loop {
-        let fields = CrontabFields {
-            minute: random.pick(&["0", "30", "15", "59", "0,45"]).into(),
-            hour: random.pick(&["2", "1", "0", "23", "9", "1,2,3", "*/12", "2,14", "12"]).into(),
-            day_of_month: random.pick(&["*", "1", "*/7", "28-3", "25-31", "13"]).into(),
-            month_of_year: random.pick(&["*", "*", "*", "mar,oct,nov", "1-6"]).into(),
-            day_of_week: random.pick(&["*", "*", "sun", "fri-mon", "1"]).into(),
-        };
+        let fields = crontab(random);
         if Crontab::parse(&fields).is_ok() {
             break fields;
         }
@@ -248,4 +242,26 @@ fn timing(schedule: Schedule, now: DateTime<Utc>, random: &mut Random) -> Schedu
         jitter: Duration::from_secs(if random.below(3) == 0 { random.below(600) } else { 0 }),
         ..schedule
     }
+}
+
+/// As people write them: of a hundred, two fire by the minute, eight by the hour, fifty by the day, thirty by the week,
+/// ten by the month or less; many at night, where clocks change.
+fn crontab(random: &mut Random) -> CrontabFields {
+    let minute = random.pick(&["0", "30", "15", "59", "0,45"]);
+    let hour = random.pick(&["2", "1", "0", "23", "9", "1,2,3", "*/12", "2,14", "12"]);
+    let [minute, hour, day_of_month, month_of_year, day_of_week] = match random.below(100) {
+        0..=1 => {
+            let minute = random.pick(&["*", "*/5", "*/15", "10-50/7"]);
+            [minute, random.pick(&["*", "*", "8-17", "22-2"]), "*", "*", random.pick(&["*", "mon-fri"])]
+        }
+        2..=9 => [minute, random.pick(&["*", "*", "*/2", "*/6"]), "*", "*", random.pick(&["*", "1-5"])],
+        10..=59 => [minute, hour, "*", random.pick(&["*", "*", "*", "mar,oct,nov"]), "*"],
+        60..=89 => [minute, hour, "*", "*", random.pick(&["sun", "1", "fri-mon", "1-5", "6,7"])],
+        _ => {
+            let day = random.pick(&["1", "*/7", "28-3", "25-31", "13"]);
+            [minute, hour, day, random.pick(&["*", "*", "mar,oct,nov", "1-6"]), random.pick(&["*", "*", "fri-mon"])]
+        }
+    }
+    .map(str::to_owned);
+    CrontabFields { minute, hour, day_of_month, month_of_year, day_of_week }
 }

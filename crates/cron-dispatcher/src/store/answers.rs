@@ -68,7 +68,7 @@ fn end_together(
            SET stage = new.stage, sends = 1, exclusive = false, waits_for = NULL, started_at = new.started_at,
                ended_at = new.ended_at, check_at = $6
           FROM unnest($1, $2, $3, $4, $5) AS new (id, run_attempt, stage, started_at, ended_at)
-         WHERE runs.id = new.id AND runs.run_attempt = new.run_attempt AND runs.stage = ANY ($7)
+         WHERE runs.id = new.id AND runs.run_attempt = new.run_attempt AND runs.ended_at IS NULL
      RETURNING runs.id, runs.run_attempt";
     fn column<T>(answers: &[&&(RunAnswer, Bytes)], of: impl Fn(&RunAnswer) -> T) -> Vec<T> {
         answers.iter().map(|(answer, _)| of(answer)).collect()
@@ -80,7 +80,6 @@ fn end_together(
         .bind::<Array<SqlTimestamp>, _>(column(answers, |one| Timestamp::from(one.started_at)))
         .bind::<Array<SqlTimestamp>, _>(column(answers, |one| Timestamp::from(one.ended_at)))
         .bind::<SqlTimestamp, _>(Timestamp::from(check_at))
-        .bind::<Array<Text>, _>(Stage::UNFINISHED.to_vec())
         .load(conn)?;
     Ok(ended.into_iter().map(|one| (one.id, one.run_attempt)).collect())
 }

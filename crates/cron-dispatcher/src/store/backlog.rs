@@ -23,16 +23,12 @@ pub(crate) struct Backlog {
 pub(crate) fn measure(conn: &mut DbConnection) -> QueryResult<Backlog> {
     let mut stages = Vec::with_capacity(Stage::UNFINISHED.len());
     for stage in Stage::UNFINISHED {
-        let count: i64 = runs::table.filter(runs::stage.eq(stage)).count().get_result(conn)?;
-        stages.push((stage, count));
+        let count: i64 = runs::table.filter(runs::stage.eq(stage.literal())).count().get_result(conn)?;
+        stages.push((stage.as_str(), count));
     }
-    // Ids rise as runs are made.
-    let oldest_queued: Option<Timestamp> = runs::table
-        .filter(runs::stage.eq(Stage::Queued.as_str()))
-        .order(runs::id)
-        .select(runs::requested_at)
-        .first(conn)
-        .optional()?;
+    // Not the first by id: where none waits, SQLite would look for it among all runs.
+    let queued = runs::table.filter(runs::stage.eq(Stage::Queued.literal()));
+    let oldest_queued: Option<Timestamp> = queued.select(diesel::dsl::min(runs::requested_at)).first(conn)?;
     let oldest_due: Option<Option<Timestamp>> = schedules::table
         .filter(schedules::next_fire_at.is_not_null())
         .order(schedules::next_fire_at)

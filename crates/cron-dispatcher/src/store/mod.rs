@@ -9,6 +9,7 @@ pub(crate) mod documents;
 pub(crate) mod everything;
 pub(crate) mod history;
 pub(crate) mod limits;
+pub(crate) mod literal;
 pub(crate) mod overdue;
 pub(crate) mod queue;
 pub(crate) mod revoked_users;

@@ -23,7 +23,7 @@ pub(crate) fn of_stage(
     limit: i64,
 ) -> QueryResult<Vec<RunRow>> {
     let rows: Vec<Row> = runs::table
-        .filter(runs::check_at.le(Timestamp::from(now)).and(runs::stage.eq(stage.as_str())))
+        .filter(runs::check_at.le(Timestamp::from(now)).and(runs::stage.eq(stage.literal())))
         .order((runs::check_at, runs::id))
         .limit(limit)
         .select(Row::as_select())
@@ -35,7 +35,7 @@ pub(crate) fn of_stage(
 /// more.
 pub(crate) fn send_again(conn: &mut DbConnection, row: &RunRow, check_at: DateTime<Utc>) -> QueryResult<bool> {
     let changed = diesel::update(runs::table.find(row.run.id.0))
-        .filter(runs::stage.eq(row.stage.as_str()).and(runs::sends.eq(row.sends)))
+        .filter(runs::stage.eq(row.stage.literal()).and(runs::sends.eq(row.sends)))
         .filter(runs::check_at.is_not_null())
         .set((runs::sends.eq(row.sends + 1), runs::check_at.eq(stamp(Some(check_at)))))
         .execute(conn)?;
@@ -45,7 +45,7 @@ pub(crate) fn send_again(conn: &mut DbConnection, row: &RunRow, check_at: DateTi
 /// Takes back that these requests were sent once more: they were not.
 pub(crate) fn unsend(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
     diesel::update(runs::table.filter(runs::id.eq_any(ids)))
-        .filter(runs::stage.eq(Stage::Requested.as_str()).and(runs::sends.gt(1)))
+        .filter(runs::stage.eq(Stage::Requested.literal()).and(runs::sends.gt(1)))
         .set(runs::sends.eq(runs::sends - 1))
         .execute(conn)?;
     Ok(())

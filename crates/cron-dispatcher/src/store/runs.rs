@@ -133,8 +133,11 @@ pub(crate) fn exclusive(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResu
 
 /// From now on the runs of this agent must not overlap, those under way included.
 pub(crate) fn make_exclusive(conn: &mut DbConnection, agent_id: i64) -> QueryResult<()> {
-    let unfinished = runs::table.filter(runs::agent_id.eq(agent_id)).filter(runs::stage.eq_any(Stage::UNFINISHED));
-    diesel::update(unfinished).set(runs::exclusive.eq(true)).execute(conn)?;
+    // Stage by stage, along the index of each: what has ended is a hundred times as much.
+    for stage in Stage::UNFINISHED {
+        let unfinished = runs::table.filter(runs::stage.eq(stage.literal())).filter(runs::agent_id.eq(agent_id));
+        diesel::update(unfinished).set(runs::exclusive.eq(true)).execute(conn)?;
+    }
     Ok(())
 }
 
@@ -168,9 +171,11 @@ pub(crate) fn start(
     started_at: DateTime<Utc>,
     check_at: DateTime<Utc>,
 ) -> QueryResult<bool> {
+    let [requested, running] = Stage::IN_FLIGHT.map(Stage::literal);
+    let in_flight = runs::stage.eq(requested).or(runs::stage.eq(running));
     // One that was taken back meanwhile is stopped; only what is meant to run is running.
     let changed = diesel::update(unfinished(id, run_attempt))
-        .filter(runs::stage.eq_any(Stage::IN_FLIGHT))
+        .filter(in_flight)
         .set((
             runs::stage.eq(Stage::Running.as_str()),
             runs::started_at.eq(Some(Timestamp::from(started_at))),
@@ -190,8 +195,7 @@ pub(super) fn attempt(run_attempt: u32) -> i32 {
 pub(super) fn unfinished(id: RunId, run_attempt: u32) -> _ {
     let attempt: i32 = attempt(run_attempt);
     let number: i64 = id.0;
-    let stages: [&'static str; 5] = Stage::UNFINISHED;
-    runs::table.filter(runs::id.eq(number)).filter(runs::run_attempt.eq(attempt)).filter(runs::stage.eq_any(stages))
+    runs::table.filter(runs::id.eq(number)).filter(runs::run_attempt.eq(attempt)).filter(runs::ended_at.is_null())
 }
 
 /// Nobody waits to be called back for these results.

@@ -3,6 +3,7 @@
 use diesel::QueryResult;
 use model::run::RunState;
 
+use super::literal::Literal;
 use super::read_word;
 
 /// How far a run has come, as the dispatcher tells it apart. The last two are final.
@@ -26,9 +27,10 @@ pub(crate) enum Stage {
 
 impl Stage {
     /// Runs that have not ended.
-    pub(super) const UNFINISHED: [&'static str; 5] = ["queued", "waiting", "delayed", "requested", "running"];
+    pub(super) const UNFINISHED: [Self; 5] =
+        [Self::Queued, Self::Waiting, Self::Delayed, Self::Requested, Self::Running];
     /// Runs that runners may know of.
-    pub(super) const IN_FLIGHT: [&'static str; 2] = ["requested", "running"];
+    pub(super) const IN_FLIGHT: [Self; 2] = [Self::Requested, Self::Running];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -40,6 +42,11 @@ impl Stage {
             Self::Success => "success",
             Self::Error => "error",
         }
+    }
+
+    /// As statements look for it: each stage that is not final has an index of its own.
+    pub(crate) fn literal(self) -> Literal {
+        Literal(self.as_str())
     }
 
     /// The state that everyone else sees.

@@ -15,6 +15,7 @@ use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
 use super::limits;
+use super::literal::Literal;
 use super::schedules::Of;
 use super::stage::Stage;
 use super::stamp;
@@ -53,14 +54,14 @@ pub(crate) fn any_waiting(conn: &mut DbConnection) -> QueryResult<bool> {
 
 #[diesel::dsl::auto_type(no_type_alias)]
 fn in_stage(stage: Stage) -> _ {
-    let stage: &'static str = stage.as_str();
+    let stage: Literal = stage.literal();
     runs::table.filter(runs::stage.eq(stage))
 }
 
 #[diesel::dsl::auto_type(no_type_alias)]
 fn delayed(now: DateTime<Utc>) -> _ {
     let now: Timestamp = Timestamp::from(now);
-    let stage: &'static str = Stage::Delayed.as_str();
+    let stage: Literal = Stage::Delayed.literal();
     runs::table.filter(runs::check_at.le(now).and(runs::stage.eq(stage)))
 }
 
@@ -97,7 +98,7 @@ pub(crate) fn enter(
 }
 
 fn in_window(conn: &mut DbConnection) -> QueryResult<i64> {
-    runs::table.filter(runs::stage.eq(Stage::Requested.as_str())).count().get_result(conn)
+    runs::table.filter(runs::stage.eq(Stage::Requested.literal())).count().get_result(conn)
 }
 
 #[derive(Debug, Queryable)]
@@ -120,7 +121,7 @@ impl Candidate {
 
 fn next(conn: &mut DbConnection, room: i64) -> QueryResult<Vec<Candidate>> {
     runs::table
-        .filter(runs::stage.eq(Stage::Queued.as_str()))
+        .filter(runs::stage.eq(Stage::Queued.literal()))
         .order((runs::turn, runs::id))
         .limit(room)
         .select((runs::id, runs::organisation, runs::mentor_id, runs::agent_id))
@@ -182,7 +183,7 @@ fn free(conn: &mut DbConnection, scopes: Vec<String>) -> QueryResult<HashMap<Str
     }
     for stage in Stage::IN_FLIGHT {
         let in_flight: Vec<(String, i64, i64, i64)> = runs::table
-            .filter(runs::organisation.eq_any(&organisations).and(runs::stage.eq(stage)))
+            .filter(runs::organisation.eq_any(&organisations).and(runs::stage.eq(stage.literal())))
             .group_by((runs::organisation, runs::mentor_id, runs::agent_id))
             .select((runs::organisation, runs::mentor_id, runs::agent_id, diesel::dsl::count_star()))
             .load(conn)?;
@@ -224,7 +225,7 @@ fn release(conn: &mut DbConnection, room: i64) -> QueryResult<()> {
             continue;
         }
         let first: Vec<i64> = runs::table
-            .filter(runs::stage.eq(Stage::Waiting.as_str()).and(runs::waits_for.eq(Some(&scope))))
+            .filter(runs::stage.eq(Stage::Waiting.literal()).and(runs::waits_for.eq(Some(&scope))))
             .order((runs::turn, runs::id))
             .limit(places)
             .select(runs::id)
@@ -237,14 +238,14 @@ fn release(conn: &mut DbConnection, room: i64) -> QueryResult<()> {
 
 /// The runs of an organisation that were requested and have not started.
 pub(crate) fn requested_of(conn: &mut DbConnection, organisation: &str) -> QueryResult<Vec<i64>> {
-    let requested = runs::stage.eq(Stage::Requested.as_str()).and(runs::organisation.eq(organisation));
+    let requested = runs::stage.eq(Stage::Requested.literal()).and(runs::organisation.eq(organisation));
     runs::table.filter(requested).order(runs::id).select(runs::id).load(conn)
 }
 
 /// How many runs of an organisation its limit keeps waiting, counted no further than `most`.
 pub(crate) fn waiting(conn: &mut DbConnection, organisation: &str, most: i64) -> QueryResult<i64> {
     let scope = limits::of_organisation(organisation);
-    let waiting = runs::table.filter(runs::stage.eq(Stage::Waiting.as_str()).and(runs::waits_for.eq(Some(scope))));
+    let waiting = runs::table.filter(runs::stage.eq(Stage::Waiting.literal()).and(runs::waits_for.eq(Some(scope))));
     Ok(i64::try_from(waiting.limit(most).select(runs::id).load::<i64>(conn)?.len()).unwrap_or(i64::MAX))
 }
 
@@ -257,7 +258,8 @@ pub(crate) fn take_back(
     again: DateTime<Utc>,
 ) -> QueryResult<Vec<i64>> {
     lock(conn)?;
-    let requested = runs::table.filter(runs::stage.eq(Stage::Requested.as_str())).select(runs::id).order(runs::id);
+    // In no order: SQLite would look for them in that of all runs.
+    let requested = runs::table.filter(runs::stage.eq(Stage::Requested.literal())).select(runs::id);
     let ids: Vec<i64> = match of {
         Of::Everything => requested.load(conn)?,
         Of::Organisation(key) => requested.filter(runs::organisation.eq(key)).load(conn)?,
@@ -270,7 +272,7 @@ pub(crate) fn take_back(
         runs::let_go_at.eq(stamp(Some(now))),
     );
     // One that starts or ends meanwhile is left alone.
-    let still = runs::table.filter(runs::id.eq_any(&ids)).filter(runs::stage.eq(Stage::Requested.as_str()));
+    let still = runs::table.filter(runs::id.eq_any(&ids)).filter(runs::stage.eq(Stage::Requested.literal()));
     per_backend!(conn, c => diesel::update(still).set(delayed).returning(runs::id).get_results(c))
 }
 

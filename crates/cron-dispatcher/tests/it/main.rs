@@ -4,6 +4,7 @@ mod cancelling;
 mod catching_up;
 mod chains;
 mod creators;
+mod edit_moments;
 mod edits;
 mod fairness;
 mod firing;

@@ -77,6 +77,7 @@ CREATE TABLE runs (
 CREATE UNIQUE INDEX runs_tick ON runs (agent_id, nominal_time) WHERE made_by IN ('schedule', 'catch_up');
 CREATE INDEX runs_queued ON runs (turn, id) WHERE stage = 'queued';
 CREATE INDEX runs_waiting ON runs (waits_for, turn, id) WHERE stage = 'waiting';
+CREATE INDEX runs_delayed ON runs (stage, check_at) WHERE stage = 'delayed';
 CREATE INDEX runs_window ON runs (organisation) WHERE stage = 'requested';
 CREATE INDEX runs_running ON runs (organisation) WHERE stage = 'running';
 CREATE INDEX runs_exclusive ON runs (agent_id) WHERE exclusive;

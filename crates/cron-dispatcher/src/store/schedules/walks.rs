@@ -1,0 +1,37 @@
+//! Walks along schedules, in key order: two dispatchers that lock as they walk never wait for each other.
+
+use diesel::prelude::*;
+use service_kit::database::DbConnection;
+
+use super::{Row, Schedule};
+use crate::schema::schedules;
+
+/// Up to `limit` schedules of agents after this one, in key order.
+pub(crate) fn page(conn: &mut DbConnection, after: i64, limit: i64) -> QueryResult<Vec<Schedule>> {
+    let page = schedules::table.filter(schedules::agent_id.gt(after)).order(schedules::agent_id).limit(limit);
+    let rows: Vec<Row> = page.select(Row::as_select()).load(conn)?;
+    rows.into_iter().map(Schedule::try_from).collect()
+}
+
+/// Locks the schedules that follow any of these agents, in key order so that two dispatchers never wait for each other.
+pub(crate) fn lock_followers(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Vec<Schedule>> {
+    let followers = schedules::table.filter(schedules::follows.eq_any(agent_ids)).order(schedules::agent_id);
+    let rows: Vec<Row> = match conn {
+        DbConnection::Postgres(c) => followers.for_update().load(c)?,
+        DbConnection::Sqlite(c) => followers.load(c)?,
+    };
+    rows.into_iter().map(Schedule::try_from).collect()
+}
+
+/// The agents of an organisation, in key order.
+pub(crate) fn of_organisation(conn: &mut DbConnection, organisation: &str) -> QueryResult<Vec<i64>> {
+    let agents = schedules::table.filter(schedules::organisation.eq(organisation)).order(schedules::agent_id);
+    agents.select(schedules::agent_id).load(conn)
+}
+
+/// Up to `limit` schedules that were planned with an older edition of the time zone database, in key order.
+pub(crate) fn of_older_tzdb(conn: &mut DbConnection, tzdb: &str, limit: i64) -> QueryResult<Vec<Schedule>> {
+    let older = schedules::table.filter(schedules::tzdb.lt(tzdb)).order(schedules::agent_id).limit(limit);
+    let rows: Vec<Row> = older.select(Row::as_select()).load(conn)?;
+    rows.into_iter().map(Schedule::try_from).collect()
+}
