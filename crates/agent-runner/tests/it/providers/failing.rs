@@ -22,7 +22,8 @@ async fn result_of(scripts: Vec<Script>) -> (RunResult, ModelServer) {
     let _runner = world.runner().await;
     let server = ModelServer::start(&world.clock, scripts);
     world.request(&ask("openai", &server, "hello")).await;
-    // No faster, so that what a server of a busy machine says does not come too late.
+    // Not before it is asked, and no faster: what a server of a busy machine says must not come too late.
+    server.asked(1).await;
     let result = world.while_time_passes(200, world.end()).await.result;
     (result, server)
 }
