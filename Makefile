@@ -9,7 +9,7 @@ MICROSERVICES = --package agent-registry --package agent-runner --package callba
 # Each test waits for a broker to make its queues: more of them at a time than there are processors.
 TEST_THREADS ?= 8
 BENCH_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/bench-services $(SERVICES)
-BENCH_PARTS = delivery neighbours kills burst fairness end-to-end steady api idle
+BENCH_PARTS = delivery neighbours kills burst fairness end-to-end steady api idle growth
 FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
 .PHONY: help demo test validate-deploy test-simulation test-tls test-clients test-openapi test-receivers test-kills test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults test-some-faults

@@ -97,7 +97,7 @@ async fn measure(binaries: &Path, due: usize, runs: usize) -> anyhow::Result<Vec
         let per_second = bare::per_second(due, last);
         bursts.push(Burst { per_second, bare, lateness: Summary::of(lateness) });
     }
-    depth.connection.close(200, "done".into()).await?;
+    depth.close().await?;
     bed.stop().await?;
     Ok(bursts)
 }
@@ -134,7 +134,7 @@ async fn probe(bed: &Bed) -> anyhow::Result<Duration> {
 }
 
 /// Announces organisations and their agents, numbered on from an id.
-async fn announce(
+pub(crate) async fn announce(
     bed: &Bed,
     organisations: &[(i64, usize)],
     schedule: &Schedule,
@@ -154,26 +154,31 @@ async fn announce(
 }
 
 /// Looks at the queue of requests.
-struct Watch {
+pub(crate) struct Watch {
     connection: Connection,
     channel: Channel,
 }
 
 impl Watch {
-    async fn new(bed: &Bed) -> anyhow::Result<Self> {
+    pub(crate) async fn new(bed: &Bed) -> anyhow::Result<Self> {
         let connection = Connection::connect(&bed.amqp_url(), ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         Ok(Self { connection, channel })
     }
 
-    async fn depth(&self) -> anyhow::Result<usize> {
+    /// How many requests are in the queue.
+    pub(crate) async fn depth(&self) -> anyhow::Result<usize> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let queue = self.channel.queue_declare(QUEUE.into(), options, FieldTable::default()).await?;
         Ok(queue.message_count().try_into()?)
     }
 
+    pub(crate) async fn close(self) -> anyhow::Result<()> {
+        Ok(self.connection.close(200, "done".into()).await?)
+    }
+
     /// How late each of `count` requests was in the queue in which `before` are already, in order.
-    async fn filling(
+    pub(crate) async fn filling(
         &self,
         due: DateTime<Utc>,
         before: usize,

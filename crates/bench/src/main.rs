@@ -12,6 +12,7 @@ mod delivery;
 mod documents;
 mod end_to_end;
 mod fairness;
+mod growth;
 mod idle;
 mod kills;
 mod lists;
@@ -68,6 +69,8 @@ enum Part {
     Api(api::Options),
     /// What many agents cost of which none is due.
     Idle(idle::Options),
+    /// A fire among a thousand schedules, and among a million.
+    Growth(growth::Options),
     /// Lists of a million agents and ten million logs on PostgreSQL, one organisation holding half of them.
     Lists(lists::Options),
 }
@@ -86,6 +89,7 @@ async fn main() -> anyhow::Result<()> {
         Part::Steady(options) => steady::run(binaries, &output, quick, &options).await,
         Part::Api(options) => api::run(binaries, &output, quick, &options).await,
         Part::Idle(options) => idle::run(binaries, &output, quick, &options).await,
+        Part::Growth(options) => growth::run(binaries, &output, quick, &options).await,
         Part::Lists(options) => lists::run(&binary, &output, &options).await,
     }
 }
