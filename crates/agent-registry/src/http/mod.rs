@@ -17,6 +17,7 @@ mod log_stream;
 mod logs;
 mod mentor_view;
 mod mentors;
+mod of_agent;
 mod openapi;
 mod organisation_view;
 mod organisations;
