@@ -34,7 +34,7 @@ test: toolchain ## Run every test, on SQLite and on a PostgreSQL and a RabbitMQ 
 	$(SERVICES) run $(MAKE) test-with-services
 
 test-with-services:
-	$(CARGO) test --locked $(MICROSERVICES) --test it -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --locked $(MICROSERVICES) --test it --test memory -- --test-threads=$(TEST_THREADS)
 	$(CARGO) test --locked --package bus --test rabbitmq
 	$(CARGO) test --locked $(MICROSERVICES) --package carillon --test servers
 

@@ -1,22 +1,29 @@
 //! The dispatcher over internal HTTP: triggers, unfinished runs, ticks, pauses. Protobuf bodies, tokens of one minute.
 
+use std::sync::Arc;
+
 use model::document::Document;
 use model::event::{DocumentChanged, DocumentsHeld};
 use model::id::{AgentId, RunId};
 use model::internal::{TickPage, TriggerRequest};
 use model::run::RunRecord;
 use model::wire::Wire;
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use service_kit::auth::InternalSigner;
 use service_kit::clock::Clock;
 use service_kit::error::{ApiError, chain};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::{Url, form_urlencoded};
 
 use crate::peer::{self, RETRY_AFTER};
 
 /// Whom the tokens are for.
 const NAME: &str = "cron-dispatcher";
+/// An answer beyond it waits its turn.
+const LARGE_BYTES: u64 = 1024 * 1024;
+/// Large answers in memory at a time.
+const LARGE_AT_A_TIME: usize = 4;
 
 /// Asks the dispatcher.
 #[derive(Clone)]
@@ -25,6 +32,13 @@ pub(crate) struct Dispatcher {
     base: Url,
     signer: InternalSigner,
     clock: Clock,
+    large: Arc<Semaphore>,
+}
+
+/// A run as the dispatcher knows it. While this is kept, a large one has its turn in memory.
+pub(crate) struct Told {
+    pub(crate) record: RunRecord,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 /// Whether everything stands still; as JSON.
@@ -50,7 +64,8 @@ impl From<Unavailable> for ApiError {
 impl Dispatcher {
     /// A client for the dispatcher at `base`.
     pub(crate) fn new(base: Url, signer: InternalSigner, clock: Clock) -> Result<Self, reqwest::Error> {
-        Ok(Self { client: peer::client()?, base, signer, clock })
+        let large = Arc::new(Semaphore::new(LARGE_AT_A_TIME));
+        Ok(Self { client: peer::client()?, base, signer, clock, large })
     }
 
     /// Makes a run now; `None` if the dispatcher knows no such agent.
@@ -59,8 +74,16 @@ impl Dispatcher {
     }
 
     /// A run as it is now; `None` if the dispatcher knows it no more, or never did.
-    pub(crate) async fn run(&self, id: RunId) -> Result<Option<RunRecord>, Unavailable> {
-        self.ask(self.request(Method::GET, &format!("/internal/runs/{id}"))?).await
+    pub(crate) async fn run(&self, id: RunId) -> Result<Option<Told>, Unavailable> {
+        let request = self.request(Method::GET, &format!("/internal/runs/{id}"))?;
+        let Some(answer) = send(request).await? else { return Ok(None) };
+        let turn = if answer.content_length().is_none_or(|length| length > LARGE_BYTES) {
+            // The semaphore is never closed.
+            Some(Arc::clone(&self.large).acquire_owned().await.map_err(|_| Unavailable)?)
+        } else {
+            None
+        };
+        Ok(Some(Told { record: read(answer).await?, _turn: turn }))
     }
 
     /// Ends a run now, and answers with it; `None` if the dispatcher knows it no more, or never did.
@@ -112,15 +135,26 @@ impl Dispatcher {
     }
 
     async fn ask<T: Wire>(&self, request: RequestBuilder) -> Result<Option<T>, Unavailable> {
-        let answer = request.send().await.map_err(|error| unavailable(&chain(&error.without_url())))?;
-        match answer.status() {
-            StatusCode::NOT_FOUND => return Ok(None),
-            status if !status.is_success() => return Err(unavailable(&format!("it answered {status}"))),
-            _ => {}
+        match send(request).await? {
+            Some(answer) => read(answer).await.map(Some),
+            None => Ok(None),
         }
-        let body = answer.bytes().await.map_err(|error| unavailable(&chain(&error.without_url())))?;
-        T::decode(&body).map(Some).map_err(|error| unavailable(&chain(&error)))
     }
+}
+
+/// The beginning of an answer; `None` if there is no such thing.
+async fn send(request: RequestBuilder) -> Result<Option<Response>, Unavailable> {
+    let answer = request.send().await.map_err(|error| unavailable(&chain(&error.without_url())))?;
+    match answer.status() {
+        StatusCode::NOT_FOUND => Ok(None),
+        status if !status.is_success() => Err(unavailable(&format!("it answered {status}"))),
+        _ => Ok(Some(answer)),
+    }
+}
+
+async fn read<T: Wire>(answer: Response) -> Result<T, Unavailable> {
+    let body = answer.bytes().await.map_err(|error| unavailable(&chain(&error.without_url())))?;
+    T::decode(&body).map_err(|error| unavailable(&chain(&error)))
 }
 
 fn unavailable(reason: &str) -> Unavailable {

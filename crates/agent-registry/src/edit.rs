@@ -3,30 +3,27 @@
 //! Everything happens in the caller's transaction, the documents included: either all of an edit is stored and will
 //! be announced, or none of it.
 
+mod apply;
+
 use actix_web::http::StatusCode;
 use chrono::{DateTime, Utc};
+use diesel::QueryResult;
 use model::document::{CatchUp, DocumentKind, OverlapPolicy, Subject, next_version};
 use model::id::AgentId;
-use service_kit::database::{DbConnection, Timestamp};
-use service_kit::egress::EgressError;
+use service_kit::database::DbConnection;
 use service_kit::error::{ApiError, FieldErrors};
-use url::Url;
 
+use self::apply::apply;
 use crate::access::{self, Acting};
 use crate::audit;
 use crate::documents::{self, Written};
 use crate::policy;
 use crate::state::{State, callback_secret_owner};
 use crate::store::agents::{self, AgentRow};
-use crate::store::mentors::{self, MentorRow};
+use crate::store::mentors::MentorRow;
 use crate::store::organisations::{self, OrganisationRow};
 use crate::timing;
-use crate::validation::agent::{AgentInput, SecretChange, check_crontab};
-use crate::validation::fields::Faults;
-use crate::validation::reference::no_such_pk;
-
-/// Longer chains of previous agents are not followed: nobody has them, unless they go in a circle.
-const CHAIN_MAX: usize = 1_000;
+use crate::validation::agent::{AgentInput, SecretChange};
 
 /// What somebody wants an agent to be.
 pub(crate) struct Edit {
@@ -92,6 +89,22 @@ pub(crate) fn change(conn: &mut DbConnection, state: &State, id: i64, edit: Edit
     Ok(Saved { row, mentor, written })
 }
 
+/// Stores a row of which nothing changed that the mentor or the timing depends on, and what is said of it now.
+pub(crate) fn store(
+    conn: &mut DbConnection,
+    acting: &Acting,
+    row: &AgentRow,
+    action: &str,
+    fields: &[&str],
+    now: DateTime<Utc>,
+) -> QueryResult<Written> {
+    let mut written = Written::new();
+    agents::update(conn, row)?;
+    documents::write(conn, &row.organisation, documents::of_agent(row), now, &mut written)?;
+    audit::record(conn, acting, action, &row.id.to_string(), fields, now)?;
+    Ok(written)
+}
+
 /// Writes what is said of an agent and its mentor now.
 fn announce(
     conn: &mut DbConnection,
@@ -134,10 +147,7 @@ pub(crate) fn delete(conn: &mut DbConnection, state: &State, acting: &Acting, id
         row.enabled = false;
         row.last_editor.clone_from(&acting.caller);
         row.modified_at = now.into();
-        agents::update(conn, &row)?;
-        documents::write(conn, organisation, documents::of_agent(&row), now, &mut written)?;
-        let fields = ["previous_agent", "task.enabled"];
-        audit::record(conn, acting, "agent.disabled", &follower.to_string(), &fields, now)?;
+        written.extend(store(conn, acting, &row, "agent.disabled", &["previous_agent", "task.enabled"], now)?);
     }
     agents::delete(conn, id)?;
     audit::record(conn, acting, "agent.deleted", &id.to_string(), &[], now)?;
@@ -195,126 +205,6 @@ fn blank(acting: &Acting, now: DateTime<Utc>) -> AgentRow {
     };
     row.set_crontab(model::crontab::CrontabFields::default());
     row
-}
-
-/// Writes over a row what the request says. The errors are all that is wrong with it, at once.
-fn apply(
-    conn: &mut DbConnection,
-    state: &State,
-    before: Option<&AgentRow>,
-    row: &mut AgentRow,
-    edit: &Edit,
-) -> Result<MentorRow, ApiError> {
-    let faults = Faults::from(edit.errors.clone());
-    let mentor = apply_mentor(conn, state, row, &edit.input, &faults)?;
-    apply_previous_agent(conn, row, &edit.input, &faults)?;
-    apply_texts(row, &edit.input);
-    apply_task(row, &edit.input, &faults);
-    policy::apply(row, &edit.input, &faults);
-    timing::check(conn, before, row, state.clock.now(), &faults)?;
-    check_callback_url(state, edit.input.callback_url.as_deref(), &faults);
-    faults.into_errors().into_result()?;
-    // Without a fault there is a mentor.
-    mentor.ok_or_else(|| ApiError::no_such("Mentor"))
-}
-
-fn apply_mentor(
-    conn: &mut DbConnection,
-    state: &State,
-    row: &mut AgentRow,
-    input: &AgentInput,
-    faults: &Faults,
-) -> Result<Option<MentorRow>, ApiError> {
-    let Some(reference) = input.mentor else {
-        return Ok(mentors::by_ids(conn, vec![row.mentor_id])?.remove(&row.mentor_id));
-    };
-    let found = mentors::find(conn, &row.organisation, reference)?;
-    let Some(mentor) = found.filter(|mentor| mentor.deleted_at.is_none()) else {
-        faults.add("mentor", reference.missing());
-        return Ok(None);
-    };
-    let config = documents::config_for(conn, &row.organisation, &state.config)?;
-    if let Err(fault) = documents::check_can_be_asked(&mentor, &config) {
-        faults.add("mentor", fault);
-    }
-    row.mentor_id = mentor.id;
-    Ok(Some(mentor))
-}
-
-fn apply_previous_agent(
-    conn: &mut DbConnection,
-    row: &mut AgentRow,
-    input: &AgentInput,
-    faults: &Faults,
-) -> Result<(), ApiError> {
-    let Some(previous) = input.previous_agent else { return Ok(()) };
-    row.previous_agent_id = previous;
-    let Some(previous) = previous else { return Ok(()) };
-    if agents::find(conn, &row.organisation, previous)?.is_none() {
-        faults.add("previous_agent", no_such_pk(&previous.to_string()));
-        return Ok(());
-    }
-    let mut earlier = Some(previous);
-    for _ in 0..CHAIN_MAX {
-        match earlier {
-            None => return Ok(()),
-            // A new agent has no id yet, and nobody waits for it.
-            Some(id) if id == row.id => break,
-            Some(id) => earlier = agents::previous_of(conn, id)?,
-        }
-    }
-    let fault = if previous == row.id {
-        "An agent cannot be its own previous agent."
-    } else {
-        "These agents would wait for each other in a circle."
-    };
-    faults.add("previous_agent", fault);
-    Ok(())
-}
-
-fn apply_texts(row: &mut AgentRow, input: &AgentInput) {
-    let texts = [
-        (&mut row.title, &input.title),
-        (&mut row.description, &input.description),
-        (&mut row.prompt, &input.prompt),
-        (&mut row.pathway, &input.pathway),
-        (&mut row.callback_url, &input.callback_url),
-        (&mut row.parent_session_id, &input.parent_session_id),
-    ];
-    for (place, text) in texts {
-        if let Some(text) = text {
-            place.clone_from(text);
-        }
-    }
-    row.search_text = [&row.title, &row.description, &row.prompt].map(|text| text.to_lowercase()).join("\n");
-    row.parent_mentor_id = input.parent_mentor_id.unwrap_or(row.parent_mentor_id);
-    if let Some(status) = input.previous_agent_status {
-        status.clone_into(&mut row.previous_agent_status);
-    }
-}
-
-fn apply_task(row: &mut AgentRow, input: &AgentInput, faults: &Faults) {
-    let task = &input.task;
-    row.one_off = task.one_off.unwrap_or(row.one_off);
-    row.enabled = task.enabled.unwrap_or(row.enabled);
-    if let Some(start_time) = task.start_time {
-        row.start_time = start_time.map(Timestamp::from);
-    }
-    if let Some(timezone) = task.crontab.timezone {
-        row.timezone = timezone.map(|zone| zone.name().to_owned());
-    }
-    let mut crontab = row.crontab();
-    task.crontab.apply(&mut crontab);
-    check_crontab(&crontab, "task.crontab", faults);
-    row.set_crontab(crontab);
-}
-
-/// An address that is not public and not allowed is refused here; of a name, the deliverer asks where it leads.
-fn check_callback_url(state: &State, url: Option<&str>, faults: &Faults) {
-    let Some(Ok(url)) = url.map(Url::parse) else { return };
-    if let Err(refusal @ EgressError::NotPublic { .. }) = state.egress.check_url(&url) {
-        faults.add("callback_url", format!("{refusal}."));
-    }
 }
 
 pub(crate) fn seal_secret(

@@ -5,17 +5,17 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::HttpResponse;
 use model::document::Document;
 use service_kit::database::DbConnection;
 use service_kit::error::ApiError;
 
 use super::agents::view_of;
-use super::body::{self, Form};
-use super::request::{self, Item};
+use super::of_agent::{AgentParts, OfAgent};
 use crate::access::Acting;
 use crate::audit;
-use crate::documents::{self, Written};
+use crate::documents::Written;
+use crate::edit;
 use crate::state::State;
 use crate::store::agents;
 use crate::store::documents as stored_documents;
@@ -30,40 +30,27 @@ enum Order {
 }
 
 /// `POST P/periodic-agents/{id}/pause/` `{note?}`
-pub(super) async fn pause_agent(
-    state: web::Data<State>,
-    request: HttpRequest,
-    payload: web::Payload,
-    path: web::Path<Item>,
-) -> Result<HttpResponse, ApiError> {
-    let acting = request::admit(&state, &request)?;
-    let id = path.id("PeriodicAgent")?;
-    let body = body::read(&state, &request, payload, Form::whole(form::PAUSE)).await?;
+pub(super) async fn pause_agent(parts: AgentParts) -> Result<HttpResponse, ApiError> {
+    let asked = OfAgent::read(parts, form::PAUSE).await?;
     let faults = Faults::default();
-    let fields = Fields::of(&body, Presence::Partial, &faults);
+    let fields = Fields::of(&asked.body, Presence::Partial, &faults);
     let note = fields.as_ref().and_then(|fields| fields.text("note", Text::OPTIONAL.max(NOTE_CHARS_MAX)));
     faults.into_errors().into_result()?;
-    obey(state, acting, id, Order::Pause { note: note.unwrap_or_default() }).await
+    obey(asked, Order::Pause { note: note.unwrap_or_default() }).await
 }
 
 /// `POST P/periodic-agents/{id}/resume/` `{catch_up?}`
-pub(super) async fn resume_agent(
-    state: web::Data<State>,
-    request: HttpRequest,
-    payload: web::Payload,
-    path: web::Path<Item>,
-) -> Result<HttpResponse, ApiError> {
-    let acting = request::admit(&state, &request)?;
-    let id = path.id("PeriodicAgent")?;
-    let body = body::read(&state, &request, payload, Form::whole(form::PAUSE)).await?;
+pub(super) async fn resume_agent(parts: AgentParts) -> Result<HttpResponse, ApiError> {
+    let asked = OfAgent::read(parts, form::PAUSE).await?;
     let faults = Faults::default();
-    let fields = Fields::of(&body, Presence::Partial, &faults);
+    let fields = Fields::of(&asked.body, Presence::Partial, &faults);
     let catch_up = fields.as_ref().and_then(|fields| fields.choice("catch_up", &CATCH_UPS));
     faults.into_errors().into_result()?;
-    obey(state, acting, id, Order::Resume { catch_up }).await
+    obey(asked, Order::Resume { catch_up }).await
 }
 
-async fn obey(state: web::Data<State>, acting: Acting, id: i64, order: Order) -> Result<HttpResponse, ApiError> {
+async fn obey(asked: OfAgent, order: Order) -> Result<HttpResponse, ApiError> {
+    let OfAgent { state, acting, id, .. } = asked;
     let organisation = acting.organisation.clone();
     let writer = Arc::clone(&state);
     let stored = state.db.write(move |conn| change(conn, &writer, &acting, id, order));
@@ -97,11 +84,7 @@ fn change(
             "agent.resumed"
         }
     };
-    let fields = audit::changed_fields(&before, &row);
-    agents::update(conn, &row)?;
-    let mut written = Written::new();
-    documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
-    audit::record(conn, acting, action, &id.to_string(), &fields, now)?;
+    let written = edit::store(conn, acting, &row, action, &audit::changed_fields(&before, &row), now)?;
     tracing::info!(agent.id = id, organisation = row.organisation, action, "an operator changed an agent");
     let documents = stored_documents::load_with_agent(conn, row.organisation, row.mentor_id, id)?;
     Ok((written, documents))

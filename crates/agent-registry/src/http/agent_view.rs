@@ -10,7 +10,7 @@ use super::mentor_view::MentorView;
 use crate::policy;
 use crate::store::activity::ActivityRow;
 use crate::store::agents::AgentRow;
-use crate::store::logs;
+use crate::store::log_texts;
 use crate::store::mentors::MentorRow;
 use crate::validation::agent::SecretChange;
 use crate::validation::reference::MentorReference;
@@ -19,7 +19,7 @@ use crate::validation::time::render;
 /// The longest name of a task.
 const TASK_NAME_CHARS_MAX: usize = 200;
 /// Most characters of a previous agent's output; the whole is in its log.
-const PREVIOUS_OUTPUT_CHARS_MAX: i32 = 65_536;
+const PREVIOUS_OUTPUT_CHARS_MAX: usize = 65_536;
 /// The status of an agent that never ran.
 const NEVER_RAN: &str = "pending";
 
@@ -134,7 +134,7 @@ impl AgentView {
         let mut previous: Vec<i64> = views.iter().filter_map(|view| view.previous_agent).collect();
         previous.sort_unstable();
         previous.dedup();
-        let outputs = logs::newest_outputs(conn, &previous, PREVIOUS_OUTPUT_CHARS_MAX)?;
+        let outputs = log_texts::newest_outputs(conn, &previous, PREVIOUS_OUTPUT_CHARS_MAX)?;
         for view in views {
             let output = view.previous_agent.and_then(|id| outputs.get(&id));
             view.previous_agent_output = output.cloned().unwrap_or_default();

@@ -10,6 +10,7 @@ use service_kit::signed_link;
 
 use super::body::{self, Form};
 use super::doors::{Door, endpoint};
+use super::log_stream;
 use super::page::PageRequest;
 use super::request;
 use crate::deliverer::Answer;
@@ -177,12 +178,13 @@ async fn get_whole_log(state: web::Data<State>, request: HttpRequest) -> Result<
         let log = logs::find(conn, id)?.filter(|log| log.row.organisation == organisation);
         let Some(log) = log else { return Ok(None) };
         let agent = agents::find(conn, &organisation, log.row.agent_id)?;
-        Ok::<_, ApiError>(agent.map(|_| log.body.content))
+        Ok::<_, ApiError>(agent.map(|_| log))
     });
-    let content = found.await?.ok_or_else(ApiError::not_found)?;
-    Ok(HttpResponse::Ok()
+    let log = found.await?.ok_or_else(ApiError::not_found)?;
+    let mut response = HttpResponse::Ok();
+    response
         .content_type("text/plain; charset=utf-8")
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
-        .body(content))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
+    Ok(log_stream::content(&state, &mut response, log))
 }

@@ -1,5 +1,8 @@
-//! The run log: list, retrieve.
+//! The run log: list, retrieve. What is large is sent as it is read: [`super::log_stream`].
 
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use model::id::RunId;
@@ -10,13 +13,15 @@ use utoipa::ToSchema;
 
 use super::agents::mentor_filter;
 use super::list::read_list;
+use super::log_stream;
 use super::page::PageRequest;
 use super::request::{self, Item};
-use crate::runs::status_of;
+use crate::dispatcher::Told;
+use crate::runs::{self, Recorded, status_of};
 use crate::state::State;
-use crate::store::agents;
 use crate::store::log_list::{self, LogFilter};
 use crate::store::logs::{self, Log};
+use crate::store::{agents, log_texts};
 use crate::validation::query::Query;
 use crate::validation::time::render;
 
@@ -101,10 +106,14 @@ pub(super) async fn list_logs(state: web::Data<State>, request: HttpRequest) -> 
         let page = page.of(log_list::count(conn, filter.clone())?)?;
         let ordering = asked.ordering(&log_list::ORDERABLE);
         let rows = log_list::page(conn, filter, page.count, &ordering, page.window())?;
-        let views = logs::with_bodies(conn, rows)?.into_iter().map(LogView::try_from).collect::<Result<Vec<_>, _>>()?;
-        Ok((page, views))
+        Ok((page, log_texts::beginnings(conn, rows)?))
     });
-    let (page, views) = found.await?;
+    let (page, logs) = found.await?;
+    if log_stream::is_needed(&logs) {
+        let (before, behind) = page.around(&state, &request, &query).map_err(|error| ApiError::internal(&error))?;
+        return log_stream::list(&state, before, logs, behind);
+    }
+    let views = logs.into_iter().map(LogView::try_from).collect::<Result<Vec<_>, _>>()?;
     Ok(page.answer(&state, &request, &query, views))
 }
 
@@ -123,17 +132,46 @@ pub(super) async fn get_log(
     let log = match stored {
         Some(log) if log.state()?.is_final() => Some(log),
         Some(log) => match state.dispatcher.run(RunId(id)).await {
-            Ok(record) => Some(record.map_or(log, Log::of)),
-            Err(_) => Some(log),
+            Ok(Some(told)) => taken_over(&state, &organisation, told).await?,
+            Ok(None) | Err(_) => Some(log),
         },
-        None => state.dispatcher.run(RunId(id)).await?.map(Log::of),
+        None => match state.dispatcher.run(RunId(id)).await? {
+            Some(told) => taken_over(&state, &organisation, told).await?,
+            None => None,
+        },
     };
     let log = log.filter(|log| log.row.organisation == organisation);
     let log = log.ok_or_else(|| ApiError::no_such("PeriodicAgentLog"))?;
     let agent_id = log.row.agent_id;
     let agent = state.db.read(move |conn| Ok::<_, ApiError>(agents::find(conn, &organisation, agent_id)?)).await?;
     agent.ok_or_else(|| ApiError::no_such("PeriodicAgentLog"))?;
-    Ok(HttpResponse::Ok().json(LogView::try_from(log)?))
+    answer(&state, StatusCode::OK, log)
+}
+
+/// The log of a run as the dispatcher told it. A large one is recorded, as it will be when its message comes, and then
+/// sent from here: so its memory is free again, however slowly it is read.
+async fn taken_over(state: &web::Data<State>, organisation: &str, told: Told) -> Result<Option<Log>, ApiError> {
+    if told.record.run.organisation.as_str() != organisation || !log_texts::is_large(&told.record) {
+        return Ok(Some(Log::of(told.record)));
+    }
+    let recorder = Arc::clone(state);
+    let stored = state.db.write(move |conn| {
+        let (now, mut written) = (recorder.clock.now(), Vec::new());
+        let id = told.record.run.id.0;
+        runs::record(conn, vec![Recorded { record: told.record, said_at: now }], now, &mut written)?;
+        Ok::<_, ApiError>((logs::find(conn, id)?, written))
+    });
+    let (log, written) = stored.await?;
+    state.outbox.announce(written);
+    Ok(log)
+}
+
+/// The answer that shows a log.
+pub(super) fn answer(state: &web::Data<State>, status: StatusCode, log: Log) -> Result<HttpResponse, ApiError> {
+    if log_stream::is_needed(std::slice::from_ref(&log)) {
+        return log_stream::one(state, status, log);
+    }
+    Ok(HttpResponse::build(status).json(LogView::try_from(log)?))
 }
 
 fn read_filter(conn: &mut DbConnection, query: &Query, organisation: String) -> Result<LogFilter, ApiError> {

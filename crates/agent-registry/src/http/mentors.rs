@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use service_kit::error::{ApiError, FieldErrors};
 
 use super::body::{self, Form};
@@ -15,7 +15,7 @@ use crate::access::Acting;
 use crate::mentor_edit::{self, Edit};
 use crate::state::State;
 use crate::store::mentor_list::{self, MentorFilter};
-use crate::store::mentors::{self, MentorRow};
+use crate::store::mentors;
 use crate::validation::fields::{Faults, Presence};
 use crate::validation::form;
 use crate::validation::mentor::MentorInput;
@@ -78,43 +78,23 @@ pub(super) async fn get_mentor(
 }
 
 /// `POST P/`
-pub(super) async fn create_mentor(
-    state: web::Data<State>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, ApiError> {
-    let acting = request::admit(&state, &request)?;
-    let body = body::read(&state, &request, payload, Form::whole(form::MENTOR)).await?;
-    let faults = Faults::default();
-    let input = MentorInput::read(&body, Presence::Whole, &faults);
-    let row = create(state.into_inner(), acting, input, faults).await?;
-    Ok(HttpResponse::Created().json(MentorView::from(row)))
+pub(super) async fn create_mentor(parts: Parts) -> Result<HttpResponse, ApiError> {
+    let new = New::read(parts).await?;
+    let input = MentorInput::read(&new.body, Presence::Whole, &new.faults);
+    Ok(HttpResponse::Created().json(new.store(input).await?))
 }
 
 /// `POST P/create-mentor-wizard/`: from a name and a description.
-pub(super) async fn create_mentor_by_wizard(
-    state: web::Data<State>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, ApiError> {
-    let acting = request::admit(&state, &request)?;
-    let body = body::read(&state, &request, payload, Form::whole(form::MENTOR)).await?;
-    let faults = Faults::default();
-    let input = MentorInput::read_wizard(&body, &faults);
-    let row = create(state.into_inner(), acting, input, faults).await?;
-    Ok(HttpResponse::Created().json(MentorView::from(row)))
+pub(super) async fn create_mentor_by_wizard(parts: Parts) -> Result<HttpResponse, ApiError> {
+    let new = New::read(parts).await?;
+    let input = MentorInput::read_wizard(&new.body, &new.faults);
+    Ok(HttpResponse::Created().json(new.store(input).await?))
 }
 
 /// `POST P/mentor-with-settings/`: from a template; whatever the request says wins.
-pub(super) async fn create_mentor_with_settings(
-    state: web::Data<State>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, ApiError> {
-    let acting = request::admit(&state, &request)?;
-    let body = body::read(&state, &request, payload, Form::whole(form::MENTOR)).await?;
-    let faults = Faults::default();
-    let mut input = MentorInput::read_with_settings(&body, &faults);
+pub(super) async fn create_mentor_with_settings(parts: Parts) -> Result<HttpResponse, ApiError> {
+    let new = New::read(parts).await?;
+    let mut input = MentorInput::read_with_settings(&new.body, &new.faults);
     if let Some(name) = &input.template_name {
         let Some(template) = templates::find(name) else {
             let error = json!({ "error": format!("Template mentor {name} not found.") });
@@ -123,8 +103,7 @@ pub(super) async fn create_mentor_with_settings(
         let own = input.system_prompt.filter(|prompt| !prompt.is_empty());
         input.system_prompt = Some(own.unwrap_or_else(|| template.system_prompt.to_owned()));
     }
-    let row = create(state.into_inner(), acting, input, faults).await?;
-    Ok(HttpResponse::Ok().json(MentorView::from(row)))
+    Ok(HttpResponse::Ok().json(new.store(input).await?))
 }
 
 /// `PUT P/{name}/`: what it does not speak of stays.
@@ -162,14 +141,34 @@ pub(super) async fn delete_mentor(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Stores a new mentor with its document, or says all that is wrong with it.
-async fn create(state: Arc<State>, acting: Acting, input: MentorInput, faults: Faults) -> Result<MentorRow, ApiError> {
-    let edit = Edit { acting, input, errors: faults.into_errors() };
-    let writer = Arc::clone(&state);
-    let (row, written) = state.db.write(move |conn| mentor_edit::create(conn, &writer, edit)).await?;
-    state.outbox.announce(written);
-    tracing::info!(mentor.id = row.id, organisation = row.organisation, "a mentor was created");
-    Ok(row)
+/// As a request for a new mentor comes.
+type Parts = (web::Data<State>, HttpRequest, web::Payload);
+
+/// Such a request, let in and read.
+struct New {
+    state: web::Data<State>,
+    acting: Acting,
+    body: Value,
+    faults: Faults,
+}
+
+impl New {
+    async fn read((state, request, payload): Parts) -> Result<Self, ApiError> {
+        let acting = request::admit(&state, &request)?;
+        let body = body::read(&state, &request, payload, Form::whole(form::MENTOR)).await?;
+        Ok(Self { state, acting, body, faults: Faults::default() })
+    }
+
+    /// Stores the mentor with its document, or says all that is wrong with it.
+    async fn store(self, input: MentorInput) -> Result<MentorView, ApiError> {
+        let Self { state, acting, faults, .. } = self;
+        let edit = Edit { acting, input, errors: faults.into_errors() };
+        let writer = Arc::clone(&state);
+        let (row, written) = state.db.write(move |conn| mentor_edit::create(conn, &writer, edit)).await?;
+        state.outbox.announce(written);
+        tracing::info!(mentor.id = row.id, organisation = row.organisation, "a mentor was created");
+        Ok(MentorView::from(row))
+    }
 }
 
 async fn change(

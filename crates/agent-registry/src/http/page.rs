@@ -90,6 +90,7 @@ struct PageBody<T> {
     count: i64,
     next: Option<String>,
     previous: Option<String>,
+    // The last: around() cuts here.
     results: Vec<T>,
 }
 
@@ -107,10 +108,27 @@ impl Page {
         query: &Query,
         results: Vec<T>,
     ) -> HttpResponse {
+        HttpResponse::Ok().json(self.body(state, request, query, results))
+    }
+
+    /// As JSON, what stands before and behind the entries.
+    pub(super) fn around(
+        self,
+        state: &State,
+        request: &HttpRequest,
+        query: &Query,
+    ) -> serde_json::Result<(String, &'static str)> {
+        const END: &str = "]}";
+        let mut whole = serde_json::to_string(&self.body(state, request, query, Vec::<()>::new()))?;
+        whole.truncate(whole.len() - END.len());
+        Ok((whole, END))
+    }
+
+    fn body<T>(self, state: &State, request: &HttpRequest, query: &Query, results: Vec<T>) -> PageBody<T> {
         let list = format!("{}{}", base(state, request), request.uri().path());
         let next = (self.number < self.pages).then(|| link(&list, query, self.number + 1));
         let previous = (self.number > 1).then(|| link(&list, query, self.number - 1));
-        HttpResponse::Ok().json(PageBody { count: self.count, next, previous, results })
+        PageBody { count: self.count, next, previous, results }
     }
 }
 

@@ -16,8 +16,8 @@ use service_kit::database::DbConnection;
 use service_kit::error::{ApiError, FieldErrors};
 use utoipa::ToSchema;
 
-use super::body::{self, Form};
 use super::logs::LogView;
+use super::of_agent::{AgentParts, OfAgent};
 use super::page::PageRequest;
 use super::request::{self, Item};
 use crate::idempotency::{Begun, Repeatable};
@@ -37,15 +37,8 @@ use crate::validation::time::{BAD_DATETIME, parse, render};
 /// The agent's documents go along, so that the run is of the agent as this client last saw it. The log row is written
 /// from the answer; a crash before that loses nothing, since the dispatcher records the run like any other. With an
 /// `Idempotency-Key` a repeat gets the same run, also after such a crash: the dispatcher knows the key.
-pub(super) async fn trigger_run(
-    state: web::Data<State>,
-    request: HttpRequest,
-    payload: web::Payload,
-    path: web::Path<Item>,
-) -> Result<HttpResponse, ApiError> {
-    let acting = request::admit(&state, &request)?;
-    let id = path.id("PeriodicAgent")?;
-    let body = body::read(&state, &request, payload, Form::whole(form::TRIGGER)).await?;
+pub(super) async fn trigger_run(parts: AgentParts) -> Result<HttpResponse, ApiError> {
+    let OfAgent { state, request, acting, id, body } = OfAgent::read(parts, form::TRIGGER).await?;
     let operation = format!("periodic-agents/{id}/run");
     let repeatable = Repeatable::read(&state, request.headers(), &acting, &operation, &body)?;
     let mut trigger = read_trigger(&body, AgentId(id))?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -15,7 +16,7 @@ use service_kit::error::{ApiError, FieldErrors};
 use utoipa::ToSchema;
 
 use super::body::{self, Form};
-use super::logs::LogView;
+use super::logs::answer;
 use super::request::{self, Item};
 use crate::documents;
 use crate::runs::{self, Recorded};
@@ -191,17 +192,17 @@ pub(super) async fn cancel_run(
     let known = match stored {
         Some(log) => log,
         // One that started this moment may not have been recorded here yet.
-        None => state.dispatcher.run(RunId(id)).await?.map(Log::of).ok_or_else(missing)?,
+        None => state.dispatcher.run(RunId(id)).await?.map(|told| Log::of(told.record)).ok_or_else(missing)?,
     };
     if known.row.organisation != organisation {
         return Err(missing());
     }
     if known.state()?.is_final() {
-        return Ok(HttpResponse::Accepted().json(LogView::try_from(known)?));
+        return answer(&state, StatusCode::ACCEPTED, known);
     }
     let said_at = state.clock.now();
     let Some(record) = state.dispatcher.cancel(RunId(id)).await? else {
-        return Ok(HttpResponse::Accepted().json(LogView::try_from(known)?));
+        return answer(&state, StatusCode::ACCEPTED, known);
     };
     let log = Log::of(record.clone());
     let recorder = Arc::clone(&state);
@@ -211,5 +212,5 @@ pub(super) async fn cancel_run(
         Ok::<_, ApiError>(written)
     });
     state.outbox.announce(stored.await?);
-    Ok(HttpResponse::Accepted().json(LogView::try_from(log)?))
+    answer(&state, StatusCode::ACCEPTED, log)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::HttpResponse;
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,12 +14,10 @@ use service_kit::error::ApiError;
 use service_kit::secrets::Secret;
 use utoipa::ToSchema;
 
-use super::body::{self, Form};
-use super::request::{self, Item};
+use super::of_agent::{AgentParts, OfAgent};
 use crate::access::Acting;
-use crate::audit;
-use crate::documents::{self, Written};
-use crate::edit::seal_secret;
+use crate::documents::Written;
+use crate::edit::{self, seal_secret};
 use crate::state::State;
 use crate::store::agents;
 use crate::validation::agent::SecretChange;
@@ -49,15 +47,8 @@ pub(super) struct RotatedView {
 /// `POST P/periodic-agents/{id}/rotate-secret/`
 ///
 /// Everything is one transaction: a crash leaves the old secret or the new one, never neither.
-pub(super) async fn rotate_secret(
-    state: web::Data<State>,
-    request: HttpRequest,
-    payload: web::Payload,
-    path: web::Path<Item>,
-) -> Result<HttpResponse, ApiError> {
-    let acting = request::admit(&state, &request)?;
-    let id = path.id("PeriodicAgent")?;
-    let body = body::read(&state, &request, payload, Form::whole(form::ROTATION)).await?;
+pub(super) async fn rotate_secret(parts: AgentParts) -> Result<HttpResponse, ApiError> {
+    let OfAgent { state, acting, id, body, .. } = OfAgent::read(parts, form::ROTATION).await?;
     let (secret, grace) = read(&body)?;
     let secret = match secret {
         Some(secret) => secret,
@@ -116,9 +107,6 @@ fn rotate(
     row.sealed_callback_secret = seal_secret(state, id, &SecretChange::Set(secret), None)?;
     row.last_editor.clone_from(&acting.caller);
     row.modified_at = now.into();
-    agents::update(conn, &row)?;
-    let mut written = Written::new();
-    documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
-    audit::record(conn, acting, "agent.secret_rotated", &id.to_string(), &["callback_secret"], now)?;
+    let written = edit::store(conn, acting, &row, "agent.secret_rotated", &["callback_secret"], now)?;
     Ok((until, written))
 }

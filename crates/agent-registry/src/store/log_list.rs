@@ -10,7 +10,7 @@ use diesel::sql_types::Bool;
 use service_kit::database::{DbConnection, MultiBackend, in_time};
 
 use super::logs::LogRow;
-use super::schema::{agents, log_bodies, logs};
+use super::schema::{agents, log_contents, logs};
 use super::{Window, containing, is_sqlite, log_counts, lower, then_order_by};
 
 /// What a list is narrowed to; absent filters nothing. An inner none matches nothing.
@@ -157,9 +157,9 @@ fn narrowed(conn: &DbConnection, mut query: Logs, filter: LogFilter) -> Logs {
     }
     for term in filter.search {
         let pattern = containing(&term.to_lowercase());
-        let in_content = log_bodies::table
-            .filter(log_bodies::log_id.eq(logs::id))
-            .filter(lower(log_bodies::content).like(pattern.clone()).escape('\\'));
+        let in_content = log_contents::table
+            .filter(log_contents::log_id.eq(logs::id))
+            .filter(lower(log_contents::content).like(pattern.clone()).escape('\\'));
         let in_title = lower(agents::title).like(pattern).escape('\\');
         query = query.filter(in_title.or(dsl::exists(in_content)));
     }

@@ -14,6 +14,7 @@ pub(crate) mod documents;
 pub(crate) mod idempotency;
 pub(crate) mod log_counts;
 pub(crate) mod log_list;
+pub(crate) mod log_texts;
 pub(crate) mod logs;
 pub(crate) mod mentor_list;
 pub(crate) mod mentors;

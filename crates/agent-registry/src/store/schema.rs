@@ -200,6 +200,30 @@ diesel::table! {
         prompt -> Text,
         output -> Text,
         content -> Text,
+        prompt_pieces -> Integer,
+        output_pieces -> Integer,
+        content_pieces -> Integer,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    log_pieces (log_id, field, sequence) {
+        log_id -> BigInt,
+        field -> Text,
+        sequence -> Integer,
+        text -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+
+    // A view: whole contents.
+    log_contents (log_id) {
+        log_id -> BigInt,
+        content -> Text,
     }
 }
 
@@ -268,4 +292,4 @@ diesel::joinable!(agents -> mentors (mentor_id));
 diesel::joinable!(agent_activity -> agents (agent_id));
 diesel::joinable!(logs -> agents (agent_id));
 diesel::joinable!(log_bodies -> logs (log_id));
-diesel::allow_tables_to_appear_in_same_query!(agents, agent_activity, mentors, logs, log_bodies);
+diesel::allow_tables_to_appear_in_same_query!(agents, agent_activity, mentors, logs, log_bodies, log_contents);

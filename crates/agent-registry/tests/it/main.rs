@@ -17,6 +17,7 @@ mod documented;
 mod forms;
 mod harness;
 mod idempotency;
+mod large_logs;
 mod list_plans;
 mod lists;
 mod mentors;

@@ -147,9 +147,13 @@ CREATE INDEX logs_by_agent ON logs (agent_id, requested_at, id);
 
 CREATE TABLE log_bodies (
     log_id INTEGER NOT NULL PRIMARY KEY REFERENCES logs (id) ON DELETE CASCADE,
+    -- The beginning of each; of what is beyond, so many pieces stand in log_pieces.
     prompt TEXT NOT NULL,
     output TEXT NOT NULL,
-    content TEXT NOT NULL
+    content TEXT NOT NULL,
+    prompt_pieces INTEGER NOT NULL DEFAULT 0,
+    output_pieces INTEGER NOT NULL DEFAULT 0,
+    content_pieces INTEGER NOT NULL DEFAULT 0
 );
 
 -- Agents that were deleted and may still have logs to sweep.

@@ -1,0 +1,2 @@
+DROP VIEW log_contents;
+DROP TABLE log_pieces;
