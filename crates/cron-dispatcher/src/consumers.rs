@@ -19,7 +19,7 @@ use crate::apply::apply;
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
 use crate::store::{runs, ticks};
-use crate::{fire, judge};
+use crate::{fire, judge, traces};
 
 fn decode<E: Event>(message: &Message) -> Result<E, DispatchError> {
     Ok(decode_event(message.kind, &message.body)?)
@@ -97,6 +97,7 @@ impl Answers {
         // An answer implies the start.
         starts.retain(|start| answers.iter().all(|(answer, _)| answer.run_id != start.run_id));
 
+        let origins = traces::origins(context, batch);
         let now = context.clock.now();
         let config = context.config.clone();
         let announcements = context
@@ -113,6 +114,7 @@ impl Answers {
             metrics::counter!("carillon_runs_ended_total", "state" => ended.record.state.as_str(), "reason" => reason)
                 .increment(1);
         }
+        traces::outcomes(context, &announcements, &origins);
         context.runs_queued.notify_one();
         context.schedules_changed.notify_one();
         // Not heard, it is announced again when overdue.

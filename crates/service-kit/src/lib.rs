@@ -24,3 +24,4 @@ pub mod secrets;
 pub mod signed_link;
 pub mod supervise;
 pub mod telemetry;
+pub mod traces;
