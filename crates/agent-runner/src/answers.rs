@@ -14,11 +14,13 @@ use std::sync::Arc;
 use bus::{BATCH_BYTES_MAX, BATCH_MAX, Bus, Delivery, Message, PublishError};
 use service_kit::admin::Condition;
 use service_kit::error::chain;
+use service_kit::traces::Kind;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::in_flight::InFlight;
 use crate::runner::OUTAGE_DELAYS;
+use crate::trace::Trace;
 
 /// What a run has to say. There are never more than two for each slot.
 pub(crate) enum Outgoing {
@@ -34,6 +36,8 @@ pub(crate) enum Outgoing {
         deliveries: Vec<Delivery>,
         /// Free again then.
         slot: OwnedSemaphorePermit,
+        /// Ends when it is confirmed.
+        answering: Trace,
     },
 }
 
@@ -66,7 +70,8 @@ pub(crate) async fn publish(
         }
         let deliveries = batch.into_iter().flat_map(|item| match item {
             Outgoing::Started(_) => Vec::new(),
-            Outgoing::Answered { deliveries, slot, .. } => {
+            Outgoing::Answered { deliveries, slot, answering, .. } => {
+                answering.end("answer", Kind::Producer, |span| span);
                 drop(slot);
                 deliveries
             }

@@ -14,6 +14,7 @@ use model::run::{RunAnswer, RunReason, RunRequest, RunResult, Usage};
 use model::service::ServicesInvoked;
 use service_kit::clock::Clock;
 use service_kit::secrets::{KeyRing, OpenError, Secret};
+use service_kit::traces::Kind;
 use url::Url;
 use uuid::Uuid;
 
@@ -23,6 +24,7 @@ use crate::run_log::{RunLog, shown};
 use crate::services::lookup::Lookup;
 use crate::services::{CallTransport, Services, Tally};
 use crate::session::{Session, SessionMinter};
+use crate::trace::Trace;
 
 /// A run that lasts this long is announced as started; of a shorter one the answer says it.
 const LASTS: TimeDelta = TimeDelta::milliseconds(250);
@@ -86,6 +88,7 @@ impl Asker {
         &self,
         request: RunRequest,
         api_key: ApiKey,
+        trace: &Trace,
         announce: impl Fn(RunStarted) + Send + Sync,
     ) -> Ended {
         let started_at = self.clock.now();
@@ -104,7 +107,7 @@ impl Asker {
         }
         let (timeout, announced) = (request.timeout, request.announce_start);
         let target = target.map_err(|text| Failure::new(RunReason::ProviderUnknown, text));
-        let outcome = match self.prepare(request, target, api_key, session_id, started_at, &log) {
+        let outcome = match self.prepare(request, target, api_key, (session_id, started_at), &log, trace) {
             Ok(prepared) => {
                 let deadline = prepared.question.deadline;
                 let timing = Timing { timeout, deadline, lasts: started_at + LASTS, announced };
@@ -127,9 +130,9 @@ impl Asker {
         request: RunRequest,
         target: Result<Target, Failure>,
         api_key: ApiKey,
-        session_id: Uuid,
-        started_at: DateTime<Utc>,
+        (session_id, started_at): (Uuid, DateTime<Utc>),
         log: &RunLog,
+        trace: &Trace,
     ) -> Result<Prepared, Failure> {
         let RunRequest { run, mentor, prompt, username, last_editor, .. } = request;
         if prompt.trim().is_empty() && mentor.system_prompt.trim().is_empty() {
@@ -176,6 +179,7 @@ impl Asker {
             deadline,
             services: Services::default(),
             log: log.clone(),
+            trace: trace.child(),
         };
         Ok(Prepared { provider: target.provider, question, session, groups: mentor.service_groups })
     }
@@ -195,7 +199,10 @@ impl Asker {
             question.system_prompt.len(),
             question.prompt.len()
         ));
-        let run_id = question.run.id;
+        let (run_id, trace) = (question.run.id, question.trace.clone());
+        let ended = |failure: Option<&'static str>| {
+            trace.end("ask", Kind::Client, |span| span.with("provider.kind", kind.to_owned()).failed(failure));
+        };
         let mut asking = pin!(
             AssertUnwindSafe(async move {
                 let services = self.offer(kind, &prepared, tally).await;
@@ -212,14 +219,19 @@ impl Asker {
             tokio::select! {
                 biased;
                 outcome = &mut asking => return match outcome {
-                    Ok(answer) => answer.map_err(|error| Failure::new(RunReason::ProviderFailed, error.to_string())),
+                    Ok(answer) => {
+                        ended(answer.as_ref().err().map(|_| RunReason::ProviderFailed.as_str()));
+                        answer.map_err(|error| Failure::new(RunReason::ProviderFailed, error.to_string()))
+                    }
                     Err(_panic) => {
+                        ended(Some(RunReason::ProviderFailed.as_str()));
                         tracing::error!(run.id = %run_id, provider.kind = kind, "a provider panicked, its run fails");
                         let text = format!("provider `{kind}` panicked: a defect, see the runner's own log");
                         Err(Failure::new(RunReason::ProviderFailed, text))
                     }
                 },
                 () = &mut time_out => {
+                    ended(Some(RunReason::TimedOut.as_str()));
                     let text = format!("no answer within {} s", timing.timeout.as_secs_f64());
                     return Err(Failure::new(RunReason::TimedOut, text));
                 }

@@ -25,6 +25,7 @@ mod run_log;
 mod runner;
 pub mod services;
 mod session;
+mod trace;
 mod work;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use service_kit::egress::Guard;
 use service_kit::process::Microservice;
 use service_kit::secrets::KeyRing;
 use service_kit::supervise::Role;
+use service_kit::traces::Traces;
 use tokio_util::sync::CancellationToken;
 
 use crate::ask::Asker;
@@ -73,6 +75,8 @@ pub struct Dependencies {
     pub egress: Guard,
     /// Providers beside the built-in ones, by kind; one of the same kind takes the place of a built-in one.
     pub providers: Vec<(String, Arc<dyn Provider>)>,
+    /// Where spans go.
+    pub traces: Traces,
 }
 
 /// The microservice that asks mentors. Clones are the same runner.
@@ -89,7 +93,7 @@ impl AgentRunner {
     /// A setting that cannot work.
     pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
         config.validate()?;
-        let Dependencies { bus, clock, readiness, internal, keys, egress, providers: extra } = dependencies;
+        let Dependencies { bus, clock, readiness, internal, keys, egress, providers: extra, traces } = dependencies;
         let sessions = Arc::new(SessionMinter::new(&config.sessions)?);
         let transport = Transport::new(clock.clone(), &egress).context("cannot ask mentors over HTTP")?;
         let mut kinds = provider::built_in(&Arc::new(transport));
@@ -106,7 +110,7 @@ impl AgentRunner {
         let client = egress.client(services::BACKSTOP).context("cannot call services over HTTP")?;
         let calls = Arc::new(CallTransport { clock: clock.clone(), client, sessions: Arc::clone(&sessions) });
         let asker = Arc::new(Asker { clock: clock.clone(), keys, sessions, directory, lookup, calls });
-        let parts = Parts { config: config.runner, bus, clock, asker, consuming, publishing, keys: keys_here };
+        let parts = Parts { config: config.runner, bus, clock, traces, asker, consuming, publishing, keys: keys_here };
         Ok(Self { parts: Arc::new(parts) })
     }
 

@@ -55,6 +55,7 @@ async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         keys: KeyRing::parse(&settings.secrets)?,
         egress: Guard::new(settings.callbacks.allow_networks),
         providers: Vec::new(),
+        traces: process.traces.clone(),
     };
     let runner = AgentRunner::open(Config { runner, sessions, providers, peers }, dependencies).await?;
     let microservice = runner.microservice(process.shutdown.clone());

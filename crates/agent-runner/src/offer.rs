@@ -30,7 +30,7 @@ impl Asker {
         };
         match found {
             Ok(found) => {
-                let caller = Caller::new(Arc::clone(&self.calls), session.clone());
+                let caller = Caller::new(Arc::clone(&self.calls), session.clone(), question.trace.clone());
                 let services = Services::offer(&found, caller, Arc::clone(tally), question.log.clone());
                 question.log.line(services.described());
                 services

@@ -14,6 +14,7 @@ use model::wire::Wire;
 use service_kit::admin::Condition;
 use service_kit::clock::Clock;
 use service_kit::error::chain;
+use service_kit::traces::Traces;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) config: RunnerConfig,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) clock: Clock,
+    /// Where spans go.
+    pub(crate) traces: Traces,
     pub(crate) asker: Arc<Asker>,
     /// Whether requests can be taken.
     pub(crate) consuming: Condition,

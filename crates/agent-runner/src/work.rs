@@ -6,20 +6,23 @@ use std::time::Duration;
 use anyhow::Context;
 use bus::{BATCH_BYTES_MAX, BusError, Consumer, Delivery, Subscription};
 use futures::future::join_all;
-use model::run::RunRequest;
+use model::run::{RunReason, RunRequest};
 use model::wire::decode_event;
 use service_kit::error::chain;
 use service_kit::secrets::OpenError;
+use service_kit::traces::{Kind, Place};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::answers::{self, Outgoing};
 use crate::ask::{ApiKey, Ended};
 use crate::in_flight::{Admission, InFlight, Over, key_of};
 use crate::join::{join, rejoin};
 use crate::runner::{OUTAGE_DELAYS, Parts, hear_cancels};
+use crate::trace::Trace;
 
 /// After a shutdown whose time is up: how long what is ready to be said still has.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -150,6 +153,11 @@ impl Work {
     fn begin(&mut self, request: RunRequest, api_key: ApiKey, delivery: Delivery, slot: OwnedSemaphorePermit) {
         let run = key_of(&request.run);
         let traceparent = delivery.message.traceparent.clone();
+        // What is logged on the way says whose run it is, and in which trace.
+        let span = tracing::info_span!(
+            "run", run.id = %run.0, agent.id = %request.run.agent_id, organisation = %request.run.organisation,
+            trace_id = Place::tick(run.0).trace_id()
+        );
         let task = run_to_answer(RunTask {
             parts: Arc::clone(&self.parts),
             in_flight: Arc::clone(&self.in_flight),
@@ -158,7 +166,8 @@ impl Work {
             slot,
             request,
             api_key,
-        });
+        })
+        .instrument(span);
         match self.in_flight.admit(run, delivery, || self.runs.spawn(task)) {
             Admission::Started => {}
             Admission::Joined => {
@@ -223,16 +232,22 @@ struct RunTask {
 async fn run_to_answer(task: RunTask) {
     let RunTask { parts, in_flight, outgoing, traceparent, slot, request, api_key } = task;
     let run = key_of(&request.run);
+    let trace = Trace::of_run(&parts.traces, &parts.clock, &request.run, traceparent.as_deref());
+    // Without traces of its own it passes on what came.
+    let from = |trace: &Trace| trace.traceparent().or_else(|| traceparent.clone());
     let announce = |started| {
-        let message = parts.message(&started, traceparent.clone());
+        let message = parts.message(&started, from(&trace));
         let _ = outgoing.send(Outgoing::Started(message));
     };
-    let Ended { answer, invoked } = parts.asker.answer(request, api_key, announce).await;
-    let message = parts.message(&answer, traceparent.clone());
-    let invoked = invoked.map(|invoked| parts.message(&invoked, traceparent.clone()));
+    let Ended { answer, invoked } = parts.asker.answer(request, api_key, &trace, announce).await;
+    let reason = answer.result.reason.map(RunReason::as_str);
+    trace.end("run", Kind::Consumer, |span| span.failed(reason));
+    let answering = trace.child();
+    let message = parts.message(&answer, from(&answering));
+    let invoked = invoked.map(|invoked| parts.message(&invoked, from(&trace)));
     // From here on there is no await: what is taken out is also sent.
     if let Some(deliveries) = in_flight.finish(run) {
-        let _ = outgoing.send(Outgoing::Answered { message, invoked, deliveries, slot });
+        let _ = outgoing.send(Outgoing::Answered { message, invoked, deliveries, slot, answering });
     }
 }
 

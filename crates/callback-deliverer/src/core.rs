@@ -7,6 +7,7 @@ use bus::Bus;
 use chrono::TimeDelta;
 use service_kit::clock::Clock;
 use service_kit::database::{Db, Uid};
+use service_kit::traces::Traces;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -28,6 +29,8 @@ pub(crate) struct Core {
     pub(crate) db: Db,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) clock: Clock,
+    /// Where spans go.
+    pub(crate) traces: Traces,
     /// Names the installation in webhook ids.
     pub(crate) installation: Uuid,
     /// This process among those that share its database.

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use metrics::{counter, gauge, histogram};
+use model::id::RunId;
 use service_kit::database::Timestamp;
 use service_kit::secrets::OpenError;
+use service_kit::traces::{Kind, Place, Span};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
-use crate::core::{Core, InHand, Lease};
+use crate::core::{Core, InHand, Lease, NAME};
 use crate::lanes::Slot;
 use crate::outcome::Outcome;
 use crate::payload::PING;
@@ -31,15 +34,32 @@ pub(crate) struct Finished {
 
 /// Makes a delivery attempt and hands over what came of it.
 pub(crate) async fn make(core: Arc<Core>, in_hand: InHand, finished: mpsc::Sender<Finished>) {
+    let place = place(&in_hand.delivery);
+    // What is logged on the way says in which trace.
+    let span = tracing::info_span!("delivery", trace_id = place.trace_id());
+    make_at(place, core, in_hand, finished).instrument(span).await;
+}
+
+/// Of the result of a run, in the trace of that run, as all of its delivery attempts; anything else is a trace itself.
+fn place(delivery: &Leased) -> Place {
+    match delivery.log_id {
+        Some(run) => Place::outcome(RunId(run)).beside(),
+        None => Place::in_trace(delivery.webhook_id),
+    }
+}
+
+async fn make_at(place: Place, core: Arc<Core>, in_hand: InHand, finished: mpsc::Sender<Finished>) {
     let InHand { mut delivery, lease } = in_hand;
     gauge!("carillon_deliveries_in_flight").increment(1);
     let (started_at, began) = (Timestamp::from(core.clock.now()), Instant::now());
-    let tried = if core.may_begin(lease) { try_once(&core, &mut delivery, lease).await } else { given_back(&core) };
+    let tried =
+        if core.may_begin(lease) { try_once(&core, &mut delivery, lease, place).await } else { given_back(&core) };
     let took = began.elapsed();
     gauge!("carillon_deliveries_in_flight").decrement(1);
 
     if let Ok(outcome) = &tried {
         learn(&core, &delivery, outcome);
+        trace(&core, &delivery, place, started_at, outcome);
     }
     let entry = entry(&core, &delivery, lease, (started_at, took), tried);
     report(&delivery, &entry);
@@ -62,7 +82,7 @@ fn given_back(core: &Core) -> Result<Outcome, NotTried> {
     Err(NotTried { why: "this process stood still for too long", look_again_at: core.clock.now() })
 }
 
-async fn try_once(core: &Core, delivery: &mut Leased, lease: Lease) -> Result<Outcome, NotTried> {
+async fn try_once(core: &Core, delivery: &mut Leased, lease: Lease, place: Place) -> Result<Outcome, NotTried> {
     let now = core.clock.now();
     let secrets = match core.secrets.open(&delivery.lane(), &delivery.target, now) {
         Ok(secrets) => secrets,
@@ -75,6 +95,7 @@ async fn try_once(core: &Core, delivery: &mut Leased, lease: Lease) -> Result<Ou
     };
     let callback = Callback {
         webhook_id: delivery.webhook_id,
+        place,
         url: &delivery.target.url,
         secrets: &secrets,
         encrypt: delivery.target.encrypt,
@@ -87,6 +108,26 @@ async fn try_once(core: &Core, delivery: &mut Leased, lease: Lease) -> Result<Ou
         Some(outcome) if outcome.http_status.is_some() || core.lasts(lease) => Ok(outcome),
         _ => given_back(core),
     }
+}
+
+/// The last span of a run's trace: the receiver's answer.
+fn trace(core: &Core, delivery: &Leased, place: Place, started_at: Timestamp, outcome: &Outcome) {
+    core.traces.record(NAME, || {
+        let span = Span::new("callback", Kind::Client, place, (*started_at, core.clock.now()))
+            .with("agent.id", delivery.agent_id)
+            .with("organisation", delivery.organisation.clone())
+            .with("delivery.id", delivery.id)
+            .with("delivery.attempt", i64::from(delivery.number))
+            .failed((!outcome.is_success()).then(|| outcome.class.as_str()));
+        let span = match outcome.http_status {
+            Some(status) => span.with("http.response.status_code", i64::from(status)),
+            None => span,
+        };
+        match delivery.log_id {
+            Some(run) => span.under(Place::outcome(RunId(run))).with("run.id", run),
+            None => span,
+        }
+    });
 }
 
 /// What an outcome says of the receiver: room for more, or for less.

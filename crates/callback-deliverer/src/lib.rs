@@ -55,6 +55,7 @@ use service_kit::egress::Guard;
 use service_kit::process::Microservice;
 use service_kit::secrets::KeyRing;
 use service_kit::supervise::Role;
+use service_kit::traces::Traces;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -88,6 +89,8 @@ pub struct Dependencies {
     pub keys: KeyRing,
     /// How clients reach the API, for those links.
     pub public_url: Option<Url>,
+    /// Where spans go.
+    pub traces: Traces,
 }
 
 /// The microservice. Clones are the same one.
@@ -104,7 +107,7 @@ impl CallbackDeliverer {
     ///
     /// The database cannot be opened, or the TLS library cannot start.
     pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
-        let Dependencies { database, bus, clock, readiness, keys, public_url } = dependencies;
+        let Dependencies { database, bus, clock, readiness, keys, public_url, traces } = dependencies;
         let db = Db::open(&database, store::migrations()).await.context("cannot open callback-deliverer's database")?;
         let installation = prepare(&db).await?;
         let replica = Replica::begin(&db).await?;
@@ -115,6 +118,7 @@ impl CallbackDeliverer {
             db,
             bus,
             clock,
+            traces,
             installation,
             replica,
             lanes: Lanes::new(limits),

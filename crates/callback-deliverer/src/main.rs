@@ -55,6 +55,7 @@ async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         bus: bus.clone(),
         clock: process.clock.clone(),
         readiness: process.readiness.clone(),
+        traces: process.traces.clone(),
         keys: KeyRing::parse(&settings.secrets)?,
         public_url: settings.http.public_url,
     };

@@ -7,6 +7,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response};
 use service_kit::egress::{Guard, GuardedClient};
 use service_kit::error::chain;
+use service_kit::traces::Place;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 use uuid::Uuid;
@@ -36,6 +37,8 @@ pub(crate) struct Transport {
 /// What is sent.
 pub(crate) struct Callback<'a> {
     pub(crate) webhook_id: Uuid,
+    /// Where it is in its trace.
+    pub(crate) place: Place,
     pub(crate) url: &'a str,
     pub(crate) secrets: &'a Opened,
     pub(crate) encrypt: bool,
@@ -89,7 +92,7 @@ impl Transport {
             .map_err(|refusal| Outcome::failure(outcome::of_refusal(&refusal), &chain(&refusal)))?
             .header(CONTENT_TYPE, content_type)
             .header(ACCEPT_ENCODING, "identity")
-            .header(TRACEPARENT, traceparent(callback.webhook_id));
+            .header(TRACEPARENT, callback.place.traceparent());
         Ok(sign(request, &callback).body(callback.body))
     }
 }
@@ -122,11 +125,6 @@ fn sign(request: RequestBuilder, callback: &Callback<'_>) -> RequestBuilder {
     }
     let request = request.header(WEBHOOK_TIMESTAMP, at.to_string());
     if signatures.is_empty() { request } else { request.header(WEBHOOK_SIGNATURE, signatures.join(" ")) }
-}
-
-/// A W3C trace context: the callback is the trace, so that all of its delivery attempts are found together.
-fn traceparent(webhook_id: Uuid) -> String {
-    format!("00-{}-{:016x}-01", webhook_id.simple(), rand::random::<u64>() | 1)
 }
 
 /// Reads as much of an answer as is worth it: its end frees the connection for the next callback.

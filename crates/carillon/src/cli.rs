@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::operator::agents::AgentsCommand;
 use crate::operator::deliveries::DeliveriesCommand;
+use crate::operator::log_level::LogLevelArguments;
 use crate::operator::runs::RunsCommand;
 use crate::operator::status::StatusArguments;
 
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Token(TokenArguments),
     /// Who is up, and what waits.
     Status(StatusArguments),
+    /// What processes log, asked and changed while they run.
+    LogLevel(LogLevelArguments),
     /// An organisation's agents.
     #[command(after_help = "Example:\n  carillon agents list --org acme")]
     Agents {
@@ -276,6 +279,13 @@ pub(crate) enum MicroserviceName {
     AgentRunner,
     /// Delivers results.
     CallbackDeliverer,
+}
+
+impl MicroserviceName {
+    /// As everybody calls it.
+    pub(crate) fn name(&self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 /// `carillon ledger …`.

@@ -140,16 +140,19 @@ impl Config {
     /// would be that of no running Carillon.
     pub(crate) fn auth_of(mut self, data: &DataDir) -> anyhow::Result<AuthConfig> {
         if self.auth.jwt_secret.is_empty() {
-            let found = data.find_key(JWT_SECRET.file)?;
-            let missing = || {
-                let path = data.keys().join(JWT_SECRET.file);
-                let help = "start `carillon up` there first, or name its data directory with --data-dir";
-                format!("there is no {}, which signs tokens: {help}", path.display())
-            };
-            self.auth.jwt_secret = Secret::new(found.with_context(missing)?);
+            self.auth.jwt_secret = key_that_is_there(&JWT_SECRET, data, "signs tokens")?;
         }
         self.auth.validate()?;
         Ok(self.auth)
+    }
+
+    /// What opens internal routes: as configured, else the key that the data directory has already.
+    pub(crate) fn internal_of(mut self, data: &DataDir) -> anyhow::Result<InternalConfig> {
+        if self.internal.key.is_empty() {
+            self.internal.key = key_that_is_there(&INTERNAL_KEY, data, "opens internal routes")?;
+        }
+        self.internal.validate()?;
+        Ok(self.internal)
     }
 
     /// A database that is there: `url`, else as configured, else the data directory's.
@@ -252,6 +255,16 @@ const SESSION_KEY: Key = Key {
     file: "session-key.pem",
     make: || Ok(agent_runner::generate_session_key()?.private_pem.into_inner()),
 };
+
+/// A key that the data directory has; none is made.
+fn key_that_is_there(key: &Key, data: &DataDir, does: &str) -> anyhow::Result<Secret<String>> {
+    let missing = || {
+        let path = data.keys().join(key.file);
+        let help = "start `carillon up` there first, or name its data directory with --data-dir";
+        format!("there is no {}, which {does}: {help}", path.display())
+    };
+    Ok(Secret::new(data.find_key(key.file)?.with_context(missing)?))
+}
 
 /// 32 random bytes, as text.
 fn random_key() -> String {

@@ -62,7 +62,7 @@ fn overrides(arguments: &UpArguments) -> Vec<(String, String)> {
 }
 
 async fn run(config: &Config, data_dir: &Path) -> anyhow::Result<()> {
-    let process = Process::begin(&config.http, Door::Public)?;
+    let process = Process::begin("carillon", &config.http, &config.telemetry, Door::Public)?;
     let bus = bus::open(config.bus.url.expose()).await?;
     let microservices = open(config, &process, &bus).await?;
     greet(&process, data_dir);
@@ -112,6 +112,7 @@ async fn open_dispatcher(config: &Config, process: &Process, bus: &Arc<dyn Bus>)
         bus: Arc::clone(bus),
         clock: process.clock.clone(),
         readiness: process.readiness.clone(),
+        traces: process.traces.clone(),
     };
     CronDispatcher::open(config.dispatcher.clone(), dependencies).await
 }
@@ -129,6 +130,7 @@ async fn open_deliverer(
         readiness: process.readiness.clone(),
         keys: keys.clone(),
         public_url: public_url(config, process),
+        traces: process.traces.clone(),
     };
     CallbackDeliverer::open(config.callbacks.clone(), dependencies).await
 }
@@ -162,6 +164,7 @@ async fn open_runner(
         keys: keys.clone(),
         egress: Guard::new(config.callbacks.allow_networks.clone()),
         providers: Vec::new(),
+        traces: process.traces.clone(),
     };
     AgentRunner::open(own, dependencies).await
 }

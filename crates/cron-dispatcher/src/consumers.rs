@@ -20,7 +20,7 @@ use crate::apply::apply;
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
 use crate::store::{runs, ticks};
-use crate::{fire, judge};
+use crate::{fire, judge, traces};
 
 fn decode<E: Event>(message: &Message) -> Result<E, DispatchError> {
     Ok(decode_event(message.kind, &message.body)?)
@@ -98,6 +98,7 @@ impl Answers {
         // An answer implies the start.
         starts.retain(|start| answers.iter().all(|(answer, _)| answer.run_id != start.run_id));
 
+        let origins = traces::origins(context, batch);
         let now = context.clock.now();
         let config = context.config.clone();
         let announcements = context
@@ -114,6 +115,7 @@ impl Answers {
             metrics::counter!("carillon_runs_ended_total", "state" => ended.record.state.as_str(), "reason" => reason)
                 .increment(1);
         }
+        traces::outcomes(context, &announcements, &origins);
         if context.runs_wait.load(Ordering::Relaxed) {
             context.runs_queued.notify_one();
         }

@@ -10,6 +10,7 @@ use service_kit::admin::Condition;
 use service_kit::clock::Clock;
 use service_kit::database::Db;
 use service_kit::error::chain;
+use service_kit::traces::Traces;
 use tokio::sync::Notify;
 
 use crate::config::DispatcherConfig;
@@ -27,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) db: Db,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) clock: Clock,
+    /// Where spans go.
+    pub(crate) traces: Traces,
     /// Whether this host's clock may be trusted: nothing is claimed while it may not.
     pub(crate) clock_agrees: AtomicBool,
     /// Schedules that could not be fired, and until when they are not tried again.

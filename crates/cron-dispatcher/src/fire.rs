@@ -3,6 +3,7 @@
 //! A crash before the commit changes nothing; after it, the runs are in the queue, which is this table, and what others
 //! were to hear of it (skipped ticks, cancelled runs) is announced again when overdue.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::context::Context;
 use crate::error::DispatchError;
 use crate::settle::{Fired, Through, fire};
 use crate::store::schedules;
+use crate::traces;
 
 /// The longest that the dispatcher sleeps, so that a frozen or misled replica notices soon.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -110,18 +112,20 @@ async fn fire_one_by_one(
 /// Counts what was fired, and tells those who are to hear of it; after the commit, so that nothing is told that was
 /// rolled back. What is not heard is announced again when overdue.
 pub(crate) async fn tell(context: &Context, fired: Fired) -> Result<(), DispatchError> {
-    for (trigger, late) in &fired.lateness {
+    for (run, late) in &fired.runs {
         let seconds = late.to_std().unwrap_or_default().as_secs_f64();
-        metrics::histogram!("carillon_tick_lateness_seconds", "trigger" => trigger.as_str()).record(seconds);
+        metrics::histogram!("carillon_tick_lateness_seconds", "trigger" => run.trigger.as_str()).record(seconds);
+        traces::tick(context, run, *late);
     }
     for reason in fired.skipped.iter().map(|one| one.tick.reason) {
         metrics::counter!("carillon_tick_spans_skipped_total", "reason" => reason.as_str()).increment(1);
     }
-    if !fired.lateness.is_empty() || !fired.skipped.is_empty() {
-        tracing::debug!(runs = fired.lateness.len(), skipped_spans = fired.skipped.len(), "schedules fired");
+    if !fired.runs.is_empty() || !fired.skipped.is_empty() {
+        tracing::debug!(runs = fired.runs.len(), skipped_spans = fired.skipped.len(), "schedules fired");
     }
     let called_back: Vec<_> = fired.skipped.into_iter().filter(|one| one.calls_back).map(|one| one.tick).collect();
     announce_skipped(context, &called_back).await?;
     stop(context, fired.cancelled).await?;
+    traces::outcomes(context, &fired.ended, &HashMap::new());
     announce(context, fired.ended).await
 }

@@ -1,10 +1,11 @@
 //! Internal HTTP: what the registry asks. Bodies are the protobuf messages of the bus contract.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use model::event::DocumentChanged;
 use model::id::{AgentId, RunId};
 use model::internal::TriggerRequest;
@@ -13,6 +14,7 @@ use model::wire::Wire;
 use serde::Deserialize;
 use service_kit::database::DbConnection;
 use service_kit::error::ApiError;
+use service_kit::traces::Place;
 
 use crate::announce::{announce, announcements, stop};
 use crate::consumers::hold_documents;
@@ -20,7 +22,7 @@ use crate::context::Context;
 use crate::error::DispatchError;
 use crate::store::ticks::{self, Wanted};
 use crate::trigger::trigger;
-use crate::{fire, judge, pause};
+use crate::{fire, judge, pause, traces};
 
 /// Most ticks on one page.
 const PAGE_SIZE_MAX: i64 = 100;
@@ -44,12 +46,15 @@ async fn post_run(context: web::Data<Context>, body: web::Bytes) -> Result<HttpR
         .map_err(|error| ApiError::detail(StatusCode::BAD_REQUEST, service_kit::error::chain(&error)))?;
     let now = context.clock.now();
     let config = context.config.clone();
-    let (record, applied) = context.db.write(move |conn| trigger(conn, &asked, &config, now)).await?;
+    let (record, applied, is_new) = context.db.write(move |conn| trigger(conn, &asked, &config, now)).await?;
+    if is_new {
+        traces::tick(&context, &record.run, TimeDelta::zero());
+    }
     stop(&context, applied.taken_back).await?;
     fire::tell(&context, applied.fired).await?;
     tracing::info!(
         run.id = %record.run.id, agent.id = %record.run.agent_id, organisation = %record.run.organisation,
-        "run triggered"
+        trace_id = Place::tick(record.run.id).trace_id(), "run triggered"
     );
     context.schedules_changed.notify_one();
     context.runs_queued.notify_one();
@@ -74,9 +79,10 @@ async fn cancel_run(context: web::Data<Context>, id: web::Path<RunId>) -> Result
     };
     let (cancelled, ended, found) = context.db.write(cancel).await?;
     if !cancelled.is_empty() {
-        tracing::info!(run.id = id, "run cancelled");
+        tracing::info!(run.id = id, trace_id = Place::tick(RunId(id)).trace_id(), "run cancelled");
     }
     stop(&context, cancelled).await?;
+    traces::outcomes(&context, &ended, &HashMap::new());
     announce(&context, ended).await?;
     context.runs_queued.notify_one();
     context.schedules_changed.notify_one();

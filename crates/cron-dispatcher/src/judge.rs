@@ -12,6 +12,7 @@ use model::id::RunId;
 use model::run::{RunAnswer, RunReason, RunResult, RunState};
 use model::wire::Wire;
 use service_kit::database::DbConnection;
+use service_kit::traces::Place;
 
 use crate::announce::{Announcement, announcements};
 use crate::chain::{Reached, arrive};
@@ -108,7 +109,10 @@ fn try_again(
     if runs::try_again(conn, answer, at)? {
         let reason = answer.result.reason.map_or("", RunReason::as_str);
         metrics::counter!("carillon_run_attempts_failed_total", "reason" => reason).increment(1);
-        tracing::info!(run.id = %answer.run_id, run.attempt = answer.run_attempt, reason, "a run failed, trying it again");
+        tracing::info!(
+            run.id = %answer.run_id, run.attempt = answer.run_attempt, reason,
+            trace_id = Place::tick(answer.run_id).trace_id(), "a run failed, trying it again"
+        );
     }
     Ok(())
 }

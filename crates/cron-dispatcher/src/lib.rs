@@ -38,6 +38,7 @@ mod simulation;
 mod store;
 mod sweep;
 mod time;
+mod traces;
 mod trigger;
 mod tzdb;
 mod watch;
@@ -55,6 +56,7 @@ use service_kit::config::DatabaseConfig;
 use service_kit::database::{Backend, Db};
 use service_kit::process::Microservice;
 use service_kit::supervise::Role;
+use service_kit::traces::Traces;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +79,8 @@ pub struct Dependencies {
     pub clock: Clock,
     /// Where it says whether it is ready.
     pub readiness: Readiness,
+    /// Where spans go.
+    pub traces: Traces,
 }
 
 /// The dispatcher, open and not yet running.
@@ -92,7 +96,7 @@ impl CronDispatcher {
     ///
     /// The database cannot be opened, or belongs to a newer version.
     pub async fn open(config: DispatcherConfig, dependencies: Dependencies) -> anyhow::Result<Self> {
-        let Dependencies { database, bus, clock, readiness } = dependencies;
+        let Dependencies { database, bus, clock, readiness, traces } = dependencies;
         let db = Db::open(&database, store::migrations()).await?;
         let floor = clock.now().timestamp().saturating_mul(IDS_PER_SECOND);
         db.write_exclusively(move |conn| store::queue::raise_ids(conn, floor).map_err(DispatchError::from)).await?;
@@ -103,6 +107,7 @@ impl CronDispatcher {
             db,
             bus,
             clock,
+            traces,
             clock_agrees: AtomicBool::new(!has_other_clock),
             aside: Mutex::default(),
             schedules_changed: Notify::new(),

@@ -50,6 +50,7 @@ async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
         bus: bus.clone(),
         clock: process.clock.clone(),
         readiness: process.readiness.clone(),
+        traces: process.traces.clone(),
     };
     let dispatcher = CronDispatcher::open(settings.dispatcher, dependencies).await?;
     let microservice = dispatcher.microservice(process.shutdown.clone());

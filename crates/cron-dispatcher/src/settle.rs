@@ -28,8 +28,8 @@ use crate::store::{arrivals, runs, schedules, ticks, turns, window};
 /// What one transaction fired.
 #[derive(Debug, Default)]
 pub(crate) struct Fired {
-    /// What made each run, and how late it was when it was made.
-    pub(crate) lateness: Vec<(Trigger, TimeDelta)>,
+    /// The runs, and how late each was when it was made.
+    pub(crate) runs: Vec<(Run, TimeDelta)>,
     /// Spans of skipped ticks.
     pub(crate) skipped: Vec<Skipped>,
     /// Earlier runs that made way, for the runners to stop.
@@ -41,7 +41,7 @@ pub(crate) struct Fired {
 impl Fired {
     /// Adds what another transaction fired.
     pub(crate) fn join(&mut self, other: Self) {
-        self.lateness.extend(other.lateness);
+        self.runs.extend(other.runs);
         self.skipped.extend(other.skipped);
         self.cancelled.extend(other.cancelled);
         self.ended.extend(other.ended);
@@ -84,9 +84,12 @@ pub(crate) fn fire(
     let (cancelled, ended) = judge::end_now(conn, &cancelled, RunReason::Cancelled, config, now)?;
     enqueue(conn, &mut runs, turns, now)?;
     runs::forget_held(conn, &taken)?;
-    let late = |run: &Run| (run.trigger, now - run.fire_time);
-    let lateness = runs.iter().map(|run| late(&run.request.run)).collect();
-    Ok(Fired { lateness, skipped, cancelled, ended })
+    let with_lateness = |new: NewRun| {
+        let late = now - new.request.run.fire_time;
+        (new.request.run, late)
+    };
+    let runs = runs.into_iter().map(with_lateness).collect();
+    Ok(Fired { runs, skipped, cancelled, ended })
 }
 
 /// What is recorded of a tick, or of a span of them, that has no run.

@@ -18,19 +18,19 @@ use crate::store::documents::Directory;
 use crate::store::queue::NewRun;
 use crate::store::{schedules, triggers};
 
-/// Makes the run, queued; what the registry knows of the agent is applied first.
+/// Makes the run, queued; what the registry knows of the agent is applied first. True: it was not there before.
 pub(crate) fn trigger(
     conn: &mut DbConnection,
     asked: &TriggerRequest,
     config: &DispatcherConfig,
     now: DateTime<Utc>,
-) -> Result<(RunRecord, Applied), DispatchError> {
+) -> Result<(RunRecord, Applied, bool), DispatchError> {
     let applied = apply(conn, &asked.documents, config, now)?;
     let unknown = || DispatchError::UnknownAgent(asked.agent_id);
     let mut schedule = schedules::lock(conn, asked.agent_id.0)?.ok_or_else(unknown)?;
     // Whoever asked at the same time has the schedule until its answer is kept.
     if let Some(record) = triggers::find(conn, &asked.idempotency_key)? {
-        return Ok((record, applied));
+        return Ok((record, applied, false));
     }
     let directory = Directory::load(conn, &[asked.agent_id.0])?;
     let view = directory.agent(asked.agent_id.0).ok_or_else(unknown)?;
@@ -57,5 +57,5 @@ pub(crate) fn trigger(
     if !asked.idempotency_key.is_empty() {
         triggers::insert(conn, &asked.idempotency_key, &made.record, now)?;
     }
-    Ok((made.record, applied))
+    Ok((made.record, applied, true))
 }

@@ -16,11 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::announce::{announce, announce_skipped, announcements, stop};
 use crate::context::Context;
 use crate::error::DispatchError;
-use crate::judge;
 use crate::store::runs::RunRow;
 use crate::store::stage::Stage;
 use crate::store::{overdue, queue, ticks};
-use crate::window;
+use crate::{judge, traces, window};
 
 /// Skipped ticks wait as long for the next announcement as what was sent so often.
 const SKIPPED_SENDS: i32 = 4;
@@ -172,6 +171,7 @@ async fn end_unanswered(context: &Context, late: Vec<RunRow>, reason: RunReason)
     stop(context, run_ids).await?;
     context.runs_queued.notify_one();
     context.schedules_changed.notify_one();
+    traces::outcomes(context, &ended, &HashMap::new());
     announce(context, ended).await
 }
 

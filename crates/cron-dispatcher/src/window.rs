@@ -3,6 +3,7 @@
 //! Runs enter in turn by organisation. Entering is committed before the request is published: a crash between the two
 //! leaves a run that is requested, overdue after a while, and then sent again by the watch.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use bus::Message;
 use chrono::{DateTime, Utc};
 use model::event::EventKind;
+use service_kit::traces::Place;
 use tokio_util::sync::CancellationToken;
 
 use crate::announce::announce;
@@ -17,6 +19,7 @@ use crate::context::{Context, NAME};
 use crate::creators;
 use crate::error::DispatchError;
 use crate::store::{queue, window};
+use crate::traces;
 
 /// The longest sleep, should a notification be lost with the replica that was to give it.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -66,6 +69,7 @@ async fn fill(context: &Context) -> Result<bool, DispatchError> {
     if !ended.is_empty() {
         // Who follows them may be due.
         context.schedules_changed.notify_one();
+        traces::outcomes(context, &ended, &HashMap::new());
         announce(context, ended).await?;
     }
     Ok(more)
@@ -78,11 +82,15 @@ pub(crate) async fn request(
     now: DateTime<Utc>,
 ) -> Result<(), DispatchError> {
     for piece in requests.chunks(PUBLISH_MAX) {
-        let messages = piece
-            .iter()
-            .map(|(_, body)| Message::new(EventKind::RunRequested, NAME, now, body.clone()))
-            .collect::<Vec<_>>();
-        context.bus.publish(messages).await?;
+        let places: Vec<_> = piece.iter().map(|(id, _)| traces::place_of_request(context, *id)).collect();
+        let message = |((_, body), place): (&(i64, Vec<u8>), &Option<Place>)| Message {
+            traceparent: place.map(Place::traceparent),
+            ..Message::new(EventKind::RunRequested, NAME, now, body.clone())
+        };
+        context.bus.publish(piece.iter().zip(&places).map(message).collect()).await?;
+        for ((_, body), place) in piece.iter().zip(places) {
+            traces::requested(context, body, place, now);
+        }
     }
     Ok(())
 }

@@ -25,3 +25,4 @@ pub mod signed_link;
 pub mod supervise;
 pub mod sweep;
 pub mod telemetry;
+pub mod traces;

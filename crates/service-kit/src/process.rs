@@ -21,6 +21,7 @@ use crate::database::{Db, Migrations};
 use crate::http::{self, Listener, ServerOptions};
 use crate::supervise::{Role, cancel_on_signal, supervise};
 use crate::telemetry::{self, Metric};
+use crate::traces::Traces;
 
 /// What a drain may take beyond the longest piece of work that it waits for.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
@@ -52,6 +53,8 @@ pub struct Process {
     pub readiness: Readiness,
     /// The time.
     pub clock: Clock,
+    /// Where spans go.
+    pub traces: Traces,
     listener: Option<Listener>,
     admin_listener: Listener,
     body_bytes_max: usize,
@@ -60,22 +63,29 @@ pub struct Process {
 
 impl Process {
     /// Takes its addresses, that of the public API only where there is one, and listens to signals. First of all,
-    /// because a port that is taken fails soonest.
+    /// because a port that is taken fails soonest. `name` is what its traces call it.
     ///
     /// # Errors
     ///
     /// One line that names the setting to change.
-    pub fn begin(http: &HttpConfig, door: Door) -> anyhow::Result<Self> {
+    pub fn begin(
+        name: &'static str,
+        http: &HttpConfig,
+        telemetry: &TelemetryConfig,
+        door: Door,
+    ) -> anyhow::Result<Self> {
         let listener = (door == Door::Public).then(|| Listener::bind("http.listen", http.listen)).transpose()?;
         let admin_listener = Listener::bind("http.admin_listen", http.admin_listen)?;
         // From here on: what is recorded earlier is lost.
         telemetry::metrics();
+        let traces = Traces::open(telemetry, name)?;
         let shutdown = CancellationToken::new();
         cancel_on_signal(shutdown.clone())?;
         Ok(Self {
             shutdown,
             readiness: Readiness::default(),
             clock: Clock::of_process(process_environment())?,
+            traces,
             listener,
             admin_listener,
             body_bytes_max: http.body_bytes_max,
@@ -101,7 +111,7 @@ impl Process {
     ///
     /// A role or a server ended early, or the drain took too long.
     pub async fn run(self, microservices: Vec<Microservice>, internal: &InternalConfig) -> anyhow::Result<()> {
-        let Self { shutdown, readiness, clock, listener, admin_listener, body_bytes_max, cors_origins } = self;
+        let Self { shutdown, readiness, clock, traces, listener, admin_listener, body_bytes_max, cors_origins } = self;
         let names: Vec<&'static str> = microservices.iter().map(|one| one.name).collect();
         let verifier = InternalVerifier::new(internal, &names);
         let drain = microservices.iter().map(|one| one.drain).max().unwrap_or_default() + DRAIN_MARGIN;
@@ -123,7 +133,9 @@ impl Process {
             let server = http::serve(listener, options, shutdown.clone(), all(public));
             roles.push(Role::new("public", async { Ok(server.await?) }));
         }
-        Ok(supervise(roles, shutdown, drain).await?)
+        let ended = supervise(roles, shutdown, drain).await;
+        traces.flush().await;
+        Ok(ended?)
     }
 }
 
@@ -186,15 +198,15 @@ fn begin<S: Settings>(
     if matches.get_flag("probe") {
         return crate::admin::probe(http.admin_listen);
     }
-    let http = http.clone();
-    telemetry::init(telemetry)?;
+    let (http, telemetry) = (http.clone(), telemetry.clone());
+    telemetry::init(&telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if let Some(database) = database.filter(|_| matches.get_flag("migrate")) {
         let opened = runtime.block_on(Db::open((database.config)(&settings), (database.migrations)()));
         return Ok(opened.map(drop)?);
     }
     runtime.block_on(async {
-        let process = Process::begin(&http, door)?;
+        let process = Process::begin(name, &http, &telemetry, door)?;
         run(settings, process).await
     })
 }

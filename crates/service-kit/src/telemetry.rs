@@ -1,12 +1,13 @@
 //! Logs and metrics: the two things that a process has only once.
 
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use metrics::Unit;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{EnvFilter, reload};
 
 pub use model::metric::{Metric, MetricKind};
 
@@ -32,6 +33,11 @@ pub const METRICS: &[Metric] = &[
         &["outcome"],
         "Times that the identity provider's key set was fetched: ok, failed.",
     ),
+    Metric::counter(
+        "carillon_spans_total",
+        &["outcome"],
+        "Spans of traces: sent, failed (the collector did not take them), dropped (it is too slow).",
+    ),
 ];
 
 /// From a millisecond to ten minutes: an API call, a delivery and a mentor's answer all fit in.
@@ -56,8 +62,66 @@ pub fn init(config: &TelemetryConfig) -> Result<(), ConfigError> {
         LogFormat::Json => false,
     };
     // An error means that there is a subscriber already.
-    let _ = if pretty { subscriber.compact().try_init() } else { subscriber.json().flatten_event(true).try_init() };
+    if pretty {
+        let subscriber = subscriber.compact().with_filter_reloading();
+        let handle = subscriber.reload_handle();
+        if subscriber.try_init().is_ok() {
+            LogLevel::keep(config, move |filter| handle.reload(filter));
+        }
+    } else {
+        // The innermost span says which run a line is about, of which organisation, in which trace.
+        let subscriber = subscriber.json().flatten_event(true).with_span_list(false).with_filter_reloading();
+        let handle = subscriber.reload_handle();
+        if subscriber.try_init().is_ok() {
+            LogLevel::keep(config, move |filter| handle.reload(filter));
+        }
+    }
     Ok(())
+}
+
+/// What is logged, which may be changed while the process runs.
+pub struct LogLevel {
+    configured: String,
+    now: Mutex<String>,
+    reload: Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>,
+}
+
+/// A process has one subscriber, so it has one of these.
+static LOG_LEVEL: OnceLock<LogLevel> = OnceLock::new();
+
+impl LogLevel {
+    /// That of this process; none: somebody else decides what is logged, as in a test.
+    #[must_use]
+    pub fn of_process() -> Option<&'static Self> {
+        LOG_LEVEL.get()
+    }
+
+    fn keep(config: &TelemetryConfig, reload: impl Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync + 'static) {
+        let (configured, now) = (config.log.clone(), Mutex::new(config.log.clone()));
+        // Only the first subscriber gets here.
+        let _ = LOG_LEVEL.set(Self { configured, now, reload: Box::new(reload) });
+    }
+
+    /// As `telemetry.log` would say it.
+    #[must_use]
+    pub fn now(&self) -> String {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Logs by these directives from now on, until the process ends; by the configured ones if there are none.
+    ///
+    /// # Errors
+    ///
+    /// They are not understood; nothing is changed.
+    pub fn change(&self, directives: &str) -> Result<(), ConfigError> {
+        let log = if directives.is_empty() { self.configured.clone() } else { directives.to_owned() };
+        let filter = TelemetryConfig { log: log.clone(), ..TelemetryConfig::default() }.filter()?;
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.reload)(filter).map_err(|error| ConfigError::setting("telemetry.log", error))?;
+        tracing::warn!(log, before = *now, "what is logged was changed");
+        *now = log;
+        Ok(())
+    }
 }
 
 /// The metrics of this process, for `/metrics`. The first call begins to record them.

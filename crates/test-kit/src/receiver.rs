@@ -20,6 +20,8 @@ pub struct Callback {
     pub webhook_id: Option<String>,
     /// `content-type`, if any.
     pub content_type: Option<String>,
+    /// `traceparent`, if any.
+    pub traceparent: Option<String>,
 }
 
 impl Callback {
@@ -97,6 +99,7 @@ async fn receive(request: HttpRequest, body: web::Bytes, arrived: web::Data<Mute
         signature: header("X-Hub-Signature-256"),
         webhook_id: header("webhook-id"),
         content_type: header("content-type"),
+        traceparent: header("traceparent"),
     };
     arrived.lock().unwrap_or_else(PoisonError::into_inner).push(callback);
     HttpResponse::NoContent().finish()

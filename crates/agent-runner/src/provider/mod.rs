@@ -27,6 +27,7 @@ use service_kit::secrets::Secret;
 pub(crate) use self::transport::{Transport, shown};
 use crate::run_log::RunLog;
 use crate::services::Services;
+use crate::trace::Trace;
 
 /// A way in which a mentor is asked.
 #[async_trait]
@@ -76,6 +77,8 @@ pub struct Question {
     pub services: Services,
     /// The run's log, for what happens on the way.
     pub log: RunLog,
+    /// Where the run's trace goes on.
+    pub(crate) trace: Trace,
 }
 
 /// How a mentor is asked, beside what it is asked. Empty: the provider's own default.

@@ -51,6 +51,8 @@ const NOT_THEIRS: [HeaderName; 11] = [
     UPGRADE,
 ];
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// Sends requests.
 pub(crate) struct Transport {
     pub(super) clock: Clock,
@@ -124,6 +126,9 @@ impl Request {
             headers.insert(name, value_given);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(Ok(value)) = question.trace.traceparent().map(HeaderValue::try_from) {
+            headers.insert(TRACEPARENT, value);
+        }
         Ok(Self { url, headers, body: Vec::new(), owner: question.settings.url_owner, secrets })
     }
 

@@ -17,6 +17,7 @@ use service_kit::clock::Clock;
 use service_kit::egress::{EgressError, GuardedClient};
 use service_kit::error::chain;
 use service_kit::secrets::Secret;
+use service_kit::traces::Kind;
 use url::Url;
 use uuid::Uuid;
 
@@ -24,6 +25,7 @@ use super::function::Function;
 use crate::provider::complaint::{self, Secrets};
 use crate::provider::shown;
 use crate::session::{Session, SessionMinter};
+use crate::trace::Trace;
 
 /// The longest that a call may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,6 +34,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What every run calls services with.
 pub(crate) struct CallTransport {
@@ -44,6 +47,7 @@ pub(crate) struct CallTransport {
 pub(crate) struct Caller {
     transport: Arc<CallTransport>,
     session: Session,
+    trace: Trace,
     /// How often each call was made, by its own id.
     made: Mutex<HashMap<Uuid, u32>>,
 }
@@ -77,8 +81,8 @@ impl Failed {
 }
 
 impl Caller {
-    pub(crate) fn new(transport: Arc<CallTransport>, session: Session) -> Self {
-        Self { transport, session, made: Mutex::default() }
+    pub(crate) fn new(transport: Arc<CallTransport>, session: Session, trace: Trace) -> Self {
+        Self { transport, session, trace, made: Mutex::default() }
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -92,15 +96,20 @@ impl Caller {
 
     /// Calls a service, and returns its answer: JSON.
     pub(super) async fn call(&self, function: &Function, arguments: &Value) -> Result<String, Failed> {
-        tokio::select! {
-            answer = self.post(function, arguments) => answer,
+        let trace = self.trace.child();
+        let answer = tokio::select! {
+            answer = self.post(function, arguments, &trace) => answer,
             () = self.transport.clock.sleep(TIMEOUT) => {
                 Err(Failed::new(CallFailure::TimedOut, format!("no whole answer within {} s", TIMEOUT.as_secs())))
             }
-        }
+        };
+        let failure = answer.as_ref().err().map(|failed| failed.failure.as_str());
+        let service = function.service.to_string();
+        trace.end("call service", Kind::Client, |span| span.with("service.id", service).failed(failure));
+        answer
     }
 
-    async fn post(&self, function: &Function, arguments: &Value) -> Result<String, Failed> {
+    async fn post(&self, function: &Function, arguments: &Value, trace: &Trace) -> Result<String, Failed> {
         // A parse error never repeats the URL.
         let url = Url::parse(&function.endpoint)
             .map_err(|error| Failed::new(CallFailure::NotAllowed, format!("its endpoint cannot be read: {error}")))?;
@@ -108,6 +117,10 @@ impl Caller {
         let client = &self.transport.client;
         let request = client.vetted_request(Method::POST, &url).await.map_err(|error| Failed::of_refusal(&error))?;
         let request = self.with_headers(request, function, arguments, &token);
+        let request = match trace.traceparent() {
+            Some(traceparent) => request.header(TRACEPARENT, traceparent),
+            None => request,
+        };
         let response = request.send().await.map_err(Failed::of_error)?;
         read(response, &token).await
     }

@@ -19,6 +19,7 @@ use service_kit::config::{InternalConfig, SecretsConfig};
 use service_kit::egress::Guard;
 use service_kit::secrets::{KeyRing, Secret};
 use service_kit::supervise::{SuperviseError, supervise};
+use service_kit::traces::Traces;
 use test_kit::Backends;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -109,6 +110,7 @@ impl World {
             internal: InternalConfig { key: Secret::new("the-internal-key-of-these-tests-0123456789".to_owned()) },
             keys,
             egress: self.egress.clone(),
+            traces: Traces::default(),
             providers: vec![("model".to_owned(), Arc::clone(&self.model) as Arc<dyn Provider>)],
         };
         let runner = AgentRunner::open(config, dependencies).await.unwrap();

@@ -19,6 +19,7 @@ use service_kit::config::{ConnectionUrl, DatabaseConfig, InternalConfig, Secrets
 use service_kit::http::{Listener, ServerOptions};
 use service_kit::secrets::KeyRing;
 use service_kit::supervise::{SuperviseError, supervise};
+use service_kit::traces::Traces;
 use test_kit::Backends;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -106,6 +107,7 @@ impl Stage {
             readiness: readiness.clone(),
             keys,
             public_url: Some("https://carillon.example/".parse().unwrap()),
+            traces: Traces::default(),
         };
         let deliverer = CallbackDeliverer::open(self.config.clone(), dependencies).await.unwrap();
         let shutdown = CancellationToken::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use service_kit::auth::{Caller, Role, issue_token};
 use service_kit::clock::Clock;
+use service_kit::config::InternalConfig;
 use service_kit::secrets::Secret;
 
 use super::api::{Api, Credentials};
@@ -70,6 +71,11 @@ impl Admin {
         }
         let config = Config::load(&self.place, Vec::new())?;
         Ok(vec![format!("http://{}", config.http.admin_listen)])
+    }
+
+    /// What opens their internal routes: as configured, else the data directory's.
+    pub(crate) fn internal(&self) -> anyhow::Result<InternalConfig> {
+        Config::load(&self.place, Vec::new())?.internal_of(&DataDir::at(&self.place.data_dir))
     }
 }
 

@@ -11,3 +11,4 @@ mod pause;
 mod scrape;
 mod services;
 mod start;
+mod telemetry;

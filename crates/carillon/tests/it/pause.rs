@@ -24,6 +24,7 @@ use service_kit::config::{ConnectionUrl, DatabaseConfig, InternalConfig, Secrets
 use service_kit::egress::Guard;
 use service_kit::secrets::{KeyRing, Secret};
 use service_kit::supervise::{Role, supervise};
+use service_kit::traces::Traces;
 use test_kit::Backends;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,7 @@ impl House {
                 bus: Arc::clone(&bus),
                 clock: clock.clone(),
                 readiness: Readiness::new(),
+                traces: Traces::default(),
             };
             let config = DispatcherConfig { window: 12, ..DispatcherConfig::default() };
             dispatchers.push(CronDispatcher::open(config, dependencies).await.unwrap());
@@ -103,6 +105,7 @@ impl House {
             internal: InternalConfig::default(),
             keys: KeyRing::parse(&secrets).unwrap(),
             egress: Guard::new(Vec::new()),
+            traces: Traces::default(),
             providers: vec![("slow".to_owned(), Arc::clone(&self.model) as Arc<dyn Provider>)],
         };
         let runner = AgentRunner::open(config, dependencies).await.unwrap();

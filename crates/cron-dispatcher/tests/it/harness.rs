@@ -27,6 +27,7 @@ use service_kit::admin::Readiness;
 use service_kit::clock::Clock;
 use service_kit::config::{ConnectionUrl, DatabaseConfig};
 use service_kit::supervise::supervise;
+use service_kit::traces::Traces;
 use test_kit::{Backends, until};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -521,6 +522,7 @@ async fn open(
         bus: Arc::clone(bus),
         clock: clock.clone(),
         readiness: Readiness::new(),
+        traces: Traces::default(),
     };
     CronDispatcher::open(config.clone(), dependencies).await.expect("a dispatcher")
 }

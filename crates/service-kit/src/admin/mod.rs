@@ -1,6 +1,7 @@
 //! The second listener, which no ingress reaches: health, readiness, metrics, and the routes that microservices keep
 //! for each other.
 
+mod log_level;
 mod probe;
 mod readiness;
 
@@ -53,6 +54,7 @@ impl InternalRoutes {
             web::scope("/internal")
                 .app_data(self.door.clone())
                 .wrap(from_fn(internal_only))
+                .configure(log_level::routes)
                 .configure(|config| (self.routes)(config)),
         );
     }

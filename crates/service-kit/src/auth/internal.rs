@@ -53,10 +53,21 @@ impl InternalSigner {
     ///
     /// Only if the cryptography library fails.
     pub fn sign(&self, to: &str, now: DateTime<Utc>) -> Result<String, IssueError> {
+        self.sign_for_any(&[to], now)
+    }
+
+    /// A token for whichever of these microservices hears it: an operator asks a process, and need not know which one
+    /// it is.
+    ///
+    /// # Errors
+    ///
+    /// Only if the cryptography library fails.
+    pub fn sign_for_any(&self, to: &[&str], now: DateTime<Utc>) -> Result<String, IssueError> {
+        let audience: Vec<String> = to.iter().map(|name| audience(name)).collect();
         let issued_at = now.timestamp();
         let claims = json!({
             "iss": self.own_name,
-            "aud": audience(to),
+            "aud": audience,
             "iat": issued_at,
             "exp": issued_at.saturating_add_unsigned(LIFETIME.as_secs()),
         });

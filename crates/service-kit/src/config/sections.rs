@@ -303,11 +303,16 @@ pub struct TelemetryConfig {
     pub log: String,
     /// The form of each line.
     pub format: LogFormat,
+    /// Where traces go: an OpenTelemetry collector that takes OTLP over HTTP, as `http://otel-collector:4318`; spans are
+    /// sent to `/v1/traces` there. By default there are none. Headers that it wants, as a key, are taken from
+    /// `OTEL_EXPORTER_OTLP_HEADERS`.
+    #[schemars(with = "Option<String>")]
+    pub otlp_endpoint: Option<Url>,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log: "info,actix_server=warn,actix_http=off".to_owned(), format: LogFormat::Auto }
+        Self { log: "info,actix_server=warn,actix_http=off".to_owned(), format: LogFormat::Auto, otlp_endpoint: None }
     }
 }
 
@@ -316,9 +321,17 @@ impl TelemetryConfig {
     ///
     /// # Errors
     ///
-    /// A filter that is not understood.
+    /// A filter that is not understood, or an endpoint that is none.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.filter().map(|_| ())
+        self.filter()?;
+        let Some(endpoint) = &self.otlp_endpoint else { return Ok(()) };
+        let is_plain = endpoint.username().is_empty() && endpoint.password().is_none() && endpoint.query().is_none();
+        if !matches!(endpoint.scheme(), "http" | "https") || !endpoint.has_host() || !is_plain {
+            let problem = "must be http://host:port or https://…, without a user, a password or a query: credentials go \
+                           into OTEL_EXPORTER_OTLP_HEADERS";
+            return Err(ConfigError::setting("telemetry.otlp_endpoint", problem));
+        }
+        Ok(())
     }
 
     /// [`log`](Self::log), parsed.
