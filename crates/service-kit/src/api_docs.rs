@@ -1,6 +1,9 @@
 //! The document of an API, and a page to read it and try it: Swagger UI, out of the binary, so that it needs no network.
 
-use actix_web::http::header;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use actix_web::http::{Method, header};
 use actix_web::{HttpResponse, web};
 use serde_json::{Map, Value, json};
 
@@ -147,12 +150,48 @@ pub fn add_schema<T: utoipa::ToSchema>(schemas: &mut Map<String, Value>) {
     }
 }
 
-/// Compares a document with the file that is committed; with `UPDATE=1` in the environment it writes the file instead.
+/// Holds a document against the routes that are mounted and against the file that is committed; with `update` it writes
+/// the file instead. For tests.
 ///
 /// # Errors
 ///
-/// The file is not there, or is another document: what to do about it.
-pub fn check_committed(document: &Value, file: &std::path::Path, update: bool) -> Result<(), String> {
+/// What is wrong with the document, or what to do about the file.
+pub fn check(document: &Value, mounted: &[(Method, String)], file: &Path, update: bool) -> Result<(), String> {
+    let operations = described(document);
+    let mounted: BTreeSet<String> = mounted.iter().map(|(method, path)| format!("{method} {path}")).collect();
+    let described = operations.iter().map(|(name, _)| name.clone()).collect();
+    if let Some(one) = mounted.symmetric_difference(&described).next() {
+        return Err(format!("`{one}` is mounted, or described, and not both"));
+    }
+    for (name, operation) in operations {
+        for (status, answer) in operation["responses"].as_object().into_iter().flatten() {
+            let mut contents = answer["content"].as_object().into_iter().flatten().peekable();
+            if contents.peek().is_some() && !contents.any(|(_, content)| !content["example"].is_null()) {
+                return Err(format!("`{name}` has no example of its {status}"));
+            }
+        }
+    }
+    for part in document.to_string().split("\"$ref\":\"#").skip(1) {
+        let pointer = part.split('"').next().unwrap_or_default();
+        if document.pointer(pointer).is_none() {
+            return Err(format!("`{pointer}` leads nowhere"));
+        }
+    }
+    check_committed(document, file, update)
+}
+
+/// Each operation, by its method and path.
+fn described(document: &Value) -> Vec<(String, &Value)> {
+    let mut operations = Vec::new();
+    for (path, methods) in document["paths"].as_object().into_iter().flatten() {
+        for (method, operation) in methods.as_object().into_iter().flatten() {
+            operations.push((format!("{} {path}", method.to_uppercase()), operation));
+        }
+    }
+    operations
+}
+
+fn check_committed(document: &Value, file: &Path, update: bool) -> Result<(), String> {
     let text = serde_json::to_string_pretty(document).map_err(|error| error.to_string())? + "\n";
     if update {
         return std::fs::write(file, text).map_err(|error| error.to_string());

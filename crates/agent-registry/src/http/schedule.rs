@@ -88,7 +88,8 @@ pub(super) async fn list_upcoming(
 
 fn read_range(query: &Query) -> Result<(usize, Option<DateTime<Utc>>), ApiError> {
     let mut errors = FieldErrors::new();
-    let count = query.integer("count", &mut errors).flatten().unwrap_or(COUNT);
+    // What is no number is reported as such.
+    let count = query.integer("count", &mut errors).map_or(COUNT, |count| count.unwrap_or(i64::MAX));
     let count = checked_count(count).unwrap_or_else(|fault| {
         errors.add("count", fault);
         0

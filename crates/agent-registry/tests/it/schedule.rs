@@ -27,6 +27,8 @@ async fn upcoming_ticks_are_shown_with_their_local_times_and_what_the_clocks_do_
     assert_eq!(app.get(&format!("{place}upcoming/")).await.ok(200)["results"], json!([]));
     let errors = app.get(&format!("{place}upcoming/?count=101&from=soon")).await.ok(400);
     assert!(errors["count"].is_array() && errors["from"].is_array(), "{errors}");
+    let errors = app.get(&format!("{place}upcoming/?count=9223372036854775808")).await.ok(400);
+    assert!(errors["count"].is_array(), "{errors}");
     app.get("periodic-agents/999/upcoming/").await.ok(404);
 }
 

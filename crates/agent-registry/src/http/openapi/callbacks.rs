@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 use service_kit::api_docs::{Operation, answer, reference};
 
-use super::parts::{body, field_errors, no_page, no_such, number, one_of, operation, page, paging, text};
+use super::parts::{body, field_errors, moment, no_page, no_such, number, one_of, operation, page, paging, text};
 use crate::http::callbacks::WHOLE_LOG;
 use crate::validation::form;
 
@@ -40,7 +40,7 @@ pub(super) fn whole_log() -> Operation {
 fn deliveries() -> Vec<Operation> {
     let place = format!("{O}/deliveries/{{id}}/");
     let one = |status: u16| (status, answer("The delivery.", reference("Delivery"), delivery()));
-    let filters = vec![number("periodic_agent"), number("log"), one_of("status", &STATUSES), text("created_after")];
+    let filters = vec![number("periodic_agent"), number("log"), one_of("status", &STATUSES), moment("created_after")];
     vec![
         Operation {
             parameters: [paging(), filters].concat(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use service_kit::api_docs::{Operation, answer, reference};
 
-use super::parts::{body, field_errors, no_page, no_such, operation, page, paging, text};
+use super::parts::{body, field_errors, moment, no_page, no_such, operation, page, paging, text};
 use crate::validation::form;
 
 const ORGANISATIONS: &str = "organisations";
@@ -42,7 +42,12 @@ fn organisations() -> Vec<Operation> {
             ..operation("DELETE", place(), "deleteOrganisation", ORGANISATIONS, "Erase an organisation, as a job")
         },
         Operation {
-            parameters: [paging(), ["from", "to", "action", "subject", "username"].map(text).to_vec()].concat(),
+            parameters: [
+                paging(),
+                ["from", "to"].map(moment).to_vec(),
+                ["action", "subject", "username"].map(text).to_vec(),
+            ]
+            .concat(),
             answers: vec![page("Change", change()), field_errors(), no_page()],
             ..operation(
                 "GET",

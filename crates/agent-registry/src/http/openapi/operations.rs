@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use service_kit::api_docs::{Operation, answer, reference};
 
 use super::parts::{
-    body, boolean, field_errors, filters, gone, idempotency_key, key_reused, list, no_page, no_such, number, one_of,
-    operation, page, paging, text, with_common_answers,
+    body, boolean, field_errors, filters, gone, idempotency_key, key_reused, linked, list, moment, no_page, no_such,
+    number, one_of, operation, page, paging, query, text, with_common_answers,
 };
 use super::{callbacks, core, examples, schedule};
 use crate::validation::form;
@@ -103,6 +103,7 @@ fn agents() -> Vec<Operation> {
 }
 
 fn runs() -> Vec<Operation> {
+    let outcomes = query("outcome", json!({ "type": "string", "pattern": "^(run|skipped)(,(run|skipped))*$" }));
     let deleted = json!({ "detail": "The mentor of this agent was deleted: give it another one first.", "code": "mentor_deleted" });
     vec![
         Operation {
@@ -124,7 +125,7 @@ fn runs() -> Vec<Operation> {
             )
         },
         Operation {
-            parameters: [paging(), ["outcome", "from", "to"].map(text).to_vec()].concat(),
+            parameters: [paging(), vec![outcomes, moment("from"), moment("to")]].concat(),
             answers: vec![page("Tick", examples::tick()), field_errors(), no_such("PeriodicAgent")],
             ..operation(
                 "GET",
@@ -174,7 +175,7 @@ fn mentors() -> Vec<Operation> {
     let named = format!("{P}/{{mentor}}/");
     let create = |path: String, id, schema, status: u16, example, summary| Operation {
         body: Some(body(schema, form::MENTOR, true, example)),
-        answers: vec![one(status), field_errors()],
+        answers: vec![linked(one(status), "createPeriodicAgent", yearly()), field_errors()],
         ..operation("POST", path, id, MENTORS, summary)
     };
     let templates = json!({ "type": "array", "items": reference("TemplateMentor") });
@@ -234,6 +235,12 @@ fn mentors() -> Vec<Operation> {
             ..operation("DELETE", named, "deleteMentor", MENTORS, "Delete a mentor: its agents' ticks are skipped")
         },
     ]
+}
+
+/// An agent of the mentor in the answer.
+fn yearly() -> Value {
+    let crontab = json!({ "minute": "0", "hour": "0", "day_of_month": "1", "month_of_year": "1" });
+    json!({ "mentor": "$response.body#/unique_id", "title": "Yearly", "task": { "crontab": crontab } })
 }
 
 fn key_set() -> Operation {

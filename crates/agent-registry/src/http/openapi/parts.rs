@@ -83,6 +83,12 @@ pub(super) fn key_reused() -> (u16, Value) {
     (422, detail("The key was used for something else.", text, Some("idempotency_key_reused")))
 }
 
+/// An answer with the request that it may lead to, its body made of what is answered.
+pub(super) fn linked((status, mut answer): (u16, Value), operation: &str, body: Value) -> (u16, Value) {
+    answer["links"] = json!({ operation: { "operationId": operation, "requestBody": body } });
+    (status, answer)
+}
+
 /// A page of these.
 pub(super) fn page(name: &str, example: Value) -> (u16, Value) {
     let example = json!({ "count": 1, "next": null, "previous": null, "results": [example] });
@@ -119,6 +125,11 @@ pub(super) fn text(name: &str) -> Value {
 
 pub(super) fn number(name: &str) -> Value {
     query(name, json!({ "type": "integer", "format": "int64" }))
+}
+
+/// A moment; empty is as none.
+pub(super) fn moment(name: &str) -> Value {
+    query(name, json!({ "anyOf": [{ "type": "string", "format": "date-time" }, { "const": "" }] }))
 }
 
 pub(super) fn boolean(name: &str) -> Value {

@@ -16,20 +16,20 @@ pub(super) struct PeriodicAgentCreate {
     mentor: Value,
     #[schema(min_length = 1, max_length = 255)]
     title: String,
-    #[schema(max_length = 65536)]
+    #[schema(max_length = 65536, nullable = false)]
     description: Option<String>,
-    #[schema(max_length = 131072)]
+    #[schema(max_length = 131072, nullable = false)]
     prompt: Option<String>,
     task: PeriodicTaskCreate,
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, nullable = false)]
     pathway: Option<String>,
     /// Where results go: http or https. Networks that are not public must be allowed by `callbacks.allow_networks`.
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, nullable = false)]
     callback_url: Option<String>,
     /// Signs the callbacks. Empty or absent: unchanged; null: removed. Reads never show it.
     #[schema(max_length = 255, nullable)]
     callback_secret: Option<String>,
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, nullable = false)]
     parent_session_id: Option<String>,
     #[schema(nullable)]
     parent_mentor_id: Option<i64>,
@@ -48,8 +48,10 @@ pub(super) struct PeriodicAgentCreate {
 /// How callbacks are made; both need a `callback_secret`.
 #[derive(ToSchema)]
 pub(super) struct CallbackOptionsCreate {
+    #[schema(nullable = false)]
     encrypt: Option<bool>,
     /// Without the headers of Standard Webhooks.
+    #[schema(nullable = false)]
     signature_only_hub: Option<bool>,
 }
 
@@ -57,9 +59,11 @@ pub(super) struct CallbackOptionsCreate {
 #[derive(ToSchema)]
 pub(super) struct PeriodicTaskCreate {
     crontab: CrontabCreate,
+    #[schema(nullable = false)]
     one_off: Option<bool>,
     #[schema(nullable)]
     start_time: Option<DateTime<Utc>>,
+    #[schema(nullable = false)]
     enabled: Option<bool>,
     /// Nothing fires at or after this.
     #[schema(nullable)]
@@ -83,15 +87,15 @@ pub(super) struct PeriodicTaskCreate {
 /// Five fields, each `*` by default, and the zone that they are read in.
 #[derive(ToSchema)]
 pub(super) struct CrontabCreate {
-    #[schema(min_length = 1, max_length = 240, default = "*")]
+    #[schema(min_length = 1, max_length = 240, default = "*", nullable = false)]
     minute: Option<String>,
-    #[schema(min_length = 1, max_length = 96, default = "*")]
+    #[schema(min_length = 1, max_length = 96, default = "*", nullable = false)]
     hour: Option<String>,
-    #[schema(min_length = 1, max_length = 64, default = "*")]
+    #[schema(min_length = 1, max_length = 64, default = "*", nullable = false)]
     day_of_week: Option<String>,
-    #[schema(min_length = 1, max_length = 124, default = "*")]
+    #[schema(min_length = 1, max_length = 124, default = "*", nullable = false)]
     day_of_month: Option<String>,
-    #[schema(min_length = 1, max_length = 64, default = "*")]
+    #[schema(min_length = 1, max_length = 64, default = "*", nullable = false)]
     month_of_year: Option<String>,
     /// An IANA name; null: the organisation's.
     #[schema(nullable)]
@@ -104,24 +108,26 @@ pub(super) struct MentorCreate {
     #[schema(min_length = 1, max_length = 255)]
     name: String,
     /// Chosen once, on creation.
+    #[schema(nullable = false)]
     unique_id: Option<Uuid>,
-    #[schema(max_length = 255, pattern = "^[-a-zA-Z0-9_]*$")]
+    #[schema(max_length = 255, pattern = "^[-a-zA-Z0-9_]*$", nullable = false)]
     slug: Option<String>,
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, nullable = false)]
     display_name: Option<String>,
-    #[schema(max_length = 65536)]
+    #[schema(max_length = 65536, nullable = false)]
     description: Option<String>,
-    #[schema(max_length = 131072)]
+    #[schema(max_length = 131072, nullable = false)]
     system_prompt: Option<String>,
     /// A provider of the configuration, where there is no `provider`.
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, nullable = false)]
     llm_provider: Option<String>,
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, nullable = false)]
     llm_name: Option<String>,
     #[schema(minimum = 0, maximum = 1, nullable)]
     llm_temperature: Option<f64>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, nullable = false)]
     metadata: Option<Value>,
+    #[schema(nullable = false)]
     service_groups: Option<Vec<Uuid>>,
     /// How it is asked; null: by `llm_provider`.
     #[schema(nullable)]
@@ -131,13 +137,13 @@ pub(super) struct MentorCreate {
 /// How a mentor is asked: by a provider of the configuration (`name`), or by what stands here.
 #[derive(ToSchema)]
 pub(super) struct ProviderCreate {
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, nullable = false)]
     name: Option<String>,
     #[schema(schema_with = kind)]
     kind: Option<String>,
-    #[schema(max_length = 2000)]
+    #[schema(max_length = 2000, nullable = false)]
     base_url: Option<String>,
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, nullable = false)]
     model: Option<String>,
     #[schema(minimum = 0, maximum = 2, nullable)]
     temperature: Option<f64>,
@@ -146,7 +152,7 @@ pub(super) struct ProviderCreate {
     /// Sealed; never shown. Absent where the rest is unchanged: kept.
     #[schema(max_length = 8192, nullable)]
     api_key: Option<String>,
-    #[schema(value_type = Option<std::collections::BTreeMap<String, String>>)]
+    #[schema(value_type = Option<std::collections::BTreeMap<String, String>>, nullable = false)]
     headers: Option<Value>,
 }
 
@@ -157,19 +163,19 @@ pub(super) struct MentorWithSettings {
     template_name: String,
     #[schema(min_length = 1, max_length = 255)]
     new_mentor_name: String,
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, nullable = false)]
     display_name: Option<String>,
-    #[schema(max_length = 65536)]
+    #[schema(max_length = 65536, nullable = false)]
     description: Option<String>,
-    #[schema(max_length = 131072)]
+    #[schema(max_length = 131072, nullable = false)]
     system_prompt: Option<String>,
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, nullable = false)]
     llm_provider: Option<String>,
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, nullable = false)]
     llm_name: Option<String>,
     #[schema(minimum = 0, maximum = 1, nullable)]
     llm_temperature: Option<f64>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, nullable = false)]
     metadata: Option<Value>,
 }
 
@@ -208,19 +214,23 @@ pub(super) struct SecretRotation {
 #[derive(ToSchema)]
 pub(super) struct OrganisationPatch {
     /// IANA name.
+    #[schema(nullable = false)]
     timezone: Option<String>,
+    #[schema(nullable = false)]
     paused: Option<bool>,
-    #[schema(max_length = 1000)]
+    #[schema(max_length = 1000, nullable = false)]
     paused_note: Option<String>,
     /// On a resume: what becomes of the ticks in between; by default as each schedule says.
     #[schema(schema_with = catch_up)]
     catch_up: Option<String>,
+    #[schema(nullable = false)]
     limits: Option<OrganisationLimitsPatch>,
+    #[schema(nullable = false)]
     retention: Option<OrganisationRetentionPatch>,
     /// A provider of the configuration; empty: the configuration's default.
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, nullable = false)]
     default_provider: Option<String>,
-    #[schema(max_length = 2000)]
+    #[schema(max_length = 2000, nullable = false)]
     alert_url: Option<String>,
     /// Never shown. Null takes it away, empty leaves it.
     #[schema(max_length = 255, nullable)]
@@ -255,10 +265,12 @@ pub(super) struct ApiKeyCreate {
     #[schema(max_length = 255, pattern = "^[-a-zA-Z0-9_]+$")]
     name: String,
     /// The organisation; by default the credential's own.
+    #[schema(nullable = false)]
     platform_key: Option<String>,
     /// A duration as Django writes it: seconds, `[DD] [[HH:]MM:]SS`, or ISO 8601. Absent: it does not expire.
     #[schema(nullable)]
     expires_in: Option<String>,
+    #[schema(nullable = false)]
     read_only: Option<bool>,
 }
 
@@ -266,18 +278,20 @@ pub(super) struct ApiKeyCreate {
 #[derive(ToSchema)]
 pub(super) struct CrontabPreviewCreate {
     crontab: CrontabCreate,
+    #[schema(nullable = false)]
     timezone: Option<String>,
     /// How many ticks to show.
-    #[schema(minimum = 1, maximum = 100, default = 5)]
+    #[schema(minimum = 1, maximum = 100, default = 5, nullable = false)]
     count: Option<i64>,
     /// From when on; by default now.
+    #[schema(nullable = false)]
     from: Option<DateTime<Utc>>,
 }
 
 /// Of a pause its note, of a resume what becomes of the ticks in between.
 #[derive(ToSchema)]
 pub(super) struct Pause {
-    #[schema(max_length = 1000)]
+    #[schema(max_length = 1000, nullable = false)]
     note: Option<String>,
     #[schema(schema_with = catch_up)]
     catch_up: Option<String>,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use service_kit::api_docs::{Operation, answer, reference};
 
 use super::examples;
-use super::parts::{body, field_errors, no_such, number, operation, text};
+use super::parts::{body, field_errors, moment, no_such, operation, query};
 use crate::validation::form;
 
 const P: &str = "/api/ai-mentor/orgs/{org}/users/{user_id}";
@@ -19,7 +19,10 @@ pub(super) fn all() -> Vec<Operation> {
     let asked = json!({ "crontab": { "minute": "30", "hour": "2" }, "timezone": "Europe/Berlin" });
     vec![
         Operation {
-            parameters: vec![number("count"), text("from")],
+            parameters: vec![
+                query("count", json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 5 })),
+                moment("from"),
+            ],
             answers: vec![
                 (200, answer("The ticks to come.", results, json!({ "results": [upcoming()] }))),
                 field_errors(),
