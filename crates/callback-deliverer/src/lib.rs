@@ -40,6 +40,8 @@ pub mod signature;
 mod store;
 mod sweep;
 mod transport;
+pub mod warning;
+pub mod webhook_id;
 pub mod words;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The body of a callback and its id: made once, when the delivery is made, and never changed.
+//! The body of a callback: made once, when the delivery is made, and never changed.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use model::id::{AgentId, RunId};
 use model::run::{RunRecord, SkippedTick};
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::log_link::LogLinks;
 
@@ -20,10 +19,6 @@ pub const RUN_FINISHED: &str = "run.finished";
 pub const TICK_SKIPPED: &str = "tick.skipped";
 /// The event of a callback that somebody asked for to see whether it arrives.
 pub const PING: &str = "ping";
-/// The event of a warning that nothing has arrived at an endpoint for long.
-pub const ENDPOINT_FAILING: &str = "endpoint.failing";
-/// The event of a warning that an endpoint was disabled.
-pub const ENDPOINT_DISABLED: &str = "endpoint.disabled";
 
 /// The keys in their order: the first six are the original document's, what follows is additive.
 #[derive(Serialize)]
@@ -147,72 +142,13 @@ fn empty<'a>(now: DateTime<Utc>, status: &'a str, event: &'a str, agent_id: Agen
     }
 }
 
-/// A warning to an organisation: one of its endpoints is failing, or was disabled.
-#[derive(Debug, Serialize)]
-pub struct Warning<'a> {
-    /// When it is given.
-    #[serde(serialize_with = "as_timestamp")]
-    pub timestamp: DateTime<Utc>,
-    /// [`ENDPOINT_FAILING`] or [`ENDPOINT_DISABLED`].
-    pub event: &'a str,
-    /// Whose endpoint it is.
-    pub organisation: &'a str,
-    /// Whose callbacks do not arrive.
-    pub periodic_agent: i64,
-    /// `failing` or `disabled`.
-    pub callback_state: &'a str,
-    /// Since when.
-    #[serde(serialize_with = "as_timestamp")]
-    pub failing_since: DateTime<Utc>,
-    /// When it is disabled at the earliest, if nothing arrives until then.
-    #[serde(serialize_with = "as_timestamp")]
-    pub disabled_from: DateTime<Utc>,
-    /// Why it is disabled: `gone` or `failing`.
-    pub reason: Option<&'a str>,
-    /// How many delivery attempts failed since then.
-    pub failures: i64,
-    /// What came of the last one.
-    pub last_outcome: &'a str,
-}
-
-impl Warning<'_> {
-    /// Its body.
-    #[must_use]
-    pub fn body(&self) -> String {
-        text(self)
-    }
-}
-
-fn as_timestamp<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&timestamp(*time))
-}
-
 /// Plain structs of text and numbers always serialise.
-fn text(payload: &impl Serialize) -> String {
+pub(crate) fn text(payload: &impl Serialize) -> String {
     serde_json::to_string(payload).unwrap_or_default()
 }
 
-/// Names the callback about a run for ever: the same installation and run give the same id.
-#[must_use]
-pub fn webhook_id(installation: Uuid, run: RunId) -> Uuid {
-    Uuid::new_v5(&installation, format!("log:{run}").as_bytes())
-}
-
-/// Names the callback about a skipped tick for ever.
-#[must_use]
-pub fn webhook_id_of_tick(installation: Uuid, agent_id: AgentId, fire_time: DateTime<Utc>) -> Uuid {
-    Uuid::new_v5(&installation, format!("tick:{agent_id}:{}", fire_time.timestamp_micros()).as_bytes())
-}
-
-/// Names a warning, so that each is given once: the endpoint, since when it is failing, and how far that has come.
-#[must_use]
-pub fn webhook_id_of_warning(installation: Uuid, agent_id: i64, failing_since: DateTime<Utc>, percent: i32) -> Uuid {
-    let since = failing_since.timestamp_micros();
-    Uuid::new_v5(&installation, format!("warning:{agent_id}:{since}:{percent}").as_bytes())
-}
-
 /// RFC 3339 in UTC with milliseconds and `Z`.
-fn timestamp(time: DateTime<Utc>) -> String {
+pub(crate) fn timestamp(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
@@ -289,14 +225,6 @@ mod tests {
         unfinished.state = RunState::Running;
         unfinished.result = None;
         assert_eq!(of_run(&unfinished, 0, &LogLinks::none()), Err(NotEnded(unfinished.run.id)));
-    }
-
-    #[test]
-    fn the_webhook_id_depends_on_installation_and_run_alone() {
-        let installation = Uuid::from_u128(1);
-        assert_eq!(webhook_id(installation, RunId(1)), webhook_id(installation, RunId(1)));
-        assert_ne!(webhook_id(installation, RunId(1)), webhook_id(installation, RunId(2)));
-        assert_ne!(webhook_id(installation, RunId(1)), webhook_id(Uuid::from_u128(2), RunId(1)));
     }
 
     #[test]

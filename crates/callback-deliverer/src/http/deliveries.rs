@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use super::Within;
 use crate::core::Core;
-use crate::payload;
 use crate::store::drain::make_due;
 use crate::store::listing::{self, DeliveryRow, Filter};
 use crate::store::record::DeliveryAttempt;
+use crate::webhook_id;
 use crate::words::{DiscardReason, OutcomeClass, Status};
 
 const PAGE_SIZE: i64 = 25;
@@ -147,7 +147,7 @@ fn read_query(query: &ListQuery, installation: Uuid) -> Result<(Filter, i64, i64
         return Err(ApiError::detail(StatusCode::NOT_FOUND, "Invalid page."));
     }
     let page_size = if page_size < 1 { PAGE_SIZE } else { page_size.min(PAGE_SIZE_MAX) };
-    let webhook_id = log_id.map(|id| payload::webhook_id(installation, model::id::RunId(id)));
+    let webhook_id = log_id.map(|id| webhook_id::of_run(installation, model::id::RunId(id)));
     let filter = Filter {
         organisation: query.organisation.clone(),
         agent_id,

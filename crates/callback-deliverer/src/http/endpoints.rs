@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::lanes::Lane;
 use crate::payload;
 use crate::store::states::{self, EndpointState};
-use crate::store::{endpoints, intake, listing};
+use crate::store::{endpoints, intake, listing, new_delivery};
 use crate::words::{DisableReason, OutcomeClass, Status};
 
 /// The most endpoints that are listed; with more, those failing longest.
@@ -120,7 +120,7 @@ pub(super) async fn test_endpoint(
         let shown = show(connection, id, &within)?;
         let undelivered = intake::count_undelivered(connection, &[id])?.get(&id).copied().unwrap_or(0);
         let body = payload::of_ping(AgentId(id), undelivered, *now);
-        let delivery = intake::make_ping(connection, Uuid::new_v4(), &shown.organisation, id, body, now)?;
+        let delivery = new_delivery::make_ping(connection, Uuid::new_v4(), &shown.organisation, id, body, now)?;
         Ok::<_, ApiError>(listing::find(connection, delivery)?)
     });
     let (row, attempts) = made.await?.ok_or_else(|| ApiError::no_such("Delivery"))?;

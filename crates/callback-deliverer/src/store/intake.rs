@@ -8,19 +8,20 @@ use diesel::dsl::count_star;
 use diesel::prelude::*;
 use model::id::{AgentId, OrganisationKey};
 use model::run::{RunRecord, SkippedTick};
-use service_kit::database::{DatabaseError, DbConnection, Timestamp, Uid};
-use service_kit::per_backend;
+use service_kit::database::{DatabaseError, DbConnection, Timestamp};
 use uuid::Uuid;
 
 use super::endpoints::{self, Endpoint, Fate, Hold, URL_WAIT};
+use super::new_delivery::{NewBody, NewDelivery, insert, insert_bodies};
 use super::organisations::{self, Organisation};
 use super::states;
 use super::{Leased, Lessee, Target, lane};
 use crate::lanes::{Lanes, Refusal, Slot, Wanted};
 use crate::log_link::LogLinks;
 use crate::payload::{self, NotEnded};
-use crate::schema::{deliveries, delivery_bodies};
-use crate::words::{DiscardReason, Status};
+use crate::schema::deliveries;
+use crate::webhook_id;
+use crate::words::Status;
 
 /// Rows of one statement: SQLite binds at most 32,766 values.
 const ROWS_MAX: usize = 1_000;
@@ -32,35 +33,6 @@ pub(crate) enum News {
     Run(Box<RunRecord>),
     /// A tick, or a span of them, without a run.
     Tick(SkippedTick),
-}
-
-#[derive(Debug, Insertable)]
-#[diesel(table_name = deliveries, treat_none_as_default_value = false)]
-pub(super) struct NewDelivery<'a> {
-    pub(super) webhook_id: Uid,
-    pub(super) organisation: &'a str,
-    pub(super) agent_id: i64,
-    pub(super) log_id: Option<i64>,
-    pub(super) event: &'static str,
-    pub(super) status: Status,
-    pub(super) reason: Option<DiscardReason>,
-    pub(super) to_alert_url: bool,
-    pub(super) awaits_version: Option<i64>,
-    pub(super) delivery_attempts_made: i32,
-    pub(super) round_began_at: Timestamp,
-    pub(super) round_failures: i32,
-    pub(super) body_bytes: i64,
-    pub(super) due_at: Option<Timestamp>,
-    pub(super) lease_owner: Option<Uid>,
-    pub(super) created_at: Timestamp,
-    pub(super) settled_at: Option<Timestamp>,
-}
-
-#[derive(Debug, Insertable)]
-#[diesel(table_name = delivery_bodies)]
-struct NewBody {
-    delivery_id: i64,
-    body: String,
 }
 
 /// What came of taking news in.
@@ -133,48 +105,16 @@ impl News {
         let (webhook_id, log_id, event) = match self {
             Self::Run(record) => {
                 let id = record.run.id;
-                (payload::webhook_id(intake.installation, id), Some(id.0), payload::RUN_FINISHED)
+                (webhook_id::of_run(intake.installation, id), Some(id.0), payload::RUN_FINISHED)
             }
             Self::Tick(tick) => {
-                let id = payload::webhook_id_of_tick(intake.installation, tick.agent_id, tick.fire_time);
+                let id = webhook_id::of_tick(intake.installation, tick.agent_id, tick.fire_time);
                 (id, None, payload::TICK_SKIPPED)
             }
         };
         let (organisation, agent_id) = (self.organisation().as_str(), self.agent_id().0);
         let row = NewDelivery::due(webhook_id, organisation, agent_id, event, body_bytes, intake.lessee.now);
         NewDelivery { log_id, awaits_version: self.decided().0, ..row }
-    }
-}
-
-impl<'a> NewDelivery<'a> {
-    /// A delivery that is due now.
-    pub(super) fn due(
-        webhook_id: Uuid,
-        organisation: &'a str,
-        agent_id: i64,
-        event: &'static str,
-        body_bytes: usize,
-        now: Timestamp,
-    ) -> Self {
-        Self {
-            webhook_id: Uid::from(webhook_id),
-            organisation,
-            agent_id,
-            log_id: None,
-            event,
-            status: Status::Pending,
-            reason: None,
-            to_alert_url: false,
-            awaits_version: None,
-            delivery_attempts_made: 0,
-            round_began_at: now,
-            round_failures: 0,
-            body_bytes: i64::try_from(body_bytes).unwrap_or(i64::MAX),
-            due_at: Some(now),
-            lease_owner: None,
-            created_at: now,
-            settled_at: None,
-        }
     }
 }
 
@@ -245,8 +185,7 @@ fn take_in_chunk(
         new.push(NewBody { delivery_id: id, body });
     }
     taken.new += new.len();
-    per_backend!(connection, c => diesel::insert_into(delivery_bodies::table).values(&new).execute(c))?;
-    Ok(())
+    Ok(insert_bodies(connection, &new)?)
 }
 
 /// Writes into a row what becomes of it; if it is to be tried at once, where, and with which room.
@@ -288,31 +227,6 @@ fn settle(row: &mut NewDelivery<'_>, fate: Fate, intake: &Intake<'_>, held: &Kno
     None
 }
 
-/// Stores a delivery that is due now, unless there is one of that id; its id if it is new.
-pub(super) fn insert_one(
-    connection: &mut DbConnection,
-    row: NewDelivery<'_>,
-    body: String,
-) -> QueryResult<Option<i64>> {
-    let Some(id) = insert(connection, &[row])?.into_values().next() else { return Ok(None) };
-    let body = NewBody { delivery_id: id, body };
-    per_backend!(connection, c => diesel::insert_into(delivery_bodies::table).values(&body).execute(c))?;
-    Ok(Some(id))
-}
-
-/// Makes a ping to an agent's endpoint, due now; its id.
-pub(crate) fn make_ping(
-    connection: &mut DbConnection,
-    webhook_id: Uuid,
-    organisation: &str,
-    agent_id: i64,
-    body: String,
-    now: Timestamp,
-) -> QueryResult<i64> {
-    let row = NewDelivery::due(webhook_id, organisation, agent_id, payload::PING, body.len(), now);
-    insert_one(connection, row, body)?.ok_or(diesel::result::Error::NotFound)
-}
-
 fn disabled(connection: &mut DbConnection, agents: &[i64]) -> QueryResult<HashSet<i64>> {
     let states = states::of_agents(connection, agents)?;
     Ok(states.into_values().filter(|state| state.disabled_at.is_some()).map(|state| state.agent_id).collect())
@@ -332,17 +246,6 @@ pub(crate) fn count_undelivered(connection: &mut DbConnection, agents: &[i64]) -
         .select((deliveries::agent_id, count_star()))
         .load(connection)?;
     Ok(counts.into_iter().collect())
-}
-
-/// Inserts what is not there yet; the ids of what was inserted, by webhook id.
-fn insert(connection: &mut DbConnection, rows: &[NewDelivery<'_>]) -> QueryResult<HashMap<Uuid, i64>> {
-    let inserted: Vec<(Uid, i64)> = per_backend!(connection, c => diesel::insert_into(deliveries::table)
-        .values(rows)
-        .on_conflict(deliveries::webhook_id)
-        .do_nothing()
-        .returning((deliveries::webhook_id, deliveries::id))
-        .get_results(c))?;
-    Ok(inserted.into_iter().map(|(webhook_id, id)| (*webhook_id, id)).collect())
 }
 
 fn leased(row: &NewDelivery<'_>, id: i64, body: String, target: Target, slot: Slot) -> Leased {

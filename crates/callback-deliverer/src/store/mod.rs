@@ -13,6 +13,7 @@ pub(crate) mod endpoints;
 pub(crate) mod installation;
 pub(crate) mod intake;
 pub(crate) mod listing;
+pub(crate) mod new_delivery;
 pub(crate) mod organisations;
 pub(crate) mod record;
 pub(crate) mod replays;

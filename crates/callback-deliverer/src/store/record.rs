@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use super::Target;
 use super::endpoints::{self, Hold};
-use super::intake::{self, NewDelivery};
+use super::new_delivery::{NewDelivery, insert_one};
 use super::organisations;
 use super::states::{self, DISABLED_PERCENT, EndpointState, Failures};
-use crate::payload::{self, ENDPOINT_DISABLED, ENDPOINT_FAILING, Warning};
 use crate::schema::{deliveries, delivery_attempts};
+use crate::warning::{ENDPOINT_DISABLED, ENDPOINT_FAILING, Warning};
+use crate::webhook_id;
 use crate::words::{OutcomeClass, Status};
 
 /// A delivery attempt that came to its end.
@@ -208,10 +209,10 @@ fn warn(
             last_outcome: state.last_outcome.as_str(),
         }
         .body();
-        let id = payload::webhook_id_of_warning(installation, state.agent_id, *state.failing_since, *percent);
+        let id = webhook_id::of_warning(installation, state.agent_id, *state.failing_since, *percent);
         let row = NewDelivery::due(id, key, state.agent_id, event, body.len(), now);
         let row = NewDelivery { to_alert_url: true, ..row };
-        due |= intake::insert_one(connection, row, body)?.is_some();
+        due |= insert_one(connection, row, body)?.is_some();
     }
     Ok(due)
 }
