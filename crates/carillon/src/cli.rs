@@ -1,5 +1,8 @@
 //! The command line: every command, its arguments, and an example of each.
 
+mod bus;
+mod keeping;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +10,11 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::bus::{BusCommand, BusPeekArguments, BusPlace, BusStatusArguments, DeadLettersCommand};
+pub(crate) use self::keeping::{
+    BackupArguments, KeysCommand, KeysEnvArguments, LedgerCommand, LedgerVerifyArguments, MicroserviceName,
+    RepublishArguments, RestoreArguments,
+};
 use crate::operator::agents::AgentsCommand;
 use crate::operator::deliveries::DeliveriesCommand;
 use crate::operator::log_level::LogLevelArguments;
@@ -246,178 +254,6 @@ pub(crate) struct VerifySignatureArguments {
     /// The raw body as received; - for standard input.
     #[arg(default_value = "-")]
     pub(crate) body: PathBuf,
-}
-
-/// `carillon keys …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
-    /// Print the keys that a microservice needs when it runs alone, as exports for a shell.
-    Env(KeysEnvArguments),
-}
-
-/// `carillon keys env`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  eval \"$(carillon keys env agent-runner --data-dir ./carillon-data)\"")]
-pub(crate) struct KeysEnvArguments {
-    /// Which one.
-    #[arg(value_enum)]
-    pub(crate) microservice: MicroserviceName,
-    #[command(flatten)]
-    pub(crate) place: Place,
-}
-
-/// A microservice that runs alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MicroserviceName {
-    /// The public door of /api/.
-    AgentRegistry,
-    /// The public door of /v1beta1/.
-    ServiceRegistry,
-    /// Decides when a run starts and how it ended.
-    CronDispatcher,
-    /// Asks mentors.
-    AgentRunner,
-    /// Delivers results.
-    CallbackDeliverer,
-}
-
-impl MicroserviceName {
-    /// As everybody calls it.
-    pub(crate) fn name(&self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-}
-
-/// `carillon ledger …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum LedgerCommand {
-    /// Recompute every tick that there should have been, and print those that are missing, double or unexplained.
-    Verify(LedgerVerifyArguments),
-}
-
-/// `carillon ledger verify`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  carillon ledger verify --data-dir ./carillon-data --output json\n  \
-    carillon ledger verify --url postgres://carillon@db/cron_dispatcher\n\n\
-    Exits 0 if every tick is accounted for, 1 if not.")]
-pub(crate) struct LedgerVerifyArguments {
-    /// The dispatcher's database [default: as configured, else the data directory's].
-    #[arg(long, value_name = "URL", env = "CARILLON__DATABASE__CRON_DISPATCHER_URL", hide_env_values = true)]
-    pub(crate) url: Option<String>,
-    /// How to print it.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    pub(crate) output: Output,
-    #[command(flatten)]
-    pub(crate) place: Place,
-}
-
-/// `carillon bus …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum BusCommand {
-    /// Print how much waits in each queue.
-    #[command(after_help = "Example:\n  carillon bus status --output json")]
-    Status(BusStatusArguments),
-    /// Print the next messages of a queue as JSON, a line each, and leave them there.
-    #[command(after_help = "Example:\n  carillon bus peek agent-runner.runs --count 3")]
-    Peek(BusPeekArguments),
-    /// Messages that were given up.
-    #[command(after_help = "Example:\n  carillon bus dead-letters list agent-runner.runs")]
-    DeadLetters {
-        #[command(subcommand)]
-        command: DeadLettersCommand,
-    },
-}
-
-/// `carillon bus dead-letters …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum DeadLettersCommand {
-    /// Print them as JSON, a line each, with their reasons.
-    #[command(after_help = "Example:\n  carillon bus dead-letters list agent-runner.runs --count 10")]
-    List(BusPeekArguments),
-    /// Send them back to the end of their queue, as if they had never failed.
-    #[command(after_help = "Example:\n  carillon bus dead-letters requeue agent-runner.runs")]
-    Requeue(BusQueueArguments),
-    /// Throw them away.
-    #[command(after_help = "Example:\n  carillon bus dead-letters discard agent-runner.runs")]
-    Discard(BusQueueArguments),
-}
-
-/// Which bus.
-#[derive(Debug, Args)]
-pub(crate) struct BusPlace {
-    /// The bus [default: `bus.url` of the configuration, else the data directory's, which no process may have open].
-    #[arg(long, value_name = "URL", env = "CARILLON__BUS__URL", hide_env_values = true)]
-    pub(crate) url: Option<String>,
-    #[command(flatten)]
-    pub(crate) place: Place,
-}
-
-/// `carillon bus status`.
-#[derive(Debug, Args)]
-pub(crate) struct BusStatusArguments {
-    /// How to print it.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    pub(crate) output: Output,
-    #[command(flatten)]
-    pub(crate) bus: BusPlace,
-}
-
-/// Some messages of a queue.
-#[derive(Debug, Args)]
-pub(crate) struct BusPeekArguments {
-    /// The queue, as agent-runner.runs.
-    pub(crate) queue: bus::Queue,
-    /// How many at most.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub(crate) count: u16,
-    #[command(flatten)]
-    pub(crate) bus: BusPlace,
-}
-
-/// A queue.
-#[derive(Debug, Args)]
-pub(crate) struct BusQueueArguments {
-    /// The queue, as agent-runner.runs.
-    pub(crate) queue: bus::Queue,
-    #[command(flatten)]
-    pub(crate) bus: BusPlace,
-}
-
-/// `carillon backup`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  carillon backup /backups/carillon-2026-11-22 --data-dir ./carillon-data\n\n\
-    Databases and keys, not the bus. For databases on a server use its own tools, as pg_dump.")]
-pub(crate) struct BackupArguments {
-    /// A directory that is not there yet, or empty.
-    #[arg(value_name = "DIRECTORY")]
-    pub(crate) to: PathBuf,
-    #[command(flatten)]
-    pub(crate) place: Place,
-}
-
-/// `carillon restore`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  carillon restore /backups/carillon-2026-11-22 --data-dir ./carillon-data\n\n\
-    Ticks since the backup are made good as each schedule's catch_up says; a run that was under way is run again.")]
-pub(crate) struct RestoreArguments {
-    /// What `carillon backup` made.
-    #[arg(value_name = "DIRECTORY")]
-    pub(crate) from: PathBuf,
-    /// The data directory to make: not there yet, or empty.
-    #[arg(long, value_name = "DIRECTORY", default_value = "./carillon-data")]
-    pub(crate) data_dir: PathBuf,
-}
-
-/// `carillon republish`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  carillon republish --url postgres://carillon@db/agent_registry\n\n\
-    Harmless at any time. A registry that runs announces them within half a minute.")]
-pub(crate) struct RepublishArguments {
-    /// The registry's database [default: as configured, else the data directory's].
-    #[arg(long, value_name = "URL", env = "CARILLON__DATABASE__AGENT_REGISTRY_URL", hide_env_values = true)]
-    pub(crate) url: Option<String>,
-    #[command(flatten)]
-    pub(crate) place: Place,
 }
 
 /// `carillon demo`.
