@@ -18,6 +18,36 @@ use crate::validation::policy::{EndpointInput, PolicyInput};
 /// How long a run may take where nobody says.
 pub(crate) const TIMEOUT_SECONDS: i32 = 600;
 
+/// What cannot be meant together, the field that is to be changed, and why.
+type Contradiction = (fn(&AgentRow) -> bool, &'static str, &'static str);
+
+const CONTRADICTIONS: [Contradiction; 3] = [
+    (
+        |row| row.one_off && row.catch_up == CatchUp::None.as_str(),
+        "task.catch_up",
+        "A `one_off` runs however late it is, for else it would never: \"none\" cannot be meant.",
+    ),
+    (
+        |row| row.previous_agent_id.is_some() && row.catch_up != CatchUp::Latest.as_str(),
+        "task.catch_up",
+        "With a `previous_agent` it runs once when that one has, however late: only \"latest\" can be meant.",
+    ),
+    (
+        |row| row.previous_agent_id.is_some() && row.jitter_seconds > 0,
+        "task.jitter_seconds",
+        "With a `previous_agent` it runs when that one has: there are no ticks to spread.",
+    ),
+];
+
+/// Notes what a request brings together that contradicts itself. What was stored so is no reason to refuse another edit.
+pub(crate) fn check_together(before: Option<&AgentRow>, row: &AgentRow, faults: &Faults) {
+    for (contradicts, field, why) in CONTRADICTIONS {
+        if contradicts(row) && !before.is_some_and(contradicts) {
+            faults.add(field, why);
+        }
+    }
+}
+
 /// Writes over a row what the request says, and notes what cannot be meant together.
 pub(crate) fn apply(row: &mut AgentRow, input: &AgentInput, faults: &Faults) {
     apply_schedule(row, &input.task.policy, faults);

@@ -1,7 +1,7 @@
 //! When an agent fires: what counts as a change of its timing, what cannot be meant, what to show until the dispatcher
 //! says it.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use chrono_tz::Tz;
 use model::crontab::Crontab;
 use service_kit::database::DbConnection;
@@ -13,6 +13,8 @@ use crate::validation::fields::Faults;
 
 /// A day of a minutely crontab, and years of a daily one: among so many ticks are the two that are closest.
 const TICKS_LOOKED_AT: usize = 1_500;
+/// Later years cannot be written.
+const YEAR_MAX: i32 = 9_999;
 
 /// Whether what is due has to be settled under the old timing and planned anew.
 ///
@@ -42,7 +44,7 @@ pub(crate) fn check(
         return Ok(());
     }
     let zone = zone(conn, row)?;
-    check_end(&crontab, zone, row, now, faults);
+    check_bounds(&crontab, zone, row, now, faults);
     if row.jitter_seconds > 0
         && !row.one_off
         && let Some(gap) = shortest_gap(&crontab, zone, now)
@@ -54,11 +56,15 @@ pub(crate) fn check(
     Ok(())
 }
 
-fn check_end(crontab: &Crontab, zone: Tz, row: &AgentRow, now: DateTime<Utc>, faults: &Faults) {
+fn check_bounds(crontab: &Crontab, zone: Tz, row: &AgentRow, now: DateTime<Utc>, faults: &Faults) {
+    let first = crontab.next_after(zone, from(row, now)).filter(|tick| tick.year() <= YEAR_MAX);
+    if row.enabled && row.start_time.is_some() && first.is_none() {
+        faults.add("task.start_time", "The crontab has no tick from then on.");
+    }
     let Some(end) = row.end_time.map(DateTime::from) else { return };
     if row.start_time.is_some_and(|start| DateTime::from(start) >= end) {
         faults.add("task.end_time", "Must be later than `start_time`.");
-    } else if row.enabled && crontab.next_after(zone, from(row, now)).is_none_or(|tick| tick >= end) {
+    } else if row.enabled && first.is_none_or(|tick| tick >= end) {
         faults.add("task.end_time", "The crontab has no tick left before this.");
     }
 }

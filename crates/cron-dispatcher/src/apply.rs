@@ -15,10 +15,12 @@ use crate::chain::leave;
 use crate::config::DispatcherConfig;
 use crate::creators;
 use crate::error::DispatchError;
+use crate::fired::Fired;
 use crate::pause::change_pause;
-use crate::replan::{plan, replan_organisation, replans, settle_before};
-use crate::settle::{Fired, Through, fire};
+use crate::replan::{plan, replans, settle_before};
+use crate::settle::{Through, fire};
 use crate::store::schedules::{self, Of};
+use crate::store::zone_changes::{self, ZoneChange};
 use crate::store::{documents, history, limits};
 
 /// What a batch of documents came to.
@@ -119,18 +121,25 @@ impl Applying<'_> {
 
     fn organisation(&mut self, organisation: &Organisation) -> Result<(), DispatchError> {
         let key = self.document.organisation.as_str();
-        let before = match documents::find(self.conn, DocumentKind::Organisation, key)?.map(|held| held.subject) {
-            Some(Subject::Organisation(before)) => before,
-            _ => Organisation::default(),
+        let held = match documents::find(self.conn, DocumentKind::Organisation, key)?.map(|held| held.subject) {
+            Some(Subject::Organisation(held)) => Some(held),
+            _ => None,
         };
+        let is_known = held.is_some();
+        let before = held.unwrap_or_default();
         let of = Of::Organisation(key);
         self.settle_before_pause(of, before.pause, organisation.pause)?;
-        let edited_at = self.edited_at();
-        let mut replanned = Vec::new();
-        if before.timezone != organisation.timezone {
-            let (fired, agents) = replan_organisation(self.conn, key, edited_at, self.now, self.config)?;
-            self.applied.fired.join(fired);
-            replanned = agents;
+        // Its schedules follow one after the other.
+        if is_known && before.timezone != organisation.timezone {
+            let change = ZoneChange {
+                organisation: self.document.organisation.clone(),
+                version: self.document.version,
+                changed_at: self.edited_at(),
+                before: before.timezone,
+                after: organisation.timezone,
+                place: -1,
+            };
+            zone_changes::insert(self.conn, &change)?;
         }
         self.put()?;
         limits::put(self.conn, &limits::of_organisation(key), organisation.runs_in_flight_max, organisation.pause)?;
@@ -139,9 +148,6 @@ impl Applying<'_> {
             let (stopped, ended) = creators::revoke(self.conn, key, users, self.config, self.now)?;
             self.applied.fired.cancelled.extend(stopped);
             self.applied.fired.ended.extend(ended);
-        }
-        for agent_id in replanned {
-            plan(self.conn, agent_id, true, edited_at, self.now)?;
         }
         self.pause(of, before.pause, organisation.pause)
     }

@@ -71,6 +71,7 @@ pub(crate) async fn hold_documents(
     fire::tell(context, applied.fired).await?;
     context.schedules_changed.notify_one();
     context.runs_queued.notify_one();
+    context.zones_changed.notify_one();
     Ok(held)
 }
 

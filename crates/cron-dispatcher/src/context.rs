@@ -38,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) schedules_changed: Notify,
     /// Runs were made, or left the window.
     pub(crate) runs_queued: Notify,
+    /// An organisation goes by another zone.
+    pub(crate) zones_changed: Notify,
     /// Whether any run waited for a place when the window was last looked at: only then does one that left it matter.
     pub(crate) runs_wait: AtomicBool,
     /// Whether the database and the bus do what they are asked.

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::announce::{announce, announce_skipped, stop};
 use crate::context::Context;
 use crate::error::DispatchError;
-use crate::settle::{Fired, Through, fire};
+use crate::fired::Fired;
+use crate::settle::{Through, fire};
 use crate::store::schedules;
 use crate::traces;
 

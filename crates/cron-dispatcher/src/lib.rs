@@ -21,6 +21,7 @@ mod creators;
 mod error;
 mod fairness;
 mod fire;
+mod fired;
 mod http;
 mod joining;
 mod judge;
@@ -43,6 +44,7 @@ mod trigger;
 mod tzdb;
 mod watch;
 mod window;
+mod zones;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -112,6 +114,7 @@ impl CronDispatcher {
             aside: Mutex::default(),
             schedules_changed: Notify::new(),
             runs_queued: Notify::new(),
+            zones_changed: Notify::new(),
             runs_wait: AtomicBool::new(true),
             working: readiness.condition("cron-dispatcher.working"),
         };
@@ -132,6 +135,7 @@ impl CronDispatcher {
         vec![
             Role::new("cron-dispatcher.time", time::run(Arc::clone(context), agreeing, shutdown.clone())),
             Role::new("cron-dispatcher.tzdb", tzdb::run(Arc::clone(context), shutdown.clone())),
+            Role::new("cron-dispatcher.zones", zones::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.fire", fire::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.window", window::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.joining", joining::run(Arc::clone(context), shutdown.clone())),

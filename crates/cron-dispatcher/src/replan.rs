@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use model::crontab::tzdb_version;
-use model::document::{Agent, DocumentKind, OverlapPolicy, Subject, version_time};
+use model::document::{Agent, OverlapPolicy, version_time};
 use model::run::SkipReason;
 use model::schedule::{INSTANT, Span, Timing, planning_start};
 use service_kit::database::DbConnection;
@@ -10,10 +10,12 @@ use service_kit::database::DbConnection;
 use crate::chain::leave;
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
-use crate::settle::{Fired, Through, fire, skipped};
-use crate::store::documents::{self, AgentView, Directory};
+use crate::fired::Fired;
+use crate::settle::{Through, settle, skipped};
+use crate::store::documents::{AgentView, Directory};
 use crate::store::schedules::{self, Schedule};
-use crate::store::{arrivals, history, runs, ticks};
+use crate::store::{arrivals, history, runs, ticks, zone_changes};
+use crate::zones;
 
 /// Settles what was due before an edit that ends a timing, as the agent was then; the held document is the old one.
 pub(crate) fn settle_before(
@@ -23,21 +25,31 @@ pub(crate) fn settle_before(
     now: DateTime<Utc>,
     config: &DispatcherConfig,
 ) -> Result<Fired, DispatchError> {
-    let Some(schedule) = schedules::lock(conn, agent.id.0)? else { return Ok(Fired::default()) };
+    let id = agent.id.0;
+    let Some(mut schedule) = schedules::lock(conn, id)? else { return Ok(Fired::default()) };
+    let mut directory = Directory::load(conn, &[id])?;
+    let mut fired = Fired::default();
+    if let Some(followed) = zones::catch_up(conn, std::slice::from_ref(&schedule), &directory, config, now)? {
+        fired.join(followed);
+        directory = Directory::load(conn, &[id])?;
+        schedule = schedules::lock(conn, id)?.unwrap_or(schedule);
+    }
     let until = if agent.schedule.timing_version > schedule.timing_version {
         // Later edits that left timing alone may have come together with it.
         version_time(agent.schedule.timing_version).min(now)
     } else {
         edited_at
     };
-    settle_until(conn, schedule, until, now, config)
+    fired.join(settle_until(conn, schedule, &directory, until, now, config)?);
+    Ok(fired)
 }
 
 /// Settles the ticks of a schedule up to and including `until`, those that wait for something included: no others
 /// follow them.
-fn settle_until(
+pub(crate) fn settle_until(
     conn: &mut DbConnection,
     schedule: Schedule,
+    directory: &Directory,
     until: DateTime<Utc>,
     now: DateTime<Utc>,
     config: &DispatcherConfig,
@@ -45,12 +57,11 @@ fn settle_until(
     let agent_id = schedule.agent_id;
     let mut fired = Fired::default();
     if schedule.nominal().is_some_and(|nominal| nominal <= until) {
-        fired = fire(conn, vec![schedule], Through::Edit(until), now, config)?;
+        fired = settle(conn, vec![schedule], directory, Through::Edit(until), now, config)?;
     }
     let Some(mut schedule) = schedules::lock(conn, agent_id)? else { return Ok(fired) };
     if let Some((reason, since)) = schedule.waits.take() {
         if since <= until && schedule.follows.is_none() {
-            let directory = Directory::load(conn, &[agent_id])?;
             let span = Span { from: since, until: until + INSTANT, reason };
             let skipped: Vec<_> =
                 directory.agent(agent_id).map(|view| skipped(&schedule, view, span)).into_iter().collect();
@@ -65,31 +76,6 @@ fn settle_until(
         schedules::advance(conn, &[schedule])?;
     }
     Ok(fired)
-}
-
-/// Settles what was due of an organisation's agents that go by its zone, before that changes. Returns these.
-pub(crate) fn replan_organisation(
-    conn: &mut DbConnection,
-    organisation: &str,
-    edited_at: DateTime<Utc>,
-    now: DateTime<Utc>,
-    config: &DispatcherConfig,
-) -> Result<(Fired, Vec<i64>), DispatchError> {
-    let (mut fired, mut replanned) = (Fired::default(), Vec::new());
-    for agent_id in schedules::of_organisation(conn, organisation)? {
-        if goes_by_organisation(conn, agent_id)?
-            && let Some(schedule) = schedules::lock(conn, agent_id)?
-        {
-            fired.join(settle_until(conn, schedule, edited_at, now, config)?);
-            replanned.push(agent_id);
-        }
-    }
-    Ok((fired, replanned))
-}
-
-fn goes_by_organisation(conn: &mut DbConnection, agent_id: i64) -> Result<bool, DispatchError> {
-    let held = documents::find(conn, DocumentKind::Agent, &agent_id.to_string())?;
-    Ok(held.is_some_and(|held| matches!(held.subject, Subject::Agent(agent) if agent.schedule.timezone.is_none())))
 }
 
 /// Whether an edit ends the timing of the document before it.
@@ -110,6 +96,21 @@ pub(crate) fn plan(
     now: DateTime<Utc>,
 ) -> Result<(), DispatchError> {
     let directory = Directory::load(conn, &[agent_id])?;
+    let Some(view) = directory.agent(agent_id) else { return Ok(()) };
+    // Read after the document that says the zone: whoever plans by that follows the change that brought it.
+    let follows = if replans { Some(zone_changes::newest(conn, view.organisation)?.unwrap_or_default()) } else { None };
+    plan_by(conn, &directory, agent_id, follows, (edited_at, now))
+}
+
+/// The same, by the zones that the directory has. `follows_zone`: it was settled, and follows this change of its zone
+/// from now on.
+pub(crate) fn plan_by(
+    conn: &mut DbConnection,
+    directory: &Directory,
+    agent_id: i64,
+    follows_zone: Option<i64>,
+    (edited_at, now): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<(), DispatchError> {
     let Some(view) = directory.agent(agent_id) else { return Ok(()) };
     let agent = view.agent;
     let known = schedules::lock(conn, agent_id)?;
@@ -136,7 +137,8 @@ pub(crate) fn plan(
         schedule.timing_version = timing_version;
         schedule.fired_through = planning_start(timing_version, schedule.fired_through, now);
     }
-    if begins || replans || is_new {
+    if begins || follows_zone.is_some() || is_new {
+        schedule.zone_version = schedule.zone_version.max(follows_zone.unwrap_or_default());
         begin(conn, &mut schedule, view, &timing, edited_at)?;
     }
     if schedule.follows.is_some() && !schedule.finished && arrivals::is_waiting(conn, agent_id)? {

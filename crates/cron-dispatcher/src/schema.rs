@@ -38,6 +38,7 @@ diesel::table! {
         waits_since -> Nullable<SqlTimestamp>,
         resumed_with -> Nullable<Text>,
         place -> BigInt,
+        zone_version -> BigInt,
     }
 }
 
@@ -162,6 +163,20 @@ diesel::table! {
     revoked_users (organisation, username) {
         organisation -> Text,
         username -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    zone_changes (organisation, version) {
+        organisation -> Text,
+        version -> BigInt,
+        changed_at -> SqlTimestamp,
+        zone_before -> Text,
+        zone_after -> Text,
+        place -> BigInt,
     }
 }
 

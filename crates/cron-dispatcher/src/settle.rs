@@ -5,17 +5,17 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use model::document::{CatchUp, Mentor, OverlapPolicy};
 use model::id::RunId;
-use model::run::{Run, RunReason, SkipReason, SkippedTick, Trigger};
+use model::run::{RunReason, SkipReason, SkippedTick, Trigger};
 use model::schedule::{Due, ON_TIME, Policy, Settled, Span, Timing};
 use service_kit::database::DbConnection;
 
-use crate::announce::Announcement;
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::fairness::Turns;
+use crate::fired::Fired;
 use crate::judge;
 use crate::prompt::with_output;
 use crate::request::{enqueue, new_run};
@@ -24,29 +24,7 @@ use crate::store::queue::NewRun;
 use crate::store::schedules::Schedule;
 use crate::store::ticks::Skipped;
 use crate::store::{arrivals, runs, schedules, ticks, turns, window};
-
-/// What one transaction fired.
-#[derive(Debug, Default)]
-pub(crate) struct Fired {
-    /// The runs, and how late each was when it was made.
-    pub(crate) runs: Vec<(Run, TimeDelta)>,
-    /// Spans of skipped ticks.
-    pub(crate) skipped: Vec<Skipped>,
-    /// Earlier runs that made way, for the runners to stop.
-    pub(crate) cancelled: Vec<RunId>,
-    /// What is to be announced of these.
-    pub(crate) ended: Vec<Announcement>,
-}
-
-impl Fired {
-    /// Adds what another transaction fired.
-    pub(crate) fn join(&mut self, other: Self) {
-        self.runs.extend(other.runs);
-        self.skipped.extend(other.skipped);
-        self.cancelled.extend(other.cancelled);
-        self.ended.extend(other.ended);
-    }
-}
+use crate::zones;
 
 /// Up to where ticks are settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +35,7 @@ pub(crate) enum Through {
     Edit(DateTime<Utc>),
 }
 
-/// Settles the ticks of these locked schedules.
+/// Settles the ticks of these locked schedules, by the zones that their organisations go by now.
 pub(crate) fn fire(
     conn: &mut DbConnection,
     mut due: Vec<Schedule>,
@@ -70,6 +48,34 @@ pub(crate) fn fire(
     }
     let agent_ids: Vec<i64> = due.iter().map(|schedule| schedule.agent_id).collect();
     let directory = Directory::load(conn, &agent_ids)?;
+    let Some(mut fired) = zones::catch_up(conn, &due, &directory, config, now)? else {
+        return settle(conn, due, &directory, through, now, config);
+    };
+    // They stand elsewhere now, and what was read before the change may have been the old zone.
+    let directory = Directory::load(conn, &agent_ids)?;
+    let mut stand: HashMap<i64, Schedule> =
+        schedules::load(conn, &agent_ids)?.into_iter().map(|schedule| (schedule.agent_id, schedule)).collect();
+    due = agent_ids.iter().filter_map(|agent_id| stand.remove(agent_id)).collect();
+    due.retain(|schedule| match through {
+        Through::Now => schedule.next_fire_at.is_some_and(|tick| tick <= now),
+        Through::Edit(at) => schedule.nominal().is_some_and(|nominal| nominal <= at),
+    });
+    fired.join(settle(conn, due, &directory, through, now, config)?);
+    Ok(fired)
+}
+
+/// Settles the ticks of these locked schedules, by the zones that the directory has.
+pub(crate) fn settle(
+    conn: &mut DbConnection,
+    mut due: Vec<Schedule>,
+    directory: &Directory,
+    through: Through,
+    now: DateTime<Utc>,
+    config: &DispatcherConfig,
+) -> Result<Fired, DispatchError> {
+    if due.is_empty() {
+        return Ok(Fired::default());
+    }
     let mut batch = Batch::begin(conn, &due, through, now, config)?;
     for schedule in &mut due {
         batch.settle(schedule, directory.agent(schedule.agent_id))?;

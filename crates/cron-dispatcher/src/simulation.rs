@@ -9,6 +9,7 @@
 
 mod registry;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -35,6 +36,7 @@ use crate::store::schedules::Of;
 use crate::store::stage::Stage;
 use crate::store::{self, everything, queue, schedules as plans, window};
 use crate::trigger::trigger;
+use crate::zones;
 
 const START: &str = "2026-01-01T00:00:00Z";
 
@@ -164,6 +166,25 @@ impl World {
             self.answer(now);
         }
         self.hold();
+        self.follow_zones();
+    }
+
+    /// Schedules follow to the new zones of their organisations, now and then some.
+    fn follow_zones(&mut self) {
+        while self.random.below(4) > 0 {
+            let now = self.a_clock();
+            if self.random.below(10) == 0 {
+                self.crash(|conn, config| zones::walk(conn, 20, config, now));
+            }
+            let mut walked = false;
+            self.commit(|conn, config| {
+                walked = zones::walk(conn, 20, config, now)?.is_some();
+                Ok(())
+            });
+            if !walked {
+                return;
+            }
+        }
     }
 
     fn fire_all(&mut self, now: DateTime<Utc>) {
@@ -276,25 +297,37 @@ fn number(variable: &str, default: i64) -> i64 {
     std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
+/// Lives a year, and sees what became of every tick.
+fn see_a_year(seed: i64, agents: i64, days: i64) {
+    let begun = Instant::now();
+    let mut world = World::new(seed.cast_unsigned(), usize::try_from(agents).unwrap());
+    world.live(days);
+    let report = world.verify();
+    let ran: i64 = runs::table.count().get_result(&mut world.conn).unwrap();
+    let skipped: i64 = skipped_ticks::table.count().get_result(&mut world.conn).unwrap();
+    let planned: i64 = schedules::table.count().get_result(&mut world.conn).unwrap();
+    let (ticks, took) = (report.ticks, begun.elapsed().as_secs_f64());
+    println!("seed {seed}: {planned} schedules, {ticks} ticks, {ran} runs, {skipped} skipped spans, {took:.1} s");
+    for made_by in ["schedule", "catch_up", "chain", "manual"] {
+        let made: i64 = runs::table.filter(runs::made_by.eq(made_by)).count().get_result(&mut world.conn).unwrap();
+        assert!(made > 0, "seed {seed}: no run was made by {made_by}");
+    }
+    assert!(report.is_clean(), "seed {seed}: {report:#?}");
+    assert!(ticks > 500 && ran > 300 && skipped > 50, "seed {seed}: too little happened: {ticks}");
+}
+
 #[test]
 fn after_a_year_of_everything_every_tick_has_one_run_or_one_reason() {
     let (seeds, agents) = (number("CARILLON_SIMULATION_SEEDS", 1), number("CARILLON_SIMULATION_AGENTS", 30));
     let days = number("CARILLON_SIMULATION_DAYS", 365);
-    for seed in 1..=seeds {
-        let begun = Instant::now();
-        let mut world = World::new(seed.cast_unsigned(), usize::try_from(agents).unwrap());
-        world.live(days);
-        let report = world.verify();
-        let ran: i64 = runs::table.count().get_result(&mut world.conn).unwrap();
-        let skipped: i64 = skipped_ticks::table.count().get_result(&mut world.conn).unwrap();
-        let planned: i64 = schedules::table.count().get_result(&mut world.conn).unwrap();
-        let (ticks, took) = (report.ticks, begun.elapsed().as_secs_f64());
-        println!("seed {seed}: {planned} schedules, {ticks} ticks, {ran} runs, {skipped} skipped spans, {took:.1} s");
-        for made_by in ["schedule", "catch_up", "chain", "manual"] {
-            let made: i64 = runs::table.filter(runs::made_by.eq(made_by)).count().get_result(&mut world.conn).unwrap();
-            assert!(made > 0, "seed {seed}: no run was made by {made_by}");
+    let next = AtomicI64::new(1);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let seeds =
+                    std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).take_while(|one| *one <= seeds);
+                seeds.for_each(|seed| see_a_year(seed, agents, days));
+            });
         }
-        assert!(report.is_clean(), "seed {seed}: {report:#?}");
-        assert!(report.ticks > 500 && ran > 300 && skipped > 50, "too little happened: {}", report.ticks);
-    }
+    });
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::Message;
+use chrono::{DateTime, Utc};
 use model::crontab::tzdb_version;
 use model::document::Receiver;
 use model::event::{DocumentsHeld, Event, Replanned};
@@ -17,11 +18,15 @@ use model::wire::Wire;
 use service_kit::database::DbConnection;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::DispatcherConfig;
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
+use crate::fire::tell;
+use crate::fired::Fired;
 use crate::store::documents::Directory;
 use crate::store::schedules::Schedule;
 use crate::store::{history, schedules};
+use crate::zones;
 
 /// Schedules planned anew in one transaction.
 const PIECE: i64 = 500;
@@ -71,20 +76,34 @@ async fn replan_piece(context: &Context) -> Result<usize, DispatchError> {
     let now = context.clock.now();
     context.bus.publish(vec![Message::new(DocumentsHeld::KIND, NAME, now, said.encode())]).await?;
     let ids: Vec<i64> = older.iter().map(|schedule| schedule.agent_id).collect();
-    context.db.write(move |conn| replan(conn, &ids)).await?;
+    let config = context.config.clone();
+    let fired = context.db.write(move |conn| replan(conn, &ids, &config, now)).await?;
     context.schedules_changed.notify_one();
+    tell(context, fired).await?;
     Ok(older.len())
 }
 
-fn replan(conn: &mut DbConnection, ids: &[i64]) -> Result<(), DispatchError> {
+fn replan(
+    conn: &mut DbConnection,
+    ids: &[i64],
+    config: &DispatcherConfig,
+    now: DateTime<Utc>,
+) -> Result<Fired, DispatchError> {
+    let mut fired = Fired::default();
     for agent_id in ids {
         let Some(mut schedule) = schedules::lock(conn, *agent_id)? else { continue };
+        let directory = Directory::load(conn, &[*agent_id])?;
+        // Whoever follows to another zone is planned anew by that.
+        if let Some(followed) = zones::catch_up(conn, std::slice::from_ref(&schedule), &directory, config, now)? {
+            fired.join(followed);
+            continue;
+        }
         if schedule.tzdb.as_str() < tzdb_version() {
             replan_one(conn, &mut schedule)?;
             schedules::put(conn, &schedule)?;
         }
     }
-    Ok(())
+    Ok(fired)
 }
 
 fn replan_one(conn: &mut DbConnection, schedule: &mut Schedule) -> Result<(), DispatchError> {

@@ -32,6 +32,7 @@ pub(super) fn apply(
     apply_texts(row, &edit.input);
     apply_task(row, &edit.input, &faults);
     policy::apply(row, &edit.input, &faults);
+    policy::check_together(before, row, &faults);
     timing::check(conn, before, row, state.clock.now(), &faults)?;
     check_callback_url(state, edit.input.callback_url.as_deref(), &faults);
     faults.into_errors().into_result()?;

@@ -183,6 +183,11 @@ fn apply(state: &State, row: &mut OrganisationRow, input: OrganisationInput) -> 
         _ => {}
     }
     row.paused = input.paused.unwrap_or(row.paused);
+    if !row.paused && !row.paused_note.is_empty() {
+        let faults = Faults::default();
+        faults.add("paused_note", "Only a pause has a note.");
+        faults.into_errors().into_result()?;
+    }
     match input.alert_secret {
         None => {}
         Some(None) => row.sealed_alert_secret = None,

@@ -54,6 +54,7 @@ impl OrganisationInput {
         if input.alert_url.as_ref().is_some_and(|text| !text.is_empty() && !url::is_valid(text)) {
             fields.fault("alert_url", url::BAD_URL);
         }
+        check_pause(&fields, &input);
         if let Some(limits) = fields.given("limits").and_then(|_| fields.object("limits")) {
             let limit = |name| number(&limits, name, LIMIT_MAX);
             input.agents_max = limit("agents_max");
@@ -68,6 +69,16 @@ impl OrganisationInput {
             input.deliveries_days = days("deliveries_days");
         }
         input
+    }
+}
+
+/// A choice that nobody would follow, and a note of no pause.
+fn check_pause(fields: &Fields<'_>, input: &OrganisationInput) {
+    if input.catch_up.is_some() && input.paused != Some(false) {
+        fields.fault("catch_up", "Says what becomes of the ticks of a pause that ends: only with `paused` false.");
+    }
+    if input.paused == Some(false) && input.paused_note.as_ref().is_some_and(|note| !note.is_empty()) {
+        fields.fault("paused_note", "Only a pause has a note.");
     }
 }
 

@@ -29,5 +29,6 @@ mod policy;
 mod retention;
 mod run_log;
 mod schedule;
+mod schedule_combinations;
 mod secrets;
 mod trigger;

@@ -105,6 +105,13 @@ impl Directory {
         Ok(directory)
     }
 
+    /// Reads crontabs of this organisation by another zone than its document says.
+    pub(crate) fn set_zone(&mut self, organisation: &OrganisationKey, zone: Tz) {
+        if let Some(settings) = self.organisations.get_mut(organisation) {
+            settings.timezone = zone;
+        }
+    }
+
     /// One of them, unless it is gone.
     pub(crate) fn agent(&self, agent_id: i64) -> Option<AgentView<'_>> {
         let (organisation, version, agent) = self.agents.get(&agent_id)?;

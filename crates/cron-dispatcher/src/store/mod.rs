@@ -20,6 +20,7 @@ pub(crate) mod ticks;
 pub(crate) mod triggers;
 pub(crate) mod turns;
 pub(crate) mod window;
+pub(crate) mod zone_changes;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;

@@ -21,3 +21,4 @@ mod resending;
 mod retrying;
 mod skipping;
 mod triggering;
+mod zone_changes;

@@ -33,7 +33,9 @@ CREATE TABLE schedules (
     waits_since TIMESTAMPTZ,
     resumed_with TEXT,
     -- Counts its organisation's schedules as they come: of those due at one instant, each organisation's first fire first.
-    place BIGINT NOT NULL DEFAULT 0
+    place BIGINT NOT NULL DEFAULT 0,
+    -- The newest change of its organisation's zone that it follows.
+    zone_version BIGINT NOT NULL
 );
 CREATE INDEX schedules_due ON schedules (next_fire_at, place) WHERE next_fire_at IS NOT NULL;
 CREATE INDEX schedules_places ON schedules (organisation, place);

@@ -55,6 +55,8 @@ pub(crate) struct Schedule {
     pub(crate) resumed_with: Option<CatchUp>,
     /// Counts its organisation's schedules as they come.
     pub(crate) place: i64,
+    /// The newest change of its organisation's zone that it follows.
+    pub(crate) zone_version: i64,
 }
 
 impl Schedule {
@@ -77,6 +79,7 @@ impl Schedule {
             waits: None,
             resumed_with: None,
             place,
+            zone_version: 0,
         }
     }
 
@@ -125,6 +128,7 @@ struct Row {
     waits_since: Option<Timestamp>,
     resumed_with: Option<String>,
     place: i64,
+    zone_version: i64,
 }
 
 impl TryFrom<Row> for Schedule {
@@ -156,6 +160,7 @@ impl TryFrom<Row> for Schedule {
             waits,
             resumed_with: row.resumed_with.as_deref().map(read_word).transpose()?,
             place: row.place,
+            zone_version: row.zone_version,
         })
     }
 }
@@ -181,6 +186,7 @@ impl From<&Schedule> for Row {
             waits_since: stamp(schedule.waits.map(|(_, since)| since)),
             resumed_with: schedule.resumed_with.map(|choice| choice.as_str().to_owned()),
             place: schedule.place,
+            zone_version: schedule.zone_version,
         }
     }
 }

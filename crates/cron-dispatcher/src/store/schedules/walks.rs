@@ -23,10 +23,19 @@ pub(crate) fn lock_followers(conn: &mut DbConnection, agent_ids: &[i64]) -> Quer
     rows.into_iter().map(Schedule::try_from).collect()
 }
 
-/// The agents of an organisation, in key order.
-pub(crate) fn of_organisation(conn: &mut DbConnection, organisation: &str) -> QueryResult<Vec<i64>> {
-    let agents = schedules::table.filter(schedules::organisation.eq(organisation)).order(schedules::agent_id);
-    agents.select(schedules::agent_id).load(conn)
+/// The agents of an organisation in the `limit` places after this one, in key order, and the last of these places. Those
+/// that share that place are all among them.
+pub(crate) fn of_organisation(
+    conn: &mut DbConnection,
+    organisation: &str,
+    after: i64,
+    limit: i64,
+) -> QueryResult<Option<(Vec<i64>, i64)>> {
+    let own = schedules::table.filter(schedules::organisation.eq(organisation).and(schedules::place.gt(after)));
+    let places: Vec<i64> = own.order(schedules::place).limit(limit).select(schedules::place).load(conn)?;
+    let Some(last) = places.last().copied() else { return Ok(None) };
+    let agents = own.filter(schedules::place.le(last)).order(schedules::agent_id).select(schedules::agent_id);
+    Ok(Some((agents.load(conn)?, last)))
 }
 
 /// Up to `limit` schedules that were planned with an older edition of the time zone database, in key order.

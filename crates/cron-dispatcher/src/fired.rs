@@ -1,0 +1,31 @@
+//! What was fired, for those who are to hear of it once it is committed.
+
+use chrono::TimeDelta;
+use model::id::RunId;
+use model::run::Run;
+
+use crate::announce::Announcement;
+use crate::store::ticks::Skipped;
+
+/// What one transaction fired.
+#[derive(Debug, Default)]
+pub(crate) struct Fired {
+    /// The runs, and how late each was when it was made.
+    pub(crate) runs: Vec<(Run, TimeDelta)>,
+    /// Spans of skipped ticks.
+    pub(crate) skipped: Vec<Skipped>,
+    /// Earlier runs that made way, for the runners to stop.
+    pub(crate) cancelled: Vec<RunId>,
+    /// What is to be announced of these.
+    pub(crate) ended: Vec<Announcement>,
+}
+
+impl Fired {
+    /// Adds what another transaction fired.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.runs.extend(other.runs);
+        self.skipped.extend(other.skipped);
+        self.cancelled.extend(other.cancelled);
+        self.ended.extend(other.ended);
+    }
+}
