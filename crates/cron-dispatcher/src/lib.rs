@@ -69,6 +69,9 @@ pub use crate::store::migrations;
 /// Run ids are at least the unix seconds of the start times this.
 const IDS_PER_SECOND: i64 = 10_000;
 
+/// How long the transactions in hand may take once a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(20);
+
 /// What the dispatcher is given.
 pub struct Dependencies {
     /// Where its own database is.
@@ -152,8 +155,8 @@ impl CronDispatcher {
             internal_routes: Some(Arc::new(self.internal_routes())),
             roles: self.roles(shutdown),
             metrics: &[METRICS, bus::METRICS],
-            // Whatever it has in hand is one transaction.
-            drain: Duration::ZERO,
+            // Whatever it has in hand is one transaction, which may have to wait for those of other dispatchers.
+            drain: DRAIN,
         }
     }
 
