@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::operator::agents::AgentsCommand;
 use crate::operator::deliveries::DeliveriesCommand;
+use crate::operator::doctor::{DoctorArguments, KeysStatusArguments};
 use crate::operator::log_level::LogLevelArguments;
 use crate::operator::runs::RunsCommand;
 use crate::operator::status::StatusArguments;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Token(TokenArguments),
     /// Who is up, and what waits.
     Status(StatusArguments),
+    /// Look for what is wrong: versions, clocks, keys, agents that not everybody knows, what is stuck.
+    Doctor(DoctorArguments),
     /// What processes log, asked and changed while they run.
     LogLevel(LogLevelArguments),
     /// An organisation's agents.
@@ -253,6 +256,8 @@ pub(crate) struct VerifySignatureArguments {
 pub(crate) enum KeysCommand {
     /// Print the keys that a microservice needs when it runs alone, as exports for a shell.
     Env(KeysEnvArguments),
+    /// Print how many secrets are sealed with which key.
+    Status(KeysStatusArguments),
 }
 
 /// `carillon keys env`.

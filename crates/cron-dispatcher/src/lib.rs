@@ -18,6 +18,7 @@ mod config;
 mod consumers;
 mod context;
 mod creators;
+mod doctor;
 mod error;
 mod fairness;
 mod fire;
@@ -155,6 +156,10 @@ impl CronDispatcher {
             internal_routes: Some(Arc::new(self.internal_routes())),
             roles: self.roles(shutdown),
             metrics: &[METRICS, bus::METRICS],
+            examine: Some({
+                let context = Arc::clone(&self.context);
+                service_kit::doctor::examine(move || doctor::examine(Arc::clone(&context)))
+            }),
             // Whatever it has in hand is one transaction, which may have to wait for those of other dispatchers.
             drain: DRAIN,
         }
