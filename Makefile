@@ -12,7 +12,7 @@ BENCH_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/bench-services $(SERVICE
 BENCH_PARTS = delivery neighbours kills burst fairness end-to-end steady api idle growth
 FAULT_SERVICES = CARILLON_SERVICES_DIR=$(CURDIR)/target/fault-services $(SERVICES)
 
-.PHONY: help demo test validate-deploy test-simulation test-tls test-clients test-openapi test-receivers test-kills test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-faults test-some-faults
+.PHONY: help demo test validate-deploy test-simulation test-tls test-clients test-openapi test-receivers test-kills test-providers verify fmt clippy doc run clean up down services-up services-down test-distributed test-drain test-faults test-some-faults
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,6 +88,10 @@ test-faults: toolchain ## Kill, stop, wipe and restore while agents fire; prints
 	$(FAULT_SERVICES) run $(CARGO) test --locked --package callback-deliverer --test faults -- --nocapture
 	cat target/fault-services/faults.md
 
+# A debug build on a small machine may not do so many runs per second: RATE=100, ROUNDS=5.
+test-drain: toolchain ## Stop each microservice 20 times while 500 runs per second go on: nothing lost, nothing twice
+	$(FAULT_SERVICES) run $(MAKE) run-distributed TESTS=drain::
+
 # All of them take a quarter of an hour.
 test-some-faults: toolchain ## Three of them: kill -9 of each microservice, the broker stopped, PostgreSQL stopped
 	$(FAULT_SERVICES) run $(MAKE) run-distributed TESTS="killed_in_turn broker_is_stopped database_server_crashes"
@@ -143,7 +147,7 @@ clean: ## Remove what was built, and what the private servers stored
 	$(CARGO) clean
 
 # A clear word before a wall of errors.
-.PHONY: build toolchain test-with-services run-distributed test-distributed test-faults run-distributed bench run-bench
+.PHONY: build toolchain test-with-services run-distributed test-distributed test-drain test-faults run-distributed bench run-bench
 toolchain:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs"; exit 1; }
 	@command -v cc >/dev/null || { echo "A C compiler is missing: on Debian or Ubuntu, apt-get install build-essential"; exit 1; }

@@ -18,6 +18,7 @@ mod config;
 mod consumers;
 mod deliverer;
 mod dispatcher;
+mod doctor;
 mod documents;
 mod edit;
 mod erase;
@@ -162,9 +163,16 @@ impl AgentRegistry {
         Microservice {
             name: state::NAME,
             routes: Some(Arc::new(self.routes())),
-            internal_routes: None,
+            internal_routes: Some({
+                let state = web::Data::from(Arc::clone(&self.state));
+                Arc::new(move |config: &mut web::ServiceConfig| doctor::routes(config, &state))
+            }),
             roles: self.roles(shutdown),
             metrics: &[METRICS, bus::METRICS],
+            examine: Some({
+                let state = Arc::clone(&self.state);
+                service_kit::doctor::examine(move || doctor::examine(Arc::clone(&state)))
+            }),
             // Its servers give requests in progress their own time; a message in hand is one transaction.
             drain: ServerOptions::default().drain,
         }

@@ -124,6 +124,7 @@ impl AgentRunner {
             internal_routes: None,
             roles: self.roles(shutdown),
             metrics: &[METRICS, bus::METRICS],
+            examine: None,
             drain,
         }
     }

@@ -22,6 +22,7 @@ mod config;
 mod consumers;
 mod core;
 mod delivery_attempt;
+mod doctor;
 mod drain;
 pub mod encryption;
 mod http;
@@ -149,6 +150,10 @@ impl CallbackDeliverer {
             internal_routes: Some(Arc::new(self.internal_routes())),
             roles: self.roles(shutdown),
             metrics: &[METRICS, bus::METRICS],
+            examine: Some({
+                let core = Arc::clone(&self.core);
+                service_kit::doctor::examine(move || doctor::examine(Arc::clone(&core)))
+            }),
             drain: self.core.deadline,
         }
     }

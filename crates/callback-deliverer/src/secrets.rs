@@ -47,6 +47,11 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
+    /// The keys that open them.
+    pub(crate) fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
     pub(crate) fn new(keys: KeyRing, condition: Condition) -> Self {
         condition.met();
         Self { keys, condition, locked: Mutex::default() }

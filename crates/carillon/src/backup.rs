@@ -18,7 +18,6 @@ use chrono::{DateTime, Utc};
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::Text;
 use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
-use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use service_kit::clock::Clock;
 use service_kit::config::{ConnectionUrl, DatabaseConfig};
@@ -26,7 +25,7 @@ use service_kit::config::{ConnectionUrl, DatabaseConfig};
 use crate::cli::{BackupArguments, RestoreArguments};
 use crate::config::Config;
 use crate::data_dir::{DATABASES, DataDir, REGISTRY_DATABASE};
-use crate::output::print;
+use crate::output::{print, progress};
 
 const MANIFEST: &str = "manifest.json";
 const KEYS: &str = "keys";
@@ -48,7 +47,7 @@ pub(crate) fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
     let place = &arguments.place;
     let databases = Config::load(place, Vec::new())?.own_databases(&DataDir::at(&place.data_dir))?;
     let target = Target::prepare(&arguments.to)?;
-    let progress = ProgressBar::new_spinner();
+    let progress = progress(databases.len() + 1);
     let made_at = Clock::host().now();
     let mut files = BTreeMap::new();
     for (name, path) in databases {
@@ -56,12 +55,14 @@ pub(crate) fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
         ensure!(path.exists(), "there is no {}: name the data directory with --data-dir", path.display());
         copy_database(&path, &target.partial.join(name))?;
         files.insert(name.to_owned(), sha256(&target.partial.join(name))?);
+        progress.inc(1);
     }
+    progress.set_message("copying keys");
     copy_keys(&place.data_dir.join(KEYS), &target.partial.join(KEYS), &mut files)?;
     let manifest = Manifest { carillon: env!("CARGO_PKG_VERSION").to_owned(), made_at, files };
     write_private(&target.partial.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
     target.finish()?;
-    progress.finish_and_clear();
+    drop(progress);
     print(format_args!(
         "{} files in {}: keep it as secret as the keys in it\n",
         manifest.files.len(),
@@ -78,16 +79,21 @@ pub(crate) async fn restore(arguments: &RestoreArguments) -> anyhow::Result<Exit
     let manifest: Manifest = serde_json::from_slice(&manifest).context("the backup's manifest is not readable")?;
     let target = Target::prepare(&arguments.data_dir)?;
     make_directory(&target.partial.join(KEYS))?;
+    let progress = progress(manifest.files.len() + 1);
     for (name, expected) in &manifest.files {
+        progress.set_message(format!("copying {name}"));
         ensure!(is_known(name), "the backup's manifest names `{name}`, which is no part of one");
         let copied = target.partial.join(name);
         copy_file(&from.join(name), &copied)?;
         ensure!(sha256(&copied)? == *expected, "{name} of the backup is not what was written: it is damaged");
+        progress.inc(1);
     }
+    progress.set_message("preparing documents to be announced again");
     let registry = target.partial.join(REGISTRY_DATABASE);
     let url = ConnectionUrl::new(format!("sqlite:{}", registry.display()));
     let documents = agent_registry::republish(&DatabaseConfig { url, ..DatabaseConfig::default() }).await?;
     target.finish()?;
+    drop(progress);
     print(format_args!(
         "{} is as it was at {}, and {documents} documents will be announced again; carillon up --data-dir {}\n",
         arguments.data_dir.display(),

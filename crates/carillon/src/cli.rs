@@ -17,6 +17,7 @@ pub(crate) use self::keeping::{
 };
 use crate::operator::agents::AgentsCommand;
 use crate::operator::deliveries::DeliveriesCommand;
+use crate::operator::doctor::DoctorArguments;
 use crate::operator::log_level::LogLevelArguments;
 use crate::operator::runs::RunsCommand;
 use crate::operator::status::StatusArguments;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Token(TokenArguments),
     /// Who is up, and what waits.
     Status(StatusArguments),
+    /// Look for what is wrong: versions, clocks, keys, agents that not everybody knows, what is stuck.
+    Doctor(DoctorArguments),
     /// What processes log, asked and changed while they run.
     LogLevel(LogLevelArguments),
     /// An organisation's agents.

@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Command::Restore(arguments) => asking(backup::restore(&arguments)),
         Command::Republish(arguments) => asking(republish::republish(&arguments)),
         Command::Status(arguments) => asking(operator::status::run(&arguments)),
+        Command::Doctor(arguments) => asking(operator::doctor::run(&arguments)),
+        Command::Keys { command: KeysCommand::Status(arguments) } => asking(operator::doctor::keys_status(&arguments)),
         Command::LogLevel(arguments) => asking(operator::log_level::run(&arguments)),
         Command::Agents { command } => asking(operator::agents::run(&command)),
         Command::Runs { command } => asking(operator::runs::run(&command)),

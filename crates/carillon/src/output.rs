@@ -2,6 +2,12 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+
+/// How often what goes on is seen to go on.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Nobody reads the output any more, as after `| head`: no failure, but no reason to go on either.
 #[derive(Debug)]
@@ -14,6 +20,15 @@ impl fmt::Display for ReaderGone {
 }
 
 impl std::error::Error for ReaderGone {}
+
+/// Shows how far a long command is, step by step; only on a terminal, and gone when it is dropped.
+pub(crate) fn progress(steps: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} {msg}");
+    let progress = ProgressBar::new(steps as u64).with_finish(ProgressFinish::AndClear);
+    let progress = progress.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    progress.enable_steady_tick(TICK);
+    progress
+}
 
 /// Prints `text` as it is. `println!` would panic where the reader has gone away.
 ///

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::cli::RepublishArguments;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::output::print;
+use crate::output::{print, progress};
 
 /// Forgets who holds what, and says how many documents there are.
 pub(crate) async fn republish(arguments: &RepublishArguments) -> anyhow::Result<ExitCode> {
@@ -13,7 +13,10 @@ pub(crate) async fn republish(arguments: &RepublishArguments) -> anyhow::Result<
     let data = DataDir::at(&arguments.place.data_dir);
     let database =
         config.database_that_is_there(arguments.url.as_deref(), &data, |databases| databases.agent_registry_url)?;
+    let progress = progress(1);
+    progress.set_message("preparing documents to be announced again");
     let documents = agent_registry::republish(&database).await?;
+    drop(progress);
     print(format_args!("{documents} documents will be announced again\n"))?;
     Ok(ExitCode::SUCCESS)
 }

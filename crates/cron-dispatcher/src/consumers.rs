@@ -102,14 +102,19 @@ impl Answers {
         let origins = traces::origins(context, batch);
         let now = context.clock.now();
         let config = context.config.clone();
-        let announcements = context
-            .db
-            .write(move |conn| {
-                let mut announcements = judge::take_starts(conn, &starts, &config, now)?;
-                announcements.extend(judge::take_answers(conn, &answers, &config, now)?);
-                Ok::<_, DispatchError>(announcements)
-            })
-            .await?;
+        // Each transaction locks its runs in key order. Both in one would lock them in two orders, and two dispatchers
+        // wait for each other. A crash in between: the batch comes again, and a start that is noted changes nothing.
+        if !starts.is_empty() {
+            starts.sort_by_key(|start| start.run_id);
+            let config = config.clone();
+            let begun = context.db.write(move |conn| judge::take_starts(conn, &starts, &config, now)).await?;
+            announce(context, begun).await?;
+        }
+        if answers.is_empty() {
+            context.schedules_changed.notify_one();
+            return Ok(());
+        }
+        let announcements = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
         for ended in announcements.iter().filter(|one| one.record.state.is_final()) {
             let reason = ended.record.result.as_ref().and_then(|result| result.reason);
             let reason = reason.map_or("", model::run::RunReason::as_str);

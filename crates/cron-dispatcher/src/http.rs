@@ -22,7 +22,7 @@ use crate::context::Context;
 use crate::error::DispatchError;
 use crate::store::ticks::{self, Wanted};
 use crate::trigger::trigger;
-use crate::{fire, judge, pause, traces};
+use crate::{doctor, fire, judge, pause, traces};
 
 /// Most ticks on one page.
 const PAGE_SIZE_MAX: i64 = 100;
@@ -35,6 +35,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig, context: &Arc<Context>) {
         .route("/runs/{id}", web::get().to(get_run))
         .route("/runs/{id}/cancel", web::post().to(cancel_run))
         .route("/documents", web::post().to(post_documents))
+        .route("/doctor/agents/cron-dispatcher", web::get().to(doctor::list_agents))
         .route("/pause", web::get().to(pause::get))
         .route("/pause", web::put().to(put_pause))
         .route("/agents/{id}/ticks", web::get().to(list_ticks));

@@ -18,6 +18,7 @@ mod config;
 mod consumers;
 mod context;
 mod creators;
+mod doctor;
 mod error;
 mod fairness;
 mod fire;
@@ -70,6 +71,9 @@ pub use crate::store::migrations;
 
 /// Run ids are at least the unix seconds of the start times this.
 const IDS_PER_SECOND: i64 = 10_000;
+
+/// How long the transactions in hand may take once a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// What the dispatcher is given.
 pub struct Dependencies {
@@ -157,8 +161,12 @@ impl CronDispatcher {
             internal_routes: Some(Arc::new(self.internal_routes())),
             roles: self.roles(shutdown),
             metrics: &[METRICS, bus::METRICS],
-            // Whatever it has in hand is one transaction.
-            drain: Duration::ZERO,
+            examine: Some({
+                let context = Arc::clone(&self.context);
+                service_kit::doctor::examine(move || doctor::examine(Arc::clone(&context)))
+            }),
+            // Whatever it has in hand is one transaction, which may have to wait for those of other dispatchers.
+            drain: DRAIN,
         }
     }
 

@@ -16,6 +16,7 @@ pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod database;
+pub mod doctor;
 pub mod egress;
 pub mod error;
 pub mod http;

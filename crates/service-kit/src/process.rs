@@ -18,6 +18,7 @@ use crate::auth::InternalVerifier;
 use crate::clock::Clock;
 use crate::config::{self, DatabaseConfig, HttpConfig, InternalConfig, Settings, TelemetryConfig, process_environment};
 use crate::database::{Db, Migrations};
+use crate::doctor::{self, Examine};
 use crate::http::{self, Listener, ServerOptions};
 use crate::supervise::{Role, cancel_on_signal, supervise};
 use crate::telemetry::{self, Metric};
@@ -41,6 +42,8 @@ pub struct Microservice {
     pub roles: Vec<Role>,
     /// The tables of what it records.
     pub metrics: &'static [&'static [Metric]],
+    /// Looks for what is wrong in what it owns, for `carillon doctor`; none: it owns nothing.
+    pub examine: Option<Examine>,
     /// The longest that its work in hand may take once a stop was asked for.
     pub drain: Duration,
 }
@@ -116,6 +119,8 @@ impl Process {
         let verifier = InternalVerifier::new(internal, &names);
         let drain = microservices.iter().map(|one| one.drain).max().unwrap_or_default() + DRAIN_MARGIN;
         let (mut public, mut private, mut roles) = (Vec::new(), Vec::new(), Vec::new());
+        let examines = microservices.iter().map(|one| (one.name, one.examine.clone())).collect();
+        private.push(doctor::routes(examines, clock.clone()));
         telemetry::describe(telemetry::METRICS);
         for microservice in microservices {
             microservice.metrics.iter().for_each(|table| telemetry::describe(table));

@@ -151,6 +151,7 @@ impl ServiceRegistry {
             name: NAME,
             routes: Some(Arc::new(self.routes())),
             metrics: &[METRICS, bus::METRICS],
+            examine: None,
             internal_routes: Some(Arc::new(self.internal_routes())),
             roles: self.roles(shutdown),
             drain: ServerOptions::default().drain,

@@ -126,11 +126,11 @@ fn moment(value: &Value) -> Option<DateTime<Utc>> {
     value.as_str()?.parse().ok()
 }
 
-/// Every minute from the first tick to the last is one run, or in one skipped span.
+/// Every minute from the first tick to the last is one run, or in one skipped span; in nominal times, which no jitter moves.
 fn check_ticks(agent_id: i64, ticks: &[Value], report: &mut Report) {
     let mut expected = None;
     for tick in ticks.iter().rev() {
-        let Some(from) = moment(&tick["fire_time"]) else {
+        let Some(from) = moment(&tick["nominal_time"]) else {
             report.faults.push(format!("agent {agent_id}: a tick without time: {tick}"));
             continue;
         };
@@ -216,7 +216,8 @@ mod tests {
     use super::*;
 
     fn run(minute: u32, log_id: i64) -> Value {
-        json!({"fire_time": format!("2026-01-01T10:{minute:02}:00Z"), "outcome": "run", "log_id": log_id})
+        let time = format!("2026-01-01T10:{minute:02}:00Z");
+        json!({"fire_time": time, "nominal_time": time, "outcome": "run", "log_id": log_id})
     }
 
     fn log(minute: u32, id: i64, sequence: i64) -> Value {
@@ -243,7 +244,7 @@ mod tests {
     fn a_kept_word_has_no_faults_and_each_broken_one_has_its_own() {
         // Newest first, as the API lists them.
         let skipped = json!({
-            "fire_time": "2026-01-01T10:02:00Z", "until": "2026-01-01T10:04:00Z", "outcome": "skipped",
+            "nominal_time": "2026-01-01T10:02:00Z", "until": "2026-01-01T10:04:00Z", "outcome": "skipped",
             "reason": "coalesced",
         });
         let ticks = [run(4, 2), skipped.clone(), run(1, 1)];

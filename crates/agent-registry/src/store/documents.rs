@@ -121,6 +121,18 @@ pub(crate) fn load(conn: &mut DbConnection, names: &[DocumentName]) -> QueryResu
     Ok(found)
 }
 
+/// The keys of agents that the dispatcher said that it holds as they are, after this one, in order.
+pub(crate) fn held_agent_keys(conn: &mut DbConnection, after: &str, limit: i64) -> QueryResult<Vec<String>> {
+    documents::table
+        .filter(documents::kind.eq(DocumentKind::Agent.as_str()).and(documents::deleted.eq(false)))
+        .filter(documents::version.le(documents::dispatcher_held_version))
+        .filter(documents::key.gt(after))
+        .order(documents::key)
+        .limit(limit)
+        .select(documents::key)
+        .load(conn)
+}
+
 /// All documents that some receiver does not hold, oldest version first.
 pub(crate) fn unheld(conn: &mut DbConnection) -> QueryResult<Vec<Unheld>> {
     type Row = (String, String, i64, i64, i64);

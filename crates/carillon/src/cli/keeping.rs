@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Output, Place};
+use crate::operator::doctor::KeysStatusArguments;
 
 /// `carillon keys …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
     /// Print the keys that a microservice needs when it runs alone, as exports for a shell.
     Env(KeysEnvArguments),
+    /// Print how many secrets are sealed with which key.
+    Status(KeysStatusArguments),
 }
 
 /// `carillon keys env`.

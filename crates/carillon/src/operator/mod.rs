@@ -6,6 +6,7 @@ pub(crate) mod access;
 pub(crate) mod agents;
 pub(crate) mod api;
 pub(crate) mod deliveries;
+pub(crate) mod doctor;
 pub(crate) mod log_level;
 mod profiles;
 pub(crate) mod runs;

@@ -2,6 +2,7 @@
 //!
 //! Needs private servers: `make test-distributed` and `make test-faults` start them and run this, one test at a time.
 
+mod drain;
 mod faults;
 mod many;
 mod scenario;

@@ -19,6 +19,20 @@ const LATER_PROMPT: &str = "asked after all that";
 /// Requests to the API at the same time.
 const AT_ONCE: usize = 8;
 
+/// What is to fire, and on what.
+pub(crate) struct Load {
+    /// So many of each microservice.
+    pub(crate) replicas: Vec<(&'static str, usize)>,
+    /// So many agents.
+    pub(crate) agents: usize,
+    /// How their mentor is asked.
+    pub(crate) provider: Value,
+    /// Their crontab: every minute.
+    pub(crate) task: Value,
+    /// As [`Plan::settings`].
+    pub(crate) settings: Vec<(&'static str, &'static str, String)>,
+}
+
 /// A stack whose agents fire.
 pub(crate) struct Scenario {
     pub(crate) stack: Stack,
@@ -27,17 +41,25 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    /// Starts so many of each, and makes so many agents, through all registries in turn.
+    /// Starts so many of each, and makes so many agents that echo, and all fire at the same moment.
     pub(crate) async fn begin(replicas: &[(&'static str, usize)], agents: usize) -> Self {
+        let (replicas, settings) = (replicas.to_vec(), Vec::new());
+        let (provider, task) = (json!({"kind": "echo"}), json!({"crontab": {}}));
+        Self::of(Load { replicas, agents, provider, task, settings }).await
+    }
+
+    /// Starts it, and makes its agents, through all registries in turn.
+    pub(crate) async fn of(load: Load) -> Self {
+        let Load { replicas, agents, provider, task, settings } = load;
         let binaries = Path::new(env!("CARGO_BIN_EXE_carillon")).parent().expect("a folder").to_owned();
-        let plan = Plan { binaries, replicas: replicas.to_vec(), clock_rate: CLOCK_RATE, settings: Vec::new() };
+        let plan = Plan { binaries, replicas, clock_rate: CLOCK_RATE, settings };
         let mut stack = Stack::start(plan).await.expect("a stack");
         let receiver = Receiver::start().expect("a receiver");
         let mut apis = Vec::new();
         for number in 1..=stack.replicas("agent-registry").len() {
             apis.push(stack.api("acme", "admin", number).await.expect("a token"));
         }
-        let agent_ids = make_agents(&apis, receiver.url(), agents).await;
+        let agent_ids = make_agents(&apis, receiver.url(), agents, &provider, &task).await;
         Self { stack, receiver, agent_ids }
     }
 
@@ -140,13 +162,13 @@ impl Scenario {
     }
 }
 
-async fn make_agents(apis: &[Api], receiver_url: &str, count: usize) -> Vec<i64> {
-    let mentor = json!({"template_name": "ai-mentor", "new_mentor_name": "Echo", "provider": {"kind": "echo"}});
+async fn make_agents(apis: &[Api], receiver_url: &str, count: usize, provider: &Value, task: &Value) -> Vec<i64> {
+    let mentor = json!({"template_name": "ai-mentor", "new_mentor_name": "Mentor", "provider": provider});
     let mentor = apis[0].post("mentor-with-settings/", &mentor).await.expect("a mentor");
     let make = |number: usize| {
         let agent = json!({
             "mentor": mentor["unique_id"], "title": format!("Agent {number}"), "prompt": format!("question {number}"),
-            "task": {"crontab": {}}, "callback_url": receiver_url, "callback_secret": SECRET,
+            "task": task, "callback_url": receiver_url, "callback_secret": SECRET,
         });
         async move { apis[number % apis.len()].post("periodic-agents/", &agent).await }
     };

@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod command_line;
+mod doctor;
 mod kill;
 mod main_job;
 mod operator;

@@ -163,7 +163,8 @@ async fn what_is_logged_is_changed_while_it_runs_and_lines_of_a_run_say_which_an
     assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()[0]["log"], "warn");
 
     // Whoever has no key of the installation changes nothing.
-    let stranger = reqwest::Client::new().put(format!("{}/internal/log-level", carillon.admin_url()));
+    let stranger =
+        reqwest::Client::builder().build().unwrap().put(format!("{}/internal/log-level", carillon.admin_url()));
     let answer = stranger.body(r#"{"log": "trace"}"#).header("content-type", "application/json").send().await.unwrap();
     assert_eq!(answer.status(), 401);
 }

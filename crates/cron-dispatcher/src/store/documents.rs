@@ -24,6 +24,17 @@ pub(crate) fn find(conn: &mut DbConnection, kind: DocumentKind, key: &str) -> Qu
     Ok(load(conn, kind, &HashSet::from([key.to_owned()]))?.pop())
 }
 
+/// The keys of agents that are there, after this one, in order.
+pub(crate) fn agent_keys(conn: &mut DbConnection, after: &str, limit: i64) -> QueryResult<Vec<String>> {
+    documents::table
+        .filter(documents::kind.eq(DocumentKind::Agent.as_str()).and(documents::deleted.eq(false)))
+        .filter(documents::key.gt(after))
+        .order(documents::key)
+        .limit(limit)
+        .select(documents::key)
+        .load(conn)
+}
+
 /// Stores a document over whatever version there was; the caller has compared versions under the same transaction.
 pub(crate) fn put(conn: &mut DbConnection, document: &Document, now: DateTime<Utc>) -> QueryResult<()> {
     let key = document.key();

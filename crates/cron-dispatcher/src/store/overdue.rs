@@ -15,6 +15,11 @@ pub(crate) fn any(conn: &mut DbConnection, now: DateTime<Utc>) -> QueryResult<bo
     diesel::select(diesel::dsl::exists(overdue)).get_result(conn)
 }
 
+/// How many runs should have been looked at by then, and were not.
+pub(crate) fn count_before(conn: &mut DbConnection, then: DateTime<Utc>) -> QueryResult<i64> {
+    runs::table.filter(runs::check_at.le(Timestamp::from(then))).count().get_result(conn)
+}
+
 /// Runs of one stage whose `check_at` has come, the oldest first.
 pub(crate) fn of_stage(
     conn: &mut DbConnection,

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use diesel::connection::{AnsiTransactionManager, Connection, TransactionManager};
 use diesel::prelude::*;
 use diesel::r2d2::{NopErrorHandler, Pool};
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Nullable, Text};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -31,6 +31,8 @@ struct Inner {
     pool: Pool<Manager>,
     backend: Backend,
     database: String,
+    /// The newest migration that this program knows.
+    schema: Option<String>,
     losses: Arc<Losses>,
     /// As many as connections: who waits for one, waits here and holds no thread.
     permits: Arc<Semaphore>,
@@ -73,6 +75,7 @@ impl Db {
         blocking(move || {
             manager.prepare()?;
             migrate::migrate(&manager, &migrations)?;
+            let schema = migrate::newest(manager.backend(), &migrations);
             let (backend, database, losses) = (manager.backend(), manager.database(), manager.losses());
             let pool = Pool::builder()
                 .max_size(pool_size)
@@ -84,7 +87,7 @@ impl Db {
                 .build_unchecked(manager);
             let permits = Arc::new(Semaphore::new(pool_size as usize));
             let writer = (backend == Backend::Sqlite).then(Arc::default);
-            Ok(Self(Arc::new(Inner { pool, backend, database, losses, permits, writer })))
+            Ok(Self(Arc::new(Inner { pool, backend, database, schema, losses, permits, writer })))
         })
         .await?
     }
@@ -210,6 +213,21 @@ impl Db {
             Ok(*now - (before + (host() - before) / 2))
         })
         .await
+    }
+
+    /// The newest migration in the database, if a newer version of the program has made one since this one started.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn newer_schema(&self) -> Result<Option<String>, DatabaseError> {
+        let newest = self
+            .read(|connection| {
+                let newest = diesel::dsl::sql::<Nullable<Text>>("SELECT max(version) FROM __diesel_schema_migrations");
+                Ok::<Option<String>, DatabaseError>(newest.get_result(connection)?)
+            })
+            .await?;
+        Ok(newest.filter(|newest| Some(newest) > self.0.schema.as_ref()))
     }
 
     /// The losses of its connections.

@@ -12,7 +12,7 @@ use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 
 use super::manager::Manager;
-use super::{DatabaseError, DbConnection};
+use super::{Backend, DatabaseError, DbConnection};
 
 /// The advisory lock that migrations take: `carillon` in ASCII.
 pub(super) const LOCK: i64 = 0x6361_7269_6c6c_6f6e;
@@ -79,6 +79,18 @@ fn migrate_sqlite(
         }
     }
     Ok(AnsiTransactionManager::commit_transaction(connection)?)
+}
+
+/// The newest migration that this program knows.
+pub(super) fn newest(backend: Backend, migrations: &Migrations) -> Option<String> {
+    fn of<DB: DieselBackend>(source: &EmbeddedMigrations) -> Option<String> {
+        let known = MigrationSource::<DB>::migrations(source).ok()?;
+        known.iter().map(|migration| migration.name().version().to_string()).max()
+    }
+    match backend {
+        Backend::Postgres => of::<diesel::pg::Pg>(&migrations.postgres),
+        Backend::Sqlite => of::<diesel::sqlite::Sqlite>(&migrations.sqlite),
+    }
 }
 
 /// Runs the pending migrations in order; gives the newest that it ran.
