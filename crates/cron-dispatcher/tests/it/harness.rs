@@ -256,7 +256,7 @@ impl House {
             let result = RunResult { output: output.into(), ..RunResult::default() };
             Message::new(RunAnswer::KIND, "test", self.clock.now(), self.answer_of(request, result).encode())
         });
-        self.bus.publish(messages.collect()).await.unwrap();
+        self.bus.publish(messages.collect()).await.expect("published");
     }
 
     async fn answer_with(&self, request: &RunRequest, result: RunResult) {
