@@ -1,8 +1,10 @@
 //! Apply: documents become schedules, limits and pauses.
 //!
-//! A document is applied only when its version is higher than the one held, under the lock of the transaction; so
-//! repeats and stragglers change nothing. What was due under an agent's old timing is settled before its new timing
+//! A document is applied only when its version is higher than the one held, under a lock of its own until the end of the
+//! transaction; so repeats and stragglers change nothing. What was due under an agent's old timing is settled before its new timing
 //! begins. Other edits leave the next tick alone.
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use model::document::{
@@ -19,6 +21,7 @@ use crate::fired::Fired;
 use crate::pause::change_pause;
 use crate::replan::{plan, replans, settle_before};
 use crate::settle::{Through, fire};
+use crate::store::documents::Versions;
 use crate::store::schedules::{self, Of};
 use crate::store::zone_changes::{self, ZoneChange};
 use crate::store::{documents, history, limits};
@@ -43,47 +46,56 @@ pub(crate) fn apply(
     config: &DispatcherConfig,
     now: DateTime<Utc>,
 ) -> Result<Applied, DispatchError> {
+    documents::lock(conn, documents)?;
+    let mut held = Versions::load(conn, documents)?;
     let mut ordered: Vec<&Document> = documents.iter().collect();
     ordered.sort_by_key(|document| (document.kind(), document.version));
     let mut applied = Applied::default();
     for document in ordered {
         let (kind, key) = (document.kind(), document.key());
-        let held = documents::held_version(conn, kind, &key)?;
-        let mut version = held.unwrap_or_default();
-        if document.version > version {
-            if !leans_on_held(conn, document)? {
+        let version = held.of(kind, &key);
+        if version.is_none_or(|version| document.version > version) {
+            if !leans_on_held(&held, document) {
                 tracing::info!(document.kind = %kind, document.key = key, "document came before what it leans on");
                 continue;
             }
-            Applying { conn, document, config, now, applied: &mut applied }.apply()?;
-            version = document.version;
+            Applying { conn, document, is_new: version.is_none(), config, now, applied: &mut applied }.apply()?;
+            held.set(document);
         }
-        let next_fire_time = match kind {
-            DocumentKind::Agent => next_fire_time(conn, &key)?,
-            DocumentKind::Organisation | DocumentKind::Mentor => None,
-        };
-        applied.held.push(HeldDocument { kind, key, version, next_fire_time });
+        let version = held.of(kind, &key).unwrap_or_default();
+        applied.held.push(HeldDocument { kind, key, version, next_fire_time: None });
     }
+    say_when_due(conn, &mut applied.held)?;
     Ok(applied)
 }
 
-fn leans_on_held(conn: &mut DbConnection, document: &Document) -> Result<bool, DispatchError> {
-    let Subject::Agent(agent) = &document.subject else { return Ok(true) };
-    let mentor = documents::held_version(conn, DocumentKind::Mentor, &agent.mentor_id.to_string())?;
-    let organisation = documents::held_version(conn, DocumentKind::Organisation, document.organisation.as_str())?;
-    Ok(mentor.is_some() && organisation.is_some())
+fn leans_on_held(held: &Versions, document: &Document) -> bool {
+    let Subject::Agent(agent) = &document.subject else { return true };
+    held.of(DocumentKind::Mentor, &agent.mentor_id.to_string()).is_some()
+        && held.of(DocumentKind::Organisation, document.organisation.as_str()).is_some()
 }
 
-fn next_fire_time(conn: &mut DbConnection, key: &str) -> Result<Option<DateTime<Utc>>, DispatchError> {
-    let Ok(agent_id) = key.parse() else { return Ok(None) };
-    let schedule = schedules::load(conn, &[agent_id])?.pop();
-    Ok(schedule.and_then(|schedule| schedule.next_fire_at))
+/// Adds when agents are due next.
+fn say_when_due(conn: &mut DbConnection, held: &mut [HeldDocument]) -> Result<(), DispatchError> {
+    let id_of = |one: &HeldDocument| if one.kind == DocumentKind::Agent { one.key.parse().ok() } else { None };
+    let agent_ids: Vec<i64> = held.iter().filter_map(id_of).collect();
+    if agent_ids.is_empty() {
+        return Ok(());
+    }
+    let schedules = schedules::load(conn, &agent_ids)?;
+    let due: HashMap<i64, _> = schedules.into_iter().map(|one| (one.agent_id, one.next_fire_at)).collect();
+    for one in held {
+        one.next_fire_time = id_of(one).and_then(|id| due.get(&id).copied().flatten());
+    }
+    Ok(())
 }
 
 /// One document on its way into the tables.
 struct Applying<'a> {
     conn: &'a mut DbConnection,
     document: &'a Document,
+    /// None of its versions is held.
+    is_new: bool,
     config: &'a DispatcherConfig,
     now: DateTime<Utc>,
     applied: &'a mut Applied,
@@ -121,16 +133,14 @@ impl Applying<'_> {
 
     fn organisation(&mut self, organisation: &Organisation) -> Result<(), DispatchError> {
         let key = self.document.organisation.as_str();
-        let held = match documents::find(self.conn, DocumentKind::Organisation, key)?.map(|held| held.subject) {
-            Some(Subject::Organisation(held)) => Some(held),
-            _ => None,
+        let before = match documents::find(self.conn, DocumentKind::Organisation, key)?.map(|held| held.subject) {
+            Some(Subject::Organisation(before)) => before,
+            _ => Organisation::default(),
         };
-        let is_known = held.is_some();
-        let before = held.unwrap_or_default();
         let of = Of::Organisation(key);
         self.settle_before_pause(of, before.pause, organisation.pause)?;
         // Its schedules follow one after the other.
-        if is_known && before.timezone != organisation.timezone {
+        if !self.is_new && before.timezone != organisation.timezone {
             let change = ZoneChange {
                 organisation: self.document.organisation.clone(),
                 version: self.document.version,
@@ -160,7 +170,8 @@ impl Applying<'_> {
 
     fn agent(&mut self, agent: &Agent) -> Result<(), DispatchError> {
         let id = agent.id.0;
-        let before = match documents::find(self.conn, DocumentKind::Agent, &id.to_string())?.map(|held| held.subject) {
+        let before = if self.is_new { None } else { documents::find(self.conn, DocumentKind::Agent, &id.to_string())? };
+        let before = match before.map(|held| held.subject) {
             Some(Subject::Agent(before)) => Some(*before),
             _ => None,
         };
@@ -168,7 +179,7 @@ impl Applying<'_> {
         self.settle_before_pause(Of::Agent(id), paused_before, agent.pause)?;
         let edited_at = self.edited_at();
         let replans = replans(before.as_ref(), agent);
-        if replans {
+        if replans && !self.is_new {
             self.applied.fired.join(settle_before(self.conn, agent, edited_at, self.now, self.config)?);
         }
         self.put()?;

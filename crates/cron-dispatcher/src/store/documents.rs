@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use diesel::prelude::*;
+use diesel::sql_types::{Array, Integer, Text};
 use model::document::{Agent, Document, DocumentKind, Mentor, Organisation, Subject};
 use model::id::OrganisationKey;
 use model::wire::Wire;
@@ -14,9 +15,56 @@ use service_kit::per_backend;
 use super::{everything, read_wire};
 use crate::schema::documents;
 
-/// The version of a document that is held, if any.
-pub(crate) fn held_version(conn: &mut DbConnection, kind: DocumentKind, key: &str) -> QueryResult<Option<i64>> {
-    documents::table.find((kind.as_str(), key)).select(documents::version).first(conn).optional()
+/// Locks that prevent two documents from being taken at once: the documents are shared out among so many.
+const LOCKS: i32 = 1_024;
+
+/// Has whoever else takes these documents wait until the end of the transaction, whether they are held yet or not. Else
+/// of two that take two versions of a document at once, each of which is newer than the one held, the older might win.
+pub(crate) fn lock(conn: &mut DbConnection, documents: &[Document]) -> QueryResult<()> {
+    // In the order of the locks, so that two dispatchers never wait for each other.
+    const LOCK: &str = "
+        SELECT pg_advisory_xact_lock(7262746, number)
+          FROM (SELECT DISTINCT abs(hashtext(name) % $2) AS number FROM unnest($1) AS name ORDER BY number) AS locks";
+    if let DbConnection::Postgres(c) = conn {
+        let names: Vec<String> = documents.iter().map(|one| format!("{} {}", one.kind(), one.key())).collect();
+        diesel::sql_query(LOCK).bind::<Array<Text>, _>(names).bind::<Integer, _>(LOCKS).execute(c)?;
+    }
+    Ok(())
+}
+
+/// The versions of documents that are held.
+#[derive(Debug, Default)]
+pub(crate) struct Versions(HashMap<(DocumentKind, String), i64>);
+
+impl Versions {
+    /// Those of these documents, and of what they lean on.
+    pub(crate) fn load(conn: &mut DbConnection, of: &[Document]) -> QueryResult<Self> {
+        let mut wanted: HashMap<DocumentKind, HashSet<String>> = HashMap::new();
+        for document in of {
+            wanted.entry(document.kind()).or_default().insert(document.key());
+            if let Subject::Agent(agent) = &document.subject {
+                wanted.entry(DocumentKind::Mentor).or_default().insert(agent.mentor_id.to_string());
+                wanted.entry(DocumentKind::Organisation).or_default().insert(document.organisation.0.clone());
+            }
+        }
+        let mut versions = HashMap::new();
+        for (kind, keys) in wanted {
+            let held = documents::table.filter(documents::kind.eq(kind.as_str()).and(documents::key.eq_any(keys)));
+            let held: Vec<(String, i64)> = held.select((documents::key, documents::version)).load(conn)?;
+            versions.extend(held.into_iter().map(|(key, version)| ((kind, key), version)));
+        }
+        Ok(Self(versions))
+    }
+
+    /// That of one of them, if it is held.
+    pub(crate) fn of(&self, kind: DocumentKind, key: &str) -> Option<i64> {
+        self.0.get(&(kind, key.to_owned())).copied()
+    }
+
+    /// This one is held from now on.
+    pub(crate) fn set(&mut self, document: &Document) {
+        self.0.insert((document.kind(), document.key()), document.version);
+    }
 }
 
 /// A document as it is held, if any.

@@ -21,6 +21,21 @@ async fn an_edit_of_the_title_leaves_the_next_tick_alone() {
 }
 
 #[tokio::test]
+async fn of_versions_that_come_at_the_same_moment_the_newest_is_held() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(1_000, "0", "0", version)]).await;
+    for id in 1..=20 {
+        let one = agent(id, "0", "0", version);
+        let versions = (0..8).map(|later| house.apply(vec![versioned("acme", one.clone(), version + later)]));
+        futures::future::join_all(versions).await;
+        // It says which one it holds.
+        let held = house.apply(vec![versioned("acme", one, version)]).await;
+        assert_eq!(held.documents[0].version, version + 7, "agent {id}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_due_under_the_old_timing_is_settled_before_the_new_one_begins() {
     let mut house = House::start("2026-01-01T10:00:00Z").await;
     let version = house.version();
