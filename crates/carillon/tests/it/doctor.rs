@@ -4,14 +4,17 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use diesel::connection::SimpleConnection;
+use diesel::sql_types::BigInt;
+use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 use serde_json::{Value, json};
 use test_kit::{Api, Carillon, Setup, until};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_carillon");
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Makes an agent that never fires in our time, and waits until the dispatcher holds it.
-async fn agent(api: &Api) -> i64 {
+/// Makes an agent that never fires in our time, and waits until everybody holds it: none is announced again.
+async fn agent(setup: &Setup, api: &Api) -> i64 {
     let mentor = json!({"template_name": "ai-mentor", "new_mentor_name": "Echo", "provider": {"kind": "echo"}});
     let mentor = api.post("mentor-with-settings/", &mentor).await.unwrap();
     let task = json!({"crontab": {"minute": "0", "hour": "0", "day_of_month": "29", "month_of_year": "2"}});
@@ -20,9 +23,23 @@ async fn agent(api: &Api) -> i64 {
         "callback_url": "http://127.0.0.1:9/", "callback_secret": "s3cret",
     });
     let id = api.post("periodic-agents/", &agent).await.unwrap()["id"].as_i64().unwrap();
-    let held = async || api.get(&format!("periodic-agents/{id}/")).await.unwrap()["next_fire_time"].is_string();
-    until("the dispatcher holds it", PATIENCE, async || held().await.then_some(())).await;
+    until("everybody holds it", PATIENCE, async || (unheld(setup.data_dir()) == 0).then_some(())).await;
     id
+}
+
+/// How many documents somebody does not hold.
+fn unheld(data_dir: &Path) -> i64 {
+    #[derive(QueryableByName)]
+    struct Unheld {
+        #[diesel(sql_type = BigInt)]
+        documents: i64,
+    }
+    const COUNT: &str = "SELECT count(*) AS documents FROM documents
+                          WHERE version > dispatcher_held_version OR version > deliverer_held_version";
+    let file = data_dir.join("agent-registry.db");
+    let mut registry = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+    registry.batch_execute("PRAGMA busy_timeout = 60000").unwrap();
+    sql_query(COUNT).get_result::<Unheld>(&mut registry).unwrap().documents
 }
 
 fn ask(setup: &Setup, carillon: &Carillon, command: &[&str]) -> Output {
@@ -59,7 +76,7 @@ async fn it_finds_agents_that_the_dispatcher_has_forgotten_and_secrets_that_no_k
     std::fs::create_dir(&kept).unwrap();
     let setup = Setup::new(BINARY, folder.path().join("data"));
     let carillon = setup.start().await.unwrap();
-    agent(&carillon.api("acme", "admin").await.unwrap()).await;
+    agent(&setup, &carillon.api("acme", "admin").await.unwrap()).await;
     findings(&setup, &carillon, "nothing is wrong", <[String]>::is_empty).await;
     let status: Value = serde_json::from_slice(&ask(&setup, &carillon, &["keys", "status"]).stdout).unwrap();
     let sealed = status.as_array().unwrap().iter().find(|one| one["column"] == "agents.sealed_callback_secret");
@@ -70,7 +87,7 @@ async fn it_finds_agents_that_the_dispatcher_has_forgotten_and_secrets_that_no_k
     // The dispatcher's database is restored from a backup that does not know the second agent.
     copy_database(setup.data_dir(), &kept);
     let carillon = setup.start().await.unwrap();
-    let forgotten = agent(&carillon.api("acme", "admin").await.unwrap()).await;
+    let forgotten = agent(&setup, &carillon.api("acme", "admin").await.unwrap()).await;
     assert_eq!(carillon.stop().await.unwrap(), Some(0));
     copy_database(&kept, setup.data_dir());
     let carillon = setup.start().await.unwrap();
