@@ -18,9 +18,8 @@ use crate::config::DispatcherConfig;
 use crate::creators;
 use crate::error::DispatchError;
 use crate::fired::Fired;
-use crate::pause::change_pause;
+use crate::pause::{self, change_pause};
 use crate::replan::{plan, replans, settle_before};
-use crate::settle::{Through, fire};
 use crate::store::documents::Versions;
 use crate::store::schedules::{self, Of};
 use crate::store::zone_changes::{self, ZoneChange};
@@ -189,17 +188,12 @@ impl Applying<'_> {
         self.pause(Of::Agent(id), paused_before, agent.pause)
     }
 
-    /// What was due before the pause began is fired: it waits in the queue, and is no tick of the pause.
     fn settle_before_pause(&mut self, of: Of<'_>, before: Pause, after: Pause) -> Result<(), DispatchError> {
         if before.paused || !after.paused {
             return Ok(());
         }
-        let paused_at = self.edited_at();
-        for agent_id in schedules::due_of(self.conn, of, paused_at)? {
-            let one: Vec<_> = schedules::lock(self.conn, agent_id)?.into_iter().collect();
-            let fired = fire(self.conn, one, Through::Edit(paused_at), self.now, self.config)?;
-            self.applied.fired.join(fired);
-        }
+        let fired = pause::settle_before(self.conn, of, self.edited_at(), self.now, self.config)?;
+        self.applied.fired.join(fired);
         Ok(())
     }
 

@@ -68,6 +68,22 @@ pub(crate) fn change_pause(
     Ok(Vec::new())
 }
 
+/// Fires what was due before a pause began: it waits in the queue, and is no tick of the pause.
+pub(crate) fn settle_before(
+    conn: &mut DbConnection,
+    of: Of<'_>,
+    paused_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+    config: &DispatcherConfig,
+) -> Result<Fired, DispatchError> {
+    let mut all = Fired::default();
+    for piece in schedules::due_of(conn, of, paused_at)?.chunks(config.fire_batch as usize) {
+        let due = schedules::lock_all(conn, piece)?;
+        all.join(fire(conn, due, Through::Edit(paused_at), now, config)?);
+    }
+    Ok(all)
+}
+
 /// Pauses or resumes everything; the answer is true of every dispatcher.
 pub(crate) async fn put(context: &Context, asked: PauseRequest) -> Result<PauseView, DispatchError> {
     let catch_up = asked.catch_up.as_deref().map(str::parse::<CatchUp>).transpose();
@@ -94,10 +110,7 @@ fn put_everything(
     let was_paused = everything::is_paused(conn)?;
     let (mut fired, mut taken_back) = (Fired::default(), Vec::new());
     if pause.paused && !was_paused {
-        for agent_id in schedules::due_of(conn, Of::Everything, now)? {
-            let one: Vec<_> = schedules::lock(conn, agent_id)?.into_iter().collect();
-            fired.join(fire(conn, one, Through::Edit(now), now, config)?);
-        }
+        fired = settle_before(conn, Of::Everything, now, now, config)?;
     }
     // Whoever lets runs into the window has done so, or will see this.
     window::lock(conn)?;

@@ -204,12 +204,17 @@ pub(crate) enum Of<'a> {
 
 /// Locks one agent's schedule, waiting for whoever has it.
 pub(crate) fn lock(conn: &mut DbConnection, agent_id: i64) -> QueryResult<Option<Schedule>> {
-    let one = schedules::table.find(agent_id);
-    let row: Option<Row> = match conn {
-        DbConnection::Postgres(c) => one.for_update().first(c).optional()?,
-        DbConnection::Sqlite(c) => one.first(c).optional()?,
+    Ok(lock_all(conn, &[agent_id])?.pop())
+}
+
+/// Locks the schedules of these agents, in key order so that two dispatchers never wait for each other.
+pub(crate) fn lock_all(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Vec<Schedule>> {
+    let theirs = schedules::table.filter(schedules::agent_id.eq_any(agent_ids)).order(schedules::agent_id);
+    let rows: Vec<Row> = match conn {
+        DbConnection::Postgres(c) => theirs.for_update().load(c)?,
+        DbConnection::Sqlite(c) => theirs.load(c)?,
     };
-    row.map(Schedule::try_from).transpose()
+    rows.into_iter().map(Schedule::try_from).collect()
 }
 
 /// The schedules of these agents, as they stand.
