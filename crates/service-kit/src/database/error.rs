@@ -159,6 +159,11 @@ fn is_outage_text(message: &str) -> bool {
     OUTAGES.iter().any(|outage| message.contains(outage)) || is_damage(&message)
 }
 
+/// Whether SQLite refused because another holds the file.
+pub(super) fn is_locked(error: &QueryError) -> bool {
+    matches!(error, QueryError::DatabaseError(_, information) if information.message() == "database is locked")
+}
+
 /// Whether SQLite says that the file itself is no sound database.
 pub(super) fn is_damage(message: &str) -> bool {
     message.contains("malformed") || message.contains("not a database")

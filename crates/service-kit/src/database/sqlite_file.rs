@@ -3,13 +3,15 @@
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
 use super::DatabaseError;
-use super::error::is_damage;
+use super::error::{is_damage, is_locked};
 
 /// A larger file is not read through at start: that would take longer than an operator waits.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -17,6 +19,10 @@ const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// WAL lets readers go on while one writes; FULL survives a power cut; a writer of another process is waited for.
 const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                        PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;";
+
+/// How long, and how often, the switch of a new file to WAL is tried.
+const SWITCH_WAIT_MAX: Duration = Duration::from_secs(5);
+const SWITCH_POLL: Duration = Duration::from_millis(5);
 
 /// The path in `sqlite:path`, `sqlite://path` or `sqlite:///absolute/path`.
 pub(super) fn path_of(rest: &str) -> Result<PathBuf, DatabaseError> {
@@ -44,11 +50,20 @@ pub(super) fn prepare(path: &Path) -> Result<(), DatabaseError> {
 }
 
 /// Opens the file as every connection to it must be.
+///
+/// SQLite does not wait for another that switches a new file to WAL at the same moment, whatever its `busy_timeout`:
+/// two that each wait for the other to let go of the file would wait for ever. So it is asked again.
 pub(super) fn connect(path: &Path) -> Result<SqliteConnection, DatabaseError> {
     let mut connection =
         SqliteConnection::establish(&path.to_string_lossy()).map_err(|error| refusal(path, &error.to_string()))?;
-    connection.batch_execute(PRAGMAS).map_err(|error| refusal(path, &error.to_string()))?;
-    Ok(connection)
+    let began = Instant::now();
+    loop {
+        match connection.batch_execute(PRAGMAS) {
+            Ok(()) => return Ok(connection),
+            Err(error) if is_locked(&error) && began.elapsed() < SWITCH_WAIT_MAX => thread::sleep(SWITCH_POLL),
+            Err(error) => return Err(refusal(path, &error.to_string())),
+        }
+    }
 }
 
 /// Asks the system first: what it answers says more than SQLite's "unable to open the database file".
