@@ -19,10 +19,8 @@ use crate::announce::Announcement;
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::judge;
-use crate::store::{queue, revoked_users, window};
-
-/// A run, and what its runner is to be sent.
-type Request = (i64, Vec<u8>);
+use crate::store::queue::{self, Request};
+use crate::store::{revoked_users, window};
 
 /// What enters the window, which runs ended instead, and what is to be announced of these.
 type Parted = (Vec<Request>, Vec<RunId>, Vec<Announcement>);

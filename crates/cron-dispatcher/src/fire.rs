@@ -11,6 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use service_kit::database::DbConnection;
 use service_kit::error::chain;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::announce::{announce, announce_skipped, stop};
@@ -20,14 +21,32 @@ use crate::fired::Fired;
 use crate::settle::{Through, fire};
 use crate::store::schedules;
 use crate::traces;
+use crate::window::request;
 
 /// The longest that the dispatcher sleeps, so that a frozen or misled replica notices soon.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// Fires what is due, for as long as the process runs.
+/// Batches that are fired and wait to be told. One is told while the next is fired, and firing does not run away from a
+/// broker that is slow.
+const UNTOLD_MAX: usize = 1;
+
+/// Fires what is due, for as long as the process runs; what was fired is told before this returns.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let (telling, mut untold) = mpsc::channel(UNTOLD_MAX);
+    let tell_all = async {
+        while let Some(fired) = untold.recv().await {
+            if let Err(error) = tell(&context, fired).await {
+                context.troubled("what was fired was not told", &error)
+            }
+        }
+    };
+    tokio::join!(fire_all(&context, telling, &shutdown), tell_all);
+    Ok(())
+}
+
+async fn fire_all(context: &Context, telling: mpsc::Sender<Fired>, shutdown: &CancellationToken) {
     loop {
-        let next = match fire_once(&context).await {
+        let next = match fire_once(context, &telling).await {
             Ok(next) => context.works(next),
             Err(error) => context.troubled("schedules were not fired", &error),
         };
@@ -38,7 +57,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
             }
         };
         tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => return,
             () = context.schedules_changed.notified() => {}
             () = next_tick => {}
             () = tokio::time::sleep(SLEEP_MAX) => {}
@@ -47,7 +66,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
 }
 
 /// Fires one batch, if anything is due. Returns the next tick, if any is planned; it may be due already.
-async fn fire_once(context: &Context) -> Result<Option<DateTime<Utc>>, DispatchError> {
+async fn fire_once(context: &Context, telling: &mpsc::Sender<Fired>) -> Result<Option<DateTime<Utc>>, DispatchError> {
     if !context.clock_agrees.load(Ordering::Relaxed) {
         return Ok(None);
     }
@@ -63,8 +82,9 @@ async fn fire_once(context: &Context) -> Result<Option<DateTime<Utc>>, DispatchE
         Err(error) if !error.is_unavailable() => fire_one_by_one(context, now, limit, &error).await?,
         fired => fired?,
     };
-    tell(context, fired).await?;
     context.runs_queued.notify_one();
+    // Nobody is there to tell it only if this process ends: it is told again when overdue.
+    let _ = telling.send(fired).await;
     let set_aside = context.set_aside();
     context.db.read(move |conn| schedules::earliest(conn, &set_aside).map_err(DispatchError::from)).await
 }
@@ -111,7 +131,7 @@ async fn fire_one_by_one(
 }
 
 /// Counts what was fired, and tells those who are to hear of it; after the commit, so that nothing is told that was
-/// rolled back. What is not heard is announced again when overdue.
+/// rolled back. What is not heard is told again when overdue.
 pub(crate) async fn tell(context: &Context, fired: Fired) -> Result<(), DispatchError> {
     for (run, late) in &fired.runs {
         let seconds = late.to_std().unwrap_or_default().as_secs_f64();
@@ -123,6 +143,9 @@ pub(crate) async fn tell(context: &Context, fired: Fired) -> Result<(), Dispatch
     }
     if !fired.runs.is_empty() || !fired.skipped.is_empty() {
         tracing::debug!(runs = fired.runs.len(), skipped_spans = fired.skipped.len(), "schedules fired");
+    }
+    for (since, requests) in fired.requests {
+        request(context, requests, since).await?;
     }
     let called_back: Vec<_> = fired.skipped.into_iter().filter(|one| one.calls_back).map(|one| one.tick).collect();
     announce_skipped(context, &called_back).await?;

@@ -1,10 +1,11 @@
 //! What was fired, for those who are to hear of it once it is committed.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use model::id::RunId;
 use model::run::Run;
 
 use crate::announce::Announcement;
+use crate::store::queue::Request;
 use crate::store::ticks::Skipped;
 
 /// What one transaction fired.
@@ -12,6 +13,8 @@ use crate::store::ticks::Skipped;
 pub(crate) struct Fired {
     /// The runs, and how late each was when it was made.
     pub(crate) runs: Vec<(Run, TimeDelta)>,
+    /// What is to be sent of those that entered the window at once, with the moment before they did.
+    pub(crate) requests: Vec<(DateTime<Utc>, Vec<Request>)>,
     /// Spans of skipped ticks.
     pub(crate) skipped: Vec<Skipped>,
     /// Earlier runs that made way, for the runners to stop.
@@ -24,6 +27,7 @@ impl Fired {
     /// Adds what another transaction fired.
     pub(crate) fn join(&mut self, other: Self) {
         self.runs.extend(other.runs);
+        self.requests.extend(other.requests);
         self.skipped.extend(other.skipped);
         self.cancelled.extend(other.cancelled);
         self.ended.extend(other.ended);

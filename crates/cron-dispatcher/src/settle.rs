@@ -14,16 +14,15 @@ use service_kit::database::DbConnection;
 
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
-use crate::fairness::Turns;
 use crate::fired::Fired;
 use crate::judge;
 use crate::prompt::with_output;
-use crate::request::{enqueue, new_run};
+use crate::request::{Locked, enqueue, enqueue_or_enter, new_run};
 use crate::store::documents::{AgentView, Directory};
 use crate::store::queue::NewRun;
 use crate::store::schedules::Schedule;
 use crate::store::ticks::Skipped;
-use crate::store::{arrivals, runs, schedules, ticks, turns, window};
+use crate::store::{arrivals, runs, schedules, ticks, window};
 use crate::zones;
 
 /// Up to where ticks are settled.
@@ -81,21 +80,25 @@ pub(crate) fn settle(
         batch.settle(schedule, directory.agent(schedule.agent_id))?;
     }
 
-    let Batch { mut runs, skipped, arrived, turns, cancelled, .. } = batch;
+    let Batch { mut runs, skipped, arrived, locked, cancelled, .. } = batch;
     let (takers, taken): (Vec<i64>, Vec<i64>) = arrived.iter().map(|(agent, (run, _))| (*agent, run.0)).unzip();
     // Before the new runs are there, at which others may arrive.
     arrivals::take(conn, &takers)?;
     ticks::skip(conn, &skipped, now + config.overdue(1))?;
     schedules::advance(conn, &due)?;
     let (cancelled, ended) = judge::end_now(conn, &cancelled, RunReason::Cancelled, config, now)?;
-    enqueue(conn, &mut runs, turns, now)?;
+    // An edit or a pause holds what it changes until its end: it does not hold the window as well.
+    let requests = match through {
+        Through::Now => vec![(now, enqueue_or_enter(conn, &mut runs, locked, config, now)?)],
+        Through::Edit(_) => enqueue(conn, &mut runs, locked, now).map(|()| Vec::new())?,
+    };
     runs::forget_held(conn, &taken)?;
     let with_lateness = |new: NewRun| {
         let late = now - new.request.run.fire_time;
         (new.request.run, late)
     };
     let runs = runs.into_iter().map(with_lateness).collect();
-    Ok(Fired { runs, skipped, cancelled, ended })
+    Ok(Fired { runs, requests, skipped, cancelled, ended })
 }
 
 /// What is recorded of a tick, or of a span of them, that has no run.
@@ -127,7 +130,7 @@ struct Batch<'a> {
     busy: HashMap<i64, Vec<i64>>,
     /// Runs under way that make way.
     cancelled: Vec<i64>,
-    turns: Turns,
+    locked: Locked,
     /// Organisations of which too many runs wait.
     backlogged: HashSet<String>,
 }
@@ -146,12 +149,12 @@ impl<'a> Batch<'a> {
         let followers = ids(|schedule| schedule.follows.is_some());
         let alone = ids(|schedule| schedule.overlap != OverlapPolicy::Allow);
         let organisations: BTreeSet<&str> = due.iter().map(|schedule| schedule.organisation.as_str()).collect();
-        let turns = turns::lock(conn, &organisations)?;
+        let locked = Locked::new(conn, &ids(|_| true), &organisations)?;
         let most = i64::from(config.backlog_max);
         let mut backlogged = HashSet::new();
         let any_waiting = window::any_waiting(conn)?;
         for organisation in organisations {
-            let is_long = turns.backlog(organisation) >= most;
+            let is_long = locked.turns.backlog(organisation) >= most;
             if is_long || any_waiting && window::waiting(conn, organisation, most)? >= most {
                 backlogged.insert(organisation.to_owned());
             }
@@ -166,7 +169,7 @@ impl<'a> Batch<'a> {
             arrived: arrivals::of(conn, &followers)?,
             busy: runs::exclusive(conn, &alone)?,
             cancelled: Vec::new(),
-            turns,
+            locked,
             backlogged,
         })
     }

@@ -3,6 +3,8 @@
 //! With a key, its answer is kept in the transaction that makes the run: a crash leaves both or neither, and whoever asks
 //! again with the same key gets the same run.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use model::internal::TriggerRequest;
 use model::run::{RunRecord, Trigger};
@@ -13,7 +15,7 @@ use crate::apply::{Applied, apply};
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::prompt::with_output;
-use crate::request::{enqueue, new_run, turns_of};
+use crate::request::{Locked, enqueue, new_run};
 use crate::store::documents::Directory;
 use crate::store::queue::NewRun;
 use crate::store::{schedules, triggers};
@@ -48,9 +50,9 @@ pub(crate) fn trigger(
     // Asked for by hand, it follows nothing.
     request.prompt = with_output(asked.prompt.as_ref().unwrap_or(&view.agent.prompt), "");
     schedules::advance(conn, &[schedule])?;
+    let locked = Locked::new(conn, &[asked.agent_id.0], &BTreeSet::from([view.organisation.as_str()]))?;
     let mut new = [run];
-    let turns = turns_of(conn, &new)?;
-    enqueue(conn, &mut new, turns, now)?;
+    enqueue(conn, &mut new, locked, now)?;
 
     let [NewRun { request, .. }] = new;
     let made = announcements(conn, &[request.run.id.0])?.pop().ok_or_else(unknown)?;

@@ -1,6 +1,6 @@
 //! The window: runs requested and not started, at the broker. Everything else waits in the table.
 //!
-//! Runs enter in turn by organisation. Entering is committed before the request is published: a crash between the two
+//! Runs enter in turn by organisation; when nobody waits, in the transaction that makes them (`request.rs`). Entering is committed before the request is published: a crash between the two
 //! leaves a run that is requested, overdue after a while, and then sent again by the watch.
 
 use std::collections::HashMap;
@@ -18,7 +18,8 @@ use crate::announce::announce;
 use crate::context::{Context, NAME};
 use crate::creators;
 use crate::error::DispatchError;
-use crate::store::{queue, window};
+use crate::store::queue::{self, Request};
+use crate::store::window;
 use crate::traces;
 
 /// The longest sleep, should a notification be lost with the replica that was to give it.
@@ -78,12 +79,12 @@ async fn fill(context: &Context) -> Result<bool, DispatchError> {
 /// Publishes requests as they were written when their runs were made.
 pub(crate) async fn request(
     context: &Context,
-    requests: Vec<(i64, Vec<u8>)>,
+    requests: Vec<Request>,
     now: DateTime<Utc>,
 ) -> Result<(), DispatchError> {
     for piece in requests.chunks(PUBLISH_MAX) {
         let places: Vec<_> = piece.iter().map(|(id, _)| traces::place_of_request(context, *id)).collect();
-        let message = |((_, body), place): (&(i64, Vec<u8>), &Option<Place>)| Message {
+        let message = |((_, body), place): (&Request, &Option<Place>)| Message {
             traceparent: place.map(Place::traceparent),
             ..Message::new(EventKind::RunRequested, NAME, now, body.clone())
         };

@@ -25,6 +25,11 @@ pub(crate) fn of_agent(organisation: &str, agent_id: i64) -> String {
     format!("{organisation}/a{agent_id}")
 }
 
+/// The scopes that a run is in.
+pub(crate) fn scopes(organisation: &str, mentor_id: i64, agent_id: i64) -> [String; 3] {
+    [of_organisation(organisation), of_mentor(organisation, mentor_id), of_agent(organisation, agent_id)]
+}
+
 /// The organisation that a scope belongs to.
 pub(crate) fn organisation(scope: &str) -> &str {
     scope.rsplit_once('/').map_or(scope, |(organisation, _)| organisation)

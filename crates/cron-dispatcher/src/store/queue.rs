@@ -12,7 +12,11 @@ use model::wire::Wire;
 use service_kit::database::{DbConnection, SqlTimestamp, Timestamp};
 
 use super::stage::Stage;
+use super::stamp;
 use crate::schema::{run_bodies, runs};
+
+/// A run, and what its runner is to be sent.
+pub(crate) type Request = (i64, Bytes);
 
 /// A run to be made; its id comes from the table.
 #[derive(Debug, Clone)]
@@ -46,20 +50,28 @@ struct InsertRow {
     exclusive: bool,
     turn: i64,
     sends: i32,
+    check_at: Option<Timestamp>,
     requested_at: Timestamp,
     registry_held: bool,
     deliverer_held: bool,
     finished_timing_version: Option<i64>,
 }
 
-/// Makes runs, queued. Fills in their ids.
+/// Makes runs, queued; or requested already, to be overdue at `check_at`. Fills in their ids. Returns what their runners
+/// are to be sent.
 ///
 /// On PostgreSQL by one statement of one array for each column: one that binds every value of every row is parsed and
 /// planned anew for each number of rows.
-pub(crate) fn insert(conn: &mut DbConnection, new: &mut [NewRun], now: DateTime<Utc>) -> QueryResult<()> {
+pub(crate) fn insert(
+    conn: &mut DbConnection,
+    new: &mut [NewRun],
+    check_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> QueryResult<Vec<Request>> {
+    let mut requests = Vec::with_capacity(new.len());
     // In pieces: SQLite binds at most 32,766 values in one statement.
     for piece in new.chunks_mut(1_000) {
-        let rows: Vec<InsertRow> = piece.iter().map(|run| to_insert(run, now)).collect();
+        let rows: Vec<InsertRow> = piece.iter().map(|run| to_insert(run, check_at, now)).collect();
         let made = match conn {
             DbConnection::Postgres(c) => insert_together(c, &rows)?,
             DbConnection::Sqlite(c) => {
@@ -78,8 +90,9 @@ pub(crate) fn insert(conn: &mut DbConnection, new: &mut [NewRun], now: DateTime<
             bodies.push((id, run.request.encode()));
         }
         insert_bodies(conn, &bodies)?;
+        requests.append(&mut bodies);
     }
-    Ok(())
+    Ok(requests)
 }
 
 /// A run that has its row.
@@ -95,11 +108,11 @@ fn insert_together(conn: &mut PgConnection, rows: &[InsertRow]) -> QueryResult<V
     const INSERT: &str = "
         INSERT INTO runs (agent_id, mentor_id, organisation, agent_version, made_by, fire_time, nominal_time,
                           passed_over, sequence, run_attempt, max_attempts, exclusive, turn, finished_timing_version,
-                          stage, sends, requested_at, registry_held, deliverer_held)
-        SELECT new.*, $15, 0, $16, false, false
+                          stage, sends, check_at, requested_at, registry_held, deliverer_held)
+        SELECT new.*, $15, $16, $17, $18, false, false
           FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS new
      RETURNING id, agent_id, sequence";
-    let Some(InsertRow { stage, requested_at, .. }) = rows.first() else { return Ok(Vec::new()) };
+    let Some(InsertRow { stage, sends, check_at, requested_at, .. }) = rows.first() else { return Ok(Vec::new()) };
     fn column<T>(rows: &[InsertRow], of: impl Fn(&InsertRow) -> T) -> Vec<T> {
         rows.iter().map(of).collect()
     }
@@ -120,11 +133,13 @@ fn insert_together(conn: &mut PgConnection, rows: &[InsertRow]) -> QueryResult<V
         .bind::<Array<BigInt>, _>(column(rows, |one| one.turn))
         .bind::<Array<Nullable<BigInt>>, _>(column(rows, |one| one.finished_timing_version))
         .bind::<Text, _>(stage)
+        .bind::<Integer, _>(sends)
+        .bind::<Nullable<SqlTimestamp>, _>(check_at)
         .bind::<SqlTimestamp, _>(requested_at)
         .load(conn)
 }
 
-fn insert_bodies(conn: &mut DbConnection, bodies: &[(i64, Bytes)]) -> QueryResult<()> {
+fn insert_bodies(conn: &mut DbConnection, bodies: &[Request]) -> QueryResult<()> {
     const INSERT: &str = "INSERT INTO run_bodies (run_id, request) SELECT * FROM unnest($1, $2)";
     match conn {
         DbConnection::Postgres(c) => {
@@ -132,7 +147,7 @@ fn insert_bodies(conn: &mut DbConnection, bodies: &[(i64, Bytes)]) -> QueryResul
             diesel::sql_query(INSERT).bind::<Array<BigInt>, _>(ids).bind::<Array<Binary>, _>(requests).execute(c)?;
         }
         DbConnection::Sqlite(c) => {
-            let row = |(id, body): &(i64, Bytes)| (run_bodies::run_id.eq(*id), run_bodies::request.eq(body.to_vec()));
+            let row = |(id, body): &Request| (run_bodies::run_id.eq(*id), run_bodies::request.eq(body.to_vec()));
             let rows: Vec<_> = bodies.iter().map(row).collect();
             diesel::insert_into(run_bodies::table).values(rows).execute(c)?;
         }
@@ -140,8 +155,9 @@ fn insert_bodies(conn: &mut DbConnection, bodies: &[(i64, Bytes)]) -> QueryResul
     Ok(())
 }
 
-fn to_insert(new: &NewRun, now: DateTime<Utc>) -> InsertRow {
+fn to_insert(new: &NewRun, check_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> InsertRow {
     let run = &new.request.run;
+    let (stage, sends) = if check_at.is_some() { (Stage::Requested, 1) } else { (Stage::Queued, 0) };
     InsertRow {
         agent_id: run.agent_id.0,
         mentor_id: new.request.mentor.id.0,
@@ -155,9 +171,10 @@ fn to_insert(new: &NewRun, now: DateTime<Utc>) -> InsertRow {
         run_attempt: i32::try_from(run.run_attempt).unwrap_or(i32::MAX),
         max_attempts: i32::try_from(new.max_attempts).unwrap_or(i32::MAX),
         exclusive: new.exclusive,
-        stage: Stage::Queued.as_str(),
+        stage: stage.as_str(),
         turn: new.turn,
-        sends: 0,
+        sends,
+        check_at: stamp(check_at),
         requested_at: Timestamp::from(now),
         registry_held: false,
         deliverer_held: false,
@@ -166,14 +183,14 @@ fn to_insert(new: &NewRun, now: DateTime<Utc>) -> InsertRow {
 }
 
 /// What the runners are sent for these runs, in the order of `ids`.
-pub(crate) fn requests(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<(i64, Vec<u8>)>> {
+pub(crate) fn requests(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<Request>> {
     let mut bodies: Vec<(i64, Vec<u8>)> = run_bodies::table
         .filter(run_bodies::run_id.eq_any(ids))
         .select((run_bodies::run_id, run_bodies::request))
         .load(conn)?;
     let place: HashMap<i64, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
     bodies.sort_by_key(|(id, _)| place.get(id).copied());
-    Ok(bodies)
+    Ok(bodies.into_iter().map(|(id, body)| (id, Bytes::from(body))).collect())
 }
 
 /// Raises the sequence of ids to at least `floor`, so that a restored backup never uses an id twice.

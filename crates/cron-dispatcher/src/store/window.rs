@@ -9,16 +9,15 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use diesel::dsl::exists;
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{Bool, Text};
 use model::id::RunId;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
-use super::limits;
 use super::literal::Literal;
 use super::schedules::Of;
 use super::stage::Stage;
-use super::stamp;
+use super::{everything, limits, stamp};
 use crate::schema::runs;
 
 /// Walks along the queue in one transaction: what is left then comes in the next.
@@ -30,6 +29,42 @@ pub(crate) fn lock(conn: &mut DbConnection) -> QueryResult<()> {
         diesel::sql_query("SELECT pg_advisory_xact_lock(7262745)").execute(c)?;
     }
     Ok(())
+}
+
+/// Whether new runs of these scopes may enter the window in the transaction that makes them: there are places for all,
+/// nobody is before them, and nothing keeps any of them out. True: the window is locked until the transaction's end.
+///
+/// Does not wait for the lock. Whoever has it may wait for schedules, which whoever makes runs has locked.
+pub(crate) fn is_open(
+    conn: &mut DbConnection,
+    size: i64,
+    scopes: impl Fn() -> Vec<String>,
+    count: usize,
+    now: DateTime<Utc>,
+) -> QueryResult<bool> {
+    // Asked before as well, so that nobody waits for who locks a window that turns out to be closed.
+    if any(conn, now)? || everything::is_paused(conn)? || !try_lock(conn)? {
+        return Ok(false);
+    }
+    let is_free = !any(conn, now)? && !everything::is_paused(conn)?;
+    let is_free = is_free && (!limits::any(conn)? || limits::load(conn, &distinct(scopes()))?.is_empty());
+    Ok(is_free && in_window(conn)? + i64::try_from(count).unwrap_or(i64::MAX) <= size)
+}
+
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = Bool)]
+    locked: bool,
+}
+
+fn try_lock(conn: &mut DbConnection) -> QueryResult<bool> {
+    match conn {
+        DbConnection::Postgres(c) => {
+            let attempt = diesel::sql_query("SELECT pg_try_advisory_xact_lock(7262745) AS locked");
+            Ok(attempt.get_result::<Locked>(c)?.locked)
+        }
+        DbConnection::Sqlite(_) => Ok(true),
+    }
 }
 
 /// What entered the window.
@@ -77,7 +112,7 @@ pub(crate) fn enter(
     diesel::update(delayed(now)).set(queued).execute(conn)?;
     let mut room = window - in_window(conn)?;
     let mut entered = Entered::default();
-    if room <= 0 || super::everything::is_paused(conn)? {
+    if room <= 0 || everything::is_paused(conn)? {
         return Ok(entered);
     }
     let limited = limits::any(conn)?;
@@ -111,11 +146,7 @@ struct Candidate {
 
 impl Candidate {
     fn scopes(&self) -> [String; 3] {
-        [
-            limits::of_organisation(&self.organisation),
-            limits::of_mentor(&self.organisation, self.mentor_id),
-            limits::of_agent(&self.organisation, self.agent_id),
-        ]
+        limits::scopes(&self.organisation, self.mentor_id, self.agent_id)
     }
 }
 
