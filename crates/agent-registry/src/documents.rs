@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::policy;
 use crate::store::agents::AgentRow;
 use crate::store::documents::{self, DocumentName};
-use crate::store::mentors::MentorRow;
+use crate::store::mentors::{self, MentorRow};
 use crate::store::organisations::{self, OrganisationRow};
 use crate::store::users;
 use crate::validation::mentor::ProviderSettings;
@@ -39,7 +39,7 @@ pub(crate) fn version_after(
     Ok(next_version(documents::version(conn, kind, key)?, now))
 }
 
-/// Writes what a subject says now, if that is new.
+/// Writes what a subject says now, if that is new. Whoever calls it keeps others from its row.
 pub(crate) fn write(
     conn: &mut DbConnection,
     organisation: &str,
@@ -54,6 +54,29 @@ pub(crate) fn write(
         written.push(name);
     }
     Ok(())
+}
+
+/// Writes what a mentor's document says now, if that is new: it was read while others were not kept from it, and the
+/// organisation, or the operator, may have named another default provider since it was written.
+///
+/// Mostly it is not new, and those who make agents of one mentor do not wait for each other. If it is, mentor and
+/// organisation are read again: else an edit in between would be taken back.
+pub(crate) fn write_mentor(
+    conn: &mut DbConnection,
+    read: &MentorRow,
+    config: &Config,
+    now: DateTime<Utc>,
+    written: &mut Written,
+) -> QueryResult<()> {
+    let subject = of_mentor(read, &config_for(conn, &read.organisation, config)?);
+    if documents::find(conn, DocumentKind::Mentor, &read.id.to_string())?
+        .is_some_and(|stored| stored.subject == subject)
+    {
+        return Ok(());
+    }
+    let Some(mentor) = mentors::lock(conn, read.id)? else { return Ok(()) };
+    let config = config_for(conn, &mentor.organisation, config)?;
+    write(conn, &mentor.organisation, of_mentor(&mentor, &config), now, written)
 }
 
 /// Makes an organisation with its document, unless it is there. Returns whether it is new.

@@ -114,8 +114,7 @@ fn announce(
     written: &mut Written,
 ) -> Result<(), ApiError> {
     let now = state.clock.now();
-    let config = documents::config_for(conn, &row.organisation, &state.config)?;
-    documents::write(conn, &row.organisation, documents::of_mentor(mentor, &config), now, written)?;
+    documents::write_mentor(conn, mentor, &state.config, now, written)?;
     Ok(documents::write(conn, &row.organisation, documents::of_agent(row), now, written)?)
 }
 

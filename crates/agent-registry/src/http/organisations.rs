@@ -140,9 +140,8 @@ fn change(
     organisations::update(conn, &row)?;
     documents::write_organisation(conn, &row, now, written)?;
     if row.default_provider != before.default_provider {
-        let config = documents::config_for(conn, &row.key, &state.config)?;
         for mentor in mentors::without_own_provider(conn, &row.key)? {
-            documents::write(conn, &row.key, documents::of_mentor(&mentor, &config), now, written)?;
+            documents::write_mentor(conn, &mentor, &state.config, now, written)?;
         }
     }
     let fields = changed_fields(&before, &row);

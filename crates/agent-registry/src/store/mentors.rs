@@ -76,6 +76,16 @@ pub(crate) fn find_for_update(
     Ok(Some(found))
 }
 
+/// A mentor, also a deleted one, kept from other writers until the transaction ends.
+pub(crate) fn lock(conn: &mut DbConnection, id: i64) -> QueryResult<Option<MentorRow>> {
+    let one = mentors::table.find(id);
+    match conn {
+        DbConnection::Postgres(c) => one.for_no_key_update().select(MentorRow::as_select()).first(c).optional(),
+        // A write transaction is alone on SQLite.
+        DbConnection::Sqlite(c) => one.select(MentorRow::as_select()).first(c).optional(),
+    }
+}
+
 /// Sets the sealed API key: it is sealed for the mentor's id, which only the insert gave.
 pub(crate) fn set_api_key(conn: &mut DbConnection, id: i64, sealed: &[u8]) -> QueryResult<()> {
     diesel::update(mentors::table.find(id)).set(mentors::sealed_api_key.eq(Some(sealed))).execute(conn).map(|_| ())

@@ -171,8 +171,8 @@ impl World {
                 query.load(&mut open_sqlite(file)).unwrap()
             }
             None => {
-                let cell =
-                    if column == "key_hash" { column.to_owned() } else { format!("convert_to({column}, 'UTF8')") };
+                let is_binary = ["key_hash", "body"].contains(&column);
+                let cell = if is_binary { column.to_owned() } else { format!("convert_to({column}, 'UTF8')") };
                 let query = diesel::sql_query(format!("SELECT {cell} AS cell FROM {table}"));
                 query.load(&mut diesel::PgConnection::establish(url).unwrap()).unwrap()
             }

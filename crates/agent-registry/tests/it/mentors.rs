@@ -1,7 +1,9 @@
 //! Mentors: create, list, retrieve, and what happens to those that cannot be asked.
 
 use bus::Queue;
-use model::document::Subject;
+use futures::future::join_all;
+use model::document::{Document, Subject};
+use model::wire::Wire;
 use serde_json::{Value, json};
 
 use crate::harness::{World, document_where};
@@ -228,4 +230,25 @@ async fn mentors_are_filtered_by_everything_that_the_contract_lists() {
     assert_eq!(app.get("?department_id=x").await.ok(400), json!({ "department_id": ["Enter a number."] }));
     let second = app.get("?metadata_key=team&page_size=1&page=2").await.ok(200);
     assert_eq!((&second["count"], &second["results"][0]["name"]), (&json!(2), &json!("Ada")));
+}
+
+#[tokio::test]
+async fn agents_that_are_made_while_their_mentor_is_edited_leave_the_edit_as_it_is() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let place = format!("{}/", mentor["unique_id"].as_str().unwrap());
+    for number in 1..=20 {
+        let prompt = format!("Edit {number}");
+        let edit = app.patch(&place, json!({ "system_prompt": prompt }));
+        let agents = async || join_all((0..6).map(|_| app.agent(&mentor, json!({})))).await;
+        let (edited, ..) = tokio::join!(edit, agents(), agents());
+        edited.ok(200);
+        let written = world.column("documents", "body").into_iter().map(|body| Document::decode(&body).unwrap());
+        let said = written.filter_map(|document| match document.subject {
+            Subject::Mentor(mentor) => Some(mentor.system_prompt),
+            _ => None,
+        });
+        assert_eq!(said.collect::<Vec<_>>(), [prompt]);
+    }
 }
