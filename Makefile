@@ -88,7 +88,7 @@ test-faults: toolchain ## Kill, stop, wipe and restore while agents fire; prints
 	$(FAULT_SERVICES) run $(CARGO) test --locked --package callback-deliverer --test faults -- --nocapture
 	cat target/fault-services/faults.md
 
-# A debug build on a small machine may not do so many runs per second: RATE=100, ROUNDS=5.
+# A development build on a small machine may not do so many runs per second: PROFILE=release, or RATE=100 ROUNDS=5.
 test-drain: toolchain ## Stop each microservice 20 times while 500 runs per second go on: nothing lost, nothing twice
 	$(FAULT_SERVICES) run $(MAKE) run-distributed TESTS=drain::
 
@@ -96,9 +96,10 @@ test-drain: toolchain ## Stop each microservice 20 times while 500 runs per seco
 test-some-faults: toolchain ## Three of them: kill -9 of each microservice, the broker stopped, PostgreSQL stopped
 	$(FAULT_SERVICES) run $(MAKE) run-distributed TESTS="killed_in_turn broker_is_stopped database_server_crashes"
 
+OPTIMISED = $(if $(PROFILE),--profile $(PROFILE))
 run-distributed:
-	$(CARGO) build --locked --workspace --features service-kit/test-clock
-	$(CARGO) test --locked --package carillon --test distributed -- --test-threads=1 --nocapture $(TESTS)
+	$(CARGO) build --locked $(OPTIMISED) --workspace --features service-kit/test-clock
+	$(CARGO) test --locked $(OPTIMISED) --package carillon --test distributed -- --test-threads=1 --nocapture $(TESTS)
 
 # Everything beside what the machine does at most, over servers that nobody else uses. PART=burst is one part, and so is
 # `make bench-burst`; QUICK=1 is a look, not a measurement.
