@@ -6,7 +6,7 @@
 //!
 //! Rows are touched in the order of their keys, so that two batches at once never wait for each other in a circle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -96,8 +96,20 @@ fn set_latest(conn: &mut DbConnection, logs: &[Log], now: DateTime<Utc>) -> Quer
         let newest = newest.entry(log.row.agent_id).or_insert(log.row.id);
         *newest = log.row.id.max(*newest);
     }
-    // As stored, since what came may have been less than what was there.
-    let states = logs::states(conn, newest.values().copied().collect())?;
+    let mut states = HashMap::new();
+    let mut unsure = Vec::new();
+    for log in logs.iter().filter(|log| newest.get(&log.row.agent_id) == Some(&log.row.id)) {
+        // A final state absorbs; of any other, what came may have been less than what was there.
+        let state = log.state()?;
+        if state.is_final() {
+            states.insert(log.row.id, state);
+        } else {
+            unsure.push(log.row.id);
+        }
+    }
+    if !unsure.is_empty() {
+        states.extend(logs::states(conn, unsure)?);
+    }
     let latest = |(agent_id, run_id): (i64, i64)| {
         let latest_status = status_of(*states.get(&run_id)?);
         Some(Latest { agent_id, latest_run_id: run_id, latest_status, next_fire_time_as_of: now.into() })

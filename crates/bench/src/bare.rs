@@ -9,10 +9,10 @@ use aws_lc_rs::hmac;
 use futures::{StreamExt, TryStreamExt, stream};
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
 
 use crate::pace;
 use crate::sample::Summary;
@@ -69,23 +69,65 @@ pub(crate) async fn channel_with_queue(url: &str, queue: &str) -> anyhow::Result
 pub(crate) async fn publish(channel: &Channel, queue: &str, body: &[u8]) -> anyhow::Result<()> {
     let properties = BasicProperties::default().with_delivery_mode(2);
     let options = BasicPublishOptions::default();
-    let confirm = channel.basic_publish("".into(), queue.into(), options, body, properties).await?.await?;
+    confirmed(&channel.basic_publish("".into(), queue.into(), options, body, properties).await?.await?)
+}
+
+fn confirmed(confirm: &Confirmation) -> anyhow::Result<()> {
     ensure!(matches!(confirm, Confirmation::Ack(None)), "not confirmed: {confirm:?}");
     Ok(())
 }
 
+/// What a message is besides its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Nothing, straight to its queue.
+    Plain,
+    /// An event as the bus publishes it: five CloudEvents attributes as headers, by way of a topic exchange.
+    Event,
+}
+
 /// Messages per second published to a quorum queue with confirms, hundreds of which are waited for at a time.
-pub(crate) async fn publishes(url: &str, count: usize) -> anyhow::Result<f64> {
-    let queue = "bench.publishes";
+pub(crate) async fn publishes(url: &str, count: usize, shape: Shape) -> anyhow::Result<f64> {
+    let (queue, topic, kind) = ("bench.publishes", "bench.events", "run.requested");
     let (connection, channel) = channel_with_queue(url, queue).await?;
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(topic.into(), ExchangeKind::Topic, options, FieldTable::default()).await?;
+    let options = QueueBindOptions::default();
+    channel.queue_bind(queue.into(), topic.into(), kind.into(), options, FieldTable::default()).await?;
+    let (exchange, routing_key) = if shape == Shape::Event { (topic, kind) } else { ("", queue) };
+    let properties = BasicProperties::default().with_delivery_mode(2);
     let body = vec![b'b'; BODY_BYTES];
     let began = Instant::now();
-    let publishing = stream::iter(0..count).map(|_| publish(&channel, queue, &body));
+    let publishing = stream::iter(0..count).map(|number| {
+        let properties = if shape == Shape::Event {
+            properties.clone().with_headers(attributes(number))
+        } else {
+            properties.clone()
+        };
+        let options = BasicPublishOptions { mandatory: shape == Shape::Event, ..BasicPublishOptions::default() };
+        let sending = channel.basic_publish(exchange.into(), routing_key.into(), options, &body, properties);
+        async { confirmed(&sending.await?.await?) }
+    });
     publishing.buffer_unordered(CONFIRMS_WAITING).try_collect::<Vec<()>>().await?;
     let rate = per_second(count, began.elapsed());
     channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
+    channel.exchange_delete(topic.into(), ExchangeDeleteOptions::default()).await?;
     connection.close(200, "done".into()).await?;
     Ok(rate)
+}
+
+fn attributes(number: usize) -> FieldTable {
+    let mut headers = FieldTable::default();
+    for (name, value) in [
+        ("cloudEvents:specversion", "1.0".to_owned()),
+        ("cloudEvents:id", format!("00000000-0000-7000-8000-{number:012}")),
+        ("cloudEvents:type", "run.requested".to_owned()),
+        ("cloudEvents:source", "cron-dispatcher".to_owned()),
+        ("cloudEvents:time", "2026-01-01T00:00:00.000000Z".to_owned()),
+    ] {
+        headers.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    headers
 }
 
 /// How long a message takes through a quorum queue, at so many a second.

@@ -13,10 +13,11 @@ use lapin::{Channel, Connection, ConnectionProperties};
 
 use model::document::Schedule;
 
-use crate::bare;
+use crate::bare::{self, Shape};
 use crate::bed::Bed;
 use crate::celery_beat;
 use crate::documents;
+use crate::pipeline;
 use crate::report::Report;
 use crate::sample::Summary;
 
@@ -27,6 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(4);
 const PROBE: usize = 500;
 const PROBE_IDS: i64 = 1_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Of messages, plain ones and such as ours; and of rows.
+const LIMITS: [&str; 3] =
+    ["bare publishes with confirms", "bare publishes of events, by a topic exchange", "bare claims and inserts"];
 /// With fewer, the bare rate would be that of a beginning.
 const BARE_MIN: usize = 10_000;
 
@@ -54,12 +58,10 @@ pub(crate) async fn run(binaries: &Path, output: &Path, quick: bool, options: &O
     for due in sizes {
         let runs = options.runs.unwrap_or(if quick || due > 10_000 { 1 } else { 3 });
         let bursts = measure(binaries, due, runs).await?;
-        report.compare(
-            format!("dispatched, {due} due"),
-            "/s",
-            "bare publishes with confirms",
-            &bursts.iter().map(|burst| (burst.per_second, burst.bare)).collect::<Vec<_>>(),
-        );
+        for (place, beside) in LIMITS.into_iter().enumerate() {
+            let pairs: Vec<_> = bursts.iter().map(|burst| (burst.per_second, burst.limits[place])).collect();
+            report.compare(format!("dispatched, {due} due"), "/s", beside, &pairs);
+        }
         let lateness: Vec<Summary> = bursts.iter().map(|burst| burst.lateness).collect();
         report.add_times(&format!("lateness, {due} due"), &lateness);
         if options.celery.or((!quick).then_some(1_000)) == Some(due) {
@@ -77,25 +79,43 @@ pub(crate) async fn run(binaries: &Path, output: &Path, quick: bool, options: &O
 struct Burst {
     /// From the due time to the last request in the queue.
     per_second: f64,
-    bare: f64,
+    limits: [f64; LIMITS.len()],
     lateness: Summary,
+}
+
+/// What the machine does at most, in the order of [`LIMITS`].
+async fn limits(bed: &Bed, count: usize) -> anyhow::Result<[f64; LIMITS.len()]> {
+    Ok([
+        bare::publishes(&bed.amqp_url(), count, Shape::Plain).await?,
+        bare::publishes(&bed.amqp_url(), count, Shape::Event).await?,
+        pipeline::claims(bed.stack.database("cron-dispatcher"), count).await?,
+    ])
+}
+
+async fn measure(bed: &Bed, count: usize) -> anyhow::Result<Self> {
+        Ok(Self {
+            publishes: bare::publishes(&bed.amqp_url(), count, Shape::Plain).await?,
+            events: bare::publishes(&bed.amqp_url(), count, Shape::Event).await?,
+            claims: pipeline::claims(bed.stack.database("cron-dispatcher"), count).await?,
+        })
+    }
 }
 
 async fn measure(binaries: &Path, due: usize, runs: usize) -> anyhow::Result<Vec<Burst>> {
     let window = ("cron-dispatcher", "DISPATCHER__WINDOW", (due * runs + 1).to_string());
     let bed = Bed::start(binaries, &["cron-dispatcher"], vec![window]).await?;
-    let mut bare = Vec::new();
+    let mut at_most = Vec::new();
     for _ in 0..runs {
-        bare.push(bare::publishes(&bed.amqp_url(), due.max(BARE_MIN)).await?);
+        at_most.push(limits(&bed, due.max(BARE_MIN)).await?);
     }
     let minutes = plant(&bed, &[(1, due)], runs, documents::at_minutes).await?;
     let depth = Watch::new(&bed).await?;
     let mut bursts = Vec::new();
-    for (round, (minute, bare)) in minutes.into_iter().zip(bare).enumerate() {
+    for (round, (minute, limits)) in minutes.into_iter().zip(at_most).enumerate() {
         let lateness = depth.filling(minute, round * due, due, &bed).await?;
         let last = lateness.last().copied().context("nothing was due")?;
         let per_second = bare::per_second(due, last);
-        bursts.push(Burst { per_second, bare, lateness: Summary::of(lateness) });
+        bursts.push(Burst { per_second, limits, lateness: Summary::of(lateness) });
     }
     depth.close().await?;
     bed.stop().await?;

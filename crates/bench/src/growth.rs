@@ -89,8 +89,13 @@ async fn grow(bed: &Bed, size: usize) -> anyhow::Result<()> {
     let there = there.first().copied().unwrap_or_default();
     let missing = i64::try_from(size)? - there;
     for (table, copied, key, id) in [
-        ("documents", format!("kind = 'agent' AND key = '{DISTANT_ID}'"), "key", "(copied.key::bigint + number)::text"),
-        ("schedules", format!("agent_id = {DISTANT_ID}"), "agent_id", "copied.agent_id + number"),
+        (
+            "documents",
+            format!("copied.kind = 'agent' AND copied.key = '{DISTANT_ID}'"),
+            "key",
+            "(copied.key::bigint + number)::text",
+        ),
+        ("schedules", format!("copied.agent_id = {DISTANT_ID}"), "agent_id", "copied.agent_id + number"),
     ] {
         let copy = format!(
             "WITH made AS (

@@ -34,6 +34,7 @@ const TABLES: &str = "
     CREATE INDEX ON bare_runs (schedule_id);
     CREATE INDEX ON bare_runs (stage, requested_at);
     CREATE TABLE bare_deliveries (run_id bigint PRIMARY KEY, delivered_at timestamptz NOT NULL)";
+const DROP: &str = "DROP TABLE IF EXISTS bare_schedules, bare_runs, bare_deliveries";
 const CLAIM: &str = "
     WITH due AS (SELECT id FROM bare_schedules WHERE next_at <= now() ORDER BY next_at, id LIMIT $1 FOR UPDATE SKIP LOCKED),
          moved AS (UPDATE bare_schedules SET fired_through = next_at, next_at = next_at + interval '1 day'
@@ -49,12 +50,7 @@ struct Id {
 
 /// Runs per second through all of it.
 pub(crate) async fn measure(postgres: &str, amqp: &str, sink: &Sink, count: usize) -> anyhow::Result<f64> {
-    let mut database = PgConnection::establish(postgres)?;
-    database.batch_execute("DROP TABLE IF EXISTS bare_schedules, bare_runs, bare_deliveries")?;
-    database.batch_execute(TABLES)?;
-    database.batch_execute(&format!(
-        "INSERT INTO bare_schedules SELECT n, now() - interval '1 hour' FROM generate_series(1, {count}) AS n; ANALYZE"
-    ))?;
+    let mut database = due(postgres, count)?;
     let (publishing, channel) = bare::channel_with_queue(amqp, REQUESTS).await?;
     let (answering, answers) = bare::channel_with_queue(amqp, ANSWERS).await?;
     let (requests, results) = (consume(&answering, REQUESTS).await?, consume(&answering, ANSWERS).await?);
@@ -63,11 +59,7 @@ pub(crate) async fn measure(postgres: &str, amqp: &str, sink: &Sink, count: usiz
     let answering = tokio::spawn(answer(requests, answers.clone()));
     let delivering = tokio::spawn(deliver(results, postgres.to_owned(), sink.clone(), Arc::clone(&delivered)));
     loop {
-        let claimed = tokio::task::spawn_blocking(move || {
-            let rows =
-                sql_query(CLAIM).bind::<BigInt, _>(i64::try_from(BATCH).unwrap_or(i64::MAX)).load::<Id>(&mut database);
-            (rows, database)
-        });
+        let claimed = tokio::task::spawn_blocking(move || (claim(&mut database), database));
         let (rows, returned) = claimed.await?;
         database = returned;
         let rows = rows?;
@@ -87,8 +79,37 @@ pub(crate) async fn measure(postgres: &str, amqp: &str, sink: &Sink, count: usiz
         channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
     }
     publishing.close(200, "done".into()).await?;
-    database.batch_execute("DROP TABLE bare_schedules, bare_runs, bare_deliveries")?;
+    database.batch_execute(DROP)?;
     Ok(rate)
+}
+
+/// Due rows per second that are claimed and advanced, and of which runs are made, by one connection.
+pub(crate) async fn claims(postgres: &str, count: usize) -> anyhow::Result<f64> {
+    let postgres = postgres.to_owned();
+    let claiming = tokio::task::spawn_blocking(move || {
+        let mut database = due(&postgres, count)?;
+        let began = Instant::now();
+        while !claim(&mut database)?.is_empty() {}
+        let rate = bare::per_second(count, began.elapsed());
+        database.batch_execute(DROP)?;
+        Ok(rate)
+    });
+    claiming.await?
+}
+
+/// So many rows that are due.
+fn due(postgres: &str, count: usize) -> anyhow::Result<PgConnection> {
+    let mut database = PgConnection::establish(postgres)?;
+    database.batch_execute(DROP)?;
+    database.batch_execute(TABLES)?;
+    database.batch_execute(&format!(
+        "INSERT INTO bare_schedules SELECT n, now() - interval '1 hour' FROM generate_series(1, {count}) AS n; ANALYZE"
+    ))?;
+    Ok(database)
+}
+
+fn claim(database: &mut PgConnection) -> anyhow::Result<Vec<Id>> {
+    Ok(sql_query(CLAIM).bind::<BigInt, _>(i64::try_from(BATCH)?).load(database)?)
 }
 
 async fn consume(connection: &Connection, queue: &str) -> anyhow::Result<Consumer> {

@@ -122,8 +122,11 @@ fn read_filter(conn: &mut DbConnection, query: &Query, organisation: String) -> 
 
 /// One agent as it is shown now.
 pub(super) fn view_of(conn: &mut DbConnection, organisation: &str, id: i64) -> Result<AgentView, ApiError> {
-    let row = agents::find(conn, organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
-    views(conn, vec![row])?.pop().ok_or_else(|| ApiError::no_such("PeriodicAgent"))
+    let found = agents::find_whole(conn, organisation, id)?;
+    let (row, mentor, activity) = found.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    let mut view = AgentView::of_read(row, mentor, activity.as_ref());
+    AgentView::with_previous_outputs(conn, std::slice::from_mut(&mut view))?;
+    Ok(view)
 }
 
 /// Agents with their mentors and activities.
