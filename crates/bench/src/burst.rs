@@ -92,15 +92,6 @@ async fn limits(bed: &Bed, count: usize) -> anyhow::Result<[f64; LIMITS.len()]> 
     ])
 }
 
-async fn measure(bed: &Bed, count: usize) -> anyhow::Result<Self> {
-        Ok(Self {
-            publishes: bare::publishes(&bed.amqp_url(), count, Shape::Plain).await?,
-            events: bare::publishes(&bed.amqp_url(), count, Shape::Event).await?,
-            claims: pipeline::claims(bed.stack.database("cron-dispatcher"), count).await?,
-        })
-    }
-}
-
 async fn measure(binaries: &Path, due: usize, runs: usize) -> anyhow::Result<Vec<Burst>> {
     let window = ("cron-dispatcher", "DISPATCHER__WINDOW", (due * runs + 1).to_string());
     let bed = Bed::start(binaries, &["cron-dispatcher"], vec![window]).await?;
