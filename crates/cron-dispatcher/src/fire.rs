@@ -26,8 +26,8 @@ use crate::window::request;
 /// The longest that the dispatcher sleeps, so that a frozen or misled replica notices soon.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// Batches that are fired and wait to be told. One is told while the next is fired, and firing does not run away from a
-/// broker that is slow.
+/// Batches that are fired and wait to be told while another is. Firing does not wait for a broker that is slow, or away:
+/// beyond these its runs wait in the queue, and ticks are never late for it.
 const UNTOLD_MAX: usize = 1;
 
 /// Fires what is due, for as long as the process runs; what was fired is told before this returns.
@@ -78,22 +78,26 @@ async fn fire_once(context: &Context, telling: &mpsc::Sender<Fired>) -> Result<O
     if earliest.is_none_or(|tick| tick > now) {
         return Ok(earliest);
     }
-    let fired = match fire_due(context, now, limit).await {
-        Err(error) if !error.is_unavailable() => fire_one_by_one(context, now, limit, &error).await?,
+    let teller = telling.try_reserve().ok();
+    let through = Through::Now { enters: teller.is_some() };
+    let fired = match fire_due(context, now, limit, through).await {
+        Err(error) if !error.is_unavailable() => fire_one_by_one(context, now, limit, through, &error).await?,
         fired => fired?,
     };
     context.runs_queued.notify_one();
-    // Nobody is there to tell it only if this process ends: it is told again when overdue.
-    let _ = telling.send(fired).await;
+    match teller {
+        Some(teller) => teller.send(fired),
+        None => tell(context, fired).await?,
+    }
     let set_aside = context.set_aside();
     context.db.read(move |conn| schedules::earliest(conn, &set_aside).map_err(DispatchError::from)).await
 }
 
-async fn fire_due(context: &Context, now: DateTime<Utc>, limit: i64) -> Result<Fired, DispatchError> {
+async fn fire_due(context: &Context, now: DateTime<Utc>, limit: i64, through: Through) -> Result<Fired, DispatchError> {
     let (set_aside, config) = (context.set_aside(), context.config.clone());
     let fire_batch = move |conn: &mut DbConnection| {
         let due = schedules::lock_due(conn, now, &set_aside, limit)?;
-        fire(conn, due, Through::Now, now, &config)
+        fire(conn, due, through, now, &config)
     };
     context.db.write(fire_batch).await
 }
@@ -104,6 +108,7 @@ async fn fire_one_by_one(
     context: &Context,
     now: DateTime<Utc>,
     limit: i64,
+    through: Through,
     error: &DispatchError,
 ) -> Result<Fired, DispatchError> {
     let set_aside = context.set_aside();
@@ -115,7 +120,7 @@ async fn fire_one_by_one(
         let config = context.config.clone();
         let fire_alone = move |conn: &mut DbConnection| {
             let one = schedules::lock(conn, agent_id)?.filter(|one| one.next_fire_at.is_some_and(|tick| tick <= now));
-            fire(conn, one.into_iter().collect(), Through::Now, now, &config)
+            fire(conn, one.into_iter().collect(), through, now, &config)
         };
         match context.db.write(fire_alone).await {
             Ok(fired) => all.join(fired),

@@ -29,7 +29,10 @@ use crate::zones;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Through {
     /// All that are due now.
-    Now,
+    Now {
+        /// Whether runs may enter the window as they are made: somebody is ready to send them.
+        enters: bool,
+    },
     /// All whose nominal time is not later: what comes after belongs to another timing.
     Edit(DateTime<Utc>),
 }
@@ -56,7 +59,7 @@ pub(crate) fn fire(
         schedules::load(conn, &agent_ids)?.into_iter().map(|schedule| (schedule.agent_id, schedule)).collect();
     due = agent_ids.iter().filter_map(|agent_id| stand.remove(agent_id)).collect();
     due.retain(|schedule| match through {
-        Through::Now => schedule.next_fire_at.is_some_and(|tick| tick <= now),
+        Through::Now { .. } => schedule.next_fire_at.is_some_and(|tick| tick <= now),
         Through::Edit(at) => schedule.nominal().is_some_and(|nominal| nominal <= at),
     });
     fired.join(settle(conn, due, &directory, through, now, config)?);
@@ -89,8 +92,10 @@ pub(crate) fn settle(
     let (cancelled, ended) = judge::end_now(conn, &cancelled, RunReason::Cancelled, config, now)?;
     // An edit or a pause holds what it changes until its end: it does not hold the window as well.
     let requests = match through {
-        Through::Now => vec![(now, enqueue_or_enter(conn, &mut runs, locked, config, now)?)],
-        Through::Edit(_) => enqueue(conn, &mut runs, locked, now).map(|()| Vec::new())?,
+        Through::Now { enters: true } => vec![(now, enqueue_or_enter(conn, &mut runs, locked, config, now)?)],
+        Through::Now { enters: false } | Through::Edit(_) => {
+            enqueue(conn, &mut runs, locked, now).map(|()| Vec::new())?
+        }
     };
     runs::forget_held(conn, &taken)?;
     let with_lateness = |new: NewRun| {
@@ -194,7 +199,7 @@ impl<'a> Batch<'a> {
         }
         let timing = Timing::of(view.agent, view.zone).map_err(|error| DispatchError::Crontab(view.agent.id, error))?;
         let through = match self.through {
-            Through::Now => timing.due_by(self.now),
+            Through::Now { .. } => timing.due_by(self.now),
             Through::Edit(at) => at,
         };
         let policy = Policy::of(&view.agent.schedule, self.config.catch_up_max as usize);
@@ -229,7 +234,7 @@ impl<'a> Batch<'a> {
         }
         let busy = self.busy.contains_key(&schedule.agent_id);
         // An edit ends the timing that the tick belongs to: it cannot wait any longer.
-        let can_wait = self.through == Through::Now;
+        let can_wait = matches!(self.through, Through::Now { .. });
         (can_wait && busy && schedule.overlap == OverlapPolicy::QueueOne).then_some(SkipReason::Overlap)
     }
 

@@ -194,13 +194,14 @@ impl World {
                 // It dies before it commits.
                 self.crash(|conn, config| {
                     let due = plans::lock_due(conn, now, &[], 100)?;
-                    fire(conn, due, Through::Now, now, config)
+                    fire(conn, due, Through::Now { enters: true }, now, config)
                 });
             }
+            let enters = self.random.below(2) == 0;
             self.commit(|conn, config| {
                 let due = plans::lock_due(conn, now, &[], 100)?;
                 fired = due.len();
-                fire(conn, due, Through::Now, now, config).map(drop)
+                fire(conn, due, Through::Now { enters }, now, config).map(drop)
             });
             if fired < 100 {
                 return;

@@ -71,12 +71,21 @@ impl House {
     }
 
     pub(crate) async fn with_config(now: &str, config: DispatcherConfig) -> Self {
+        Self::with_bus(now, config, |bus| bus).await
+    }
+
+    /// The dispatcher, but nobody else, has the bus that `wrap` makes.
+    pub(crate) async fn with_bus(
+        now: &str,
+        config: DispatcherConfig,
+        wrap: impl FnOnce(Arc<dyn Bus>) -> Arc<dyn Bus>,
+    ) -> Self {
         let backends = Backends::of_environment();
         let url = ConnectionUrl::new(backends.database("dispatcher"));
         let database = DatabaseConfig { url, ..DatabaseConfig::default() };
         let bus = backends.bus().await;
         let clock = Clock::manual(at(now));
-        let dispatcher = open(&database, &config, &bus, &clock).await;
+        let dispatcher = open(&database, &config, &wrap(Arc::clone(&bus)), &clock).await;
         let queues = Queues {
             runs: Some(bus.consume(Queue::AgentRunnerRuns, 10_000).await.expect("a consumer")),
             recorded: bus.consume(Queue::AgentRegistryRuns, 100).await.expect("a consumer"),

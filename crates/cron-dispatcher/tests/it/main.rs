@@ -15,6 +15,7 @@ mod ledger;
 mod limits;
 mod migrating;
 mod neighbours;
+mod outage;
 mod overlapping;
 mod pausing;
 mod resending;

@@ -1,0 +1,87 @@
+//! While the broker takes nothing, ticks become runs on time all the same.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bus::{Bus, BusError, Consumer, DeadLetter, Depth, Message, PublishError, Queue, Subscription};
+use cron_dispatcher::DispatcherConfig;
+use model::event::EventKind;
+use model::run::{TickOutcome, Trigger};
+use tokio::sync::watch;
+
+use crate::harness::{House, agent, at};
+
+/// A bus that takes no requests while it is shut: whoever publishes one waits.
+struct Shut {
+    inner: Arc<dyn Bus>,
+    is_open: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl Bus for Shut {
+    async fn publish(&self, messages: Vec<Message>) -> Result<(), PublishError> {
+        if messages.iter().any(|message| message.kind == EventKind::RunRequested) {
+            self.is_open.clone().wait_for(|is_open| *is_open).await.expect("it opens");
+        }
+        self.inner.publish(messages).await
+    }
+
+    async fn consume(&self, queue: Queue, prefetch: usize) -> Result<Consumer, BusError> {
+        self.inner.consume(queue, prefetch).await
+    }
+
+    async fn broadcast(&self, message: Message) -> Result<(), PublishError> {
+        self.inner.broadcast(message).await
+    }
+
+    async fn subscribe(&self) -> Result<Subscription, BusError> {
+        self.inner.subscribe().await
+    }
+
+    async fn depth(&self, queue: Queue) -> Result<Depth, BusError> {
+        self.inner.depth(queue).await
+    }
+
+    async fn dead_letters(&self, queue: Queue, limit: usize) -> Result<Vec<DeadLetter>, BusError> {
+        self.inner.dead_letters(queue, limit).await
+    }
+
+    async fn requeue_dead_letters(&self, queue: Queue) -> Result<u64, BusError> {
+        self.inner.requeue_dead_letters(queue).await
+    }
+
+    async fn discard_dead_letters(&self, queue: Queue) -> Result<u64, BusError> {
+        self.inner.discard_dead_letters(queue).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[tokio::test]
+async fn ticks_become_runs_on_time_while_nothing_can_be_requested() {
+    let (open, is_open) = watch::channel(false);
+    let shut = |inner| -> Arc<dyn Bus> { Arc::new(Shut { inner, is_open }) };
+    // What is not answered is not asked for again: each request comes once.
+    let config = DispatcherConfig { overdue_ms: 3_600_000, ..DispatcherConfig::default() };
+    let mut house = House::with_bus("2026-01-01T10:00:00Z", config, shut).await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "*", "*", version)]).await;
+
+    for _ in 0..6 {
+        house.advance(60);
+        house.until_fired().await;
+    }
+    let ticks = house.ticks(7).await;
+    assert_eq!(ticks.len(), 6, "{ticks:?}");
+    assert!(ticks.iter().all(|tick| matches!(tick.outcome, TickOutcome::Run(_))), "{ticks:?}");
+
+    open.send(true).expect("a dispatcher");
+    let mut runs: Vec<_> = house.requested_many(6).await.into_iter().map(|request| request.run).collect();
+    runs.sort_by_key(|run| run.sequence);
+    for (minute, run) in (1..).zip(&runs) {
+        assert_eq!((run.trigger, run.fire_time), (Trigger::Schedule, at(&format!("2026-01-01T10:0{minute}:00Z"))));
+    }
+    house.assert_nothing_requested().await;
+}
