@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
-use crate::store::window;
+use crate::store::let_go;
 
 /// Until the next try to listen.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
 
 async fn answer(context: &Context) -> Result<(), DispatchError> {
     let now = context.clock.now();
-    let let_go = move |conn: &mut _| window::let_go(conn, now - ENDED_FOR_MAX).map_err(DispatchError::from);
+    let let_go = move |conn: &mut _| let_go::told_since(conn, now - ENDED_FOR_MAX).map_err(DispatchError::from);
     let let_go = context.db.read(let_go).await?;
     for same_moment in let_go.chunk_by(|(one, _), (other, _)| one == other) {
         for piece in same_moment.chunks(RUNS_MAX) {

@@ -20,7 +20,7 @@ use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::store::runs::{self, RunRow, Standing};
 use crate::store::stage::Stage;
-use crate::store::{answers, schedules, window};
+use crate::store::{answers, let_go, schedules};
 
 /// Takes first answers. Returns what is to be announced of the runs that ended by them.
 pub(crate) fn take_answers(
@@ -134,7 +134,7 @@ pub(crate) fn end_now(
     unfinished.retain(|(row, ..)| !row.stage.state().is_final());
     let requested = unfinished.iter().filter(|(row, ..)| row.stage == Stage::Requested);
     let requested: Vec<i64> = requested.map(|(row, ..)| row.run.id.0).collect();
-    window::note_let_go(conn, &requested, now)?;
+    let_go::note(conn, &requested, now)?;
     let verdicts: Vec<_> = unfinished.iter().map(|(row, ..)| verdict(row, reason, now)).collect();
     let ended = take_answers(conn, &verdicts, config, now)?;
     Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))

@@ -22,7 +22,7 @@ use crate::fired::Fired;
 use crate::settle::{Through, fire};
 use crate::store::everything::{self, Everything};
 use crate::store::schedules::{self, Of};
-use crate::store::window;
+use crate::store::{let_go, window};
 
 /// A run that was taken back is not requested again for so long: runners take a request that is dated less than two
 /// seconds after a cancel for one that was cancelled.
@@ -62,7 +62,7 @@ pub(crate) fn change_pause(
     now: DateTime<Utc>,
 ) -> Result<Vec<RunId>, DispatchError> {
     if pause.paused {
-        return Ok(window::take_back(conn, of, now, now + RESTART_DELAY)?.into_iter().map(RunId).collect());
+        return Ok(let_go::take_back(conn, of, now, now + RESTART_DELAY)?.into_iter().map(RunId).collect());
     }
     schedules::resume(conn, of, pause.resumed_with)?;
     Ok(Vec::new())

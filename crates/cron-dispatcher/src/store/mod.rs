@@ -8,6 +8,7 @@ pub(crate) mod backlog;
 pub(crate) mod documents;
 pub(crate) mod everything;
 pub(crate) mod history;
+pub(crate) mod let_go;
 pub(crate) mod limits;
 pub(crate) mod literal;
 pub(crate) mod overdue;

@@ -1,4 +1,4 @@
-//! The window: which runs enter it, which wait for a limit, and which are taken back.
+//! The window: which runs enter it, and which wait for a limit.
 //!
 //! One dispatcher at a time moves runs in or out, so that none counts a place twice and none lets in what another has
 //! just paused. A run that a limit keeps out leaves the queue for a place under that limit, so that a backlog that may
@@ -10,12 +10,10 @@ use chrono::{DateTime, Utc};
 use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
-use model::id::RunId;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
 use super::literal::Literal;
-use super::schedules::Of;
 use super::stage::Stage;
 use super::{everything, limits, stamp};
 use crate::schema::runs;
@@ -278,49 +276,4 @@ pub(crate) fn waiting(conn: &mut DbConnection, organisation: &str, most: i64) ->
     let scope = limits::of_organisation(organisation);
     let waiting = runs::table.filter(runs::stage.eq(Stage::Waiting.literal()).and(runs::waits_for.eq(Some(scope))));
     Ok(i64::try_from(waiting.limit(most).select(runs::id).load::<i64>(conn)?.len()).unwrap_or(i64::MAX))
-}
-
-/// Takes runs that were requested and have not started back into the queue at `now`, not to be requested again before
-/// `again`. Returns which.
-pub(crate) fn take_back(
-    conn: &mut DbConnection,
-    of: Of<'_>,
-    now: DateTime<Utc>,
-    again: DateTime<Utc>,
-) -> QueryResult<Vec<i64>> {
-    lock(conn)?;
-    // In no order: SQLite would look for them in that of all runs.
-    let requested = runs::table.filter(runs::stage.eq(Stage::Requested.literal())).select(runs::id);
-    let ids: Vec<i64> = match of {
-        Of::Everything => requested.load(conn)?,
-        Of::Organisation(key) => requested.filter(runs::organisation.eq(key)).load(conn)?,
-        Of::Agent(id) => requested.filter(runs::agent_id.eq(id)).load(conn)?,
-    };
-    let delayed = (
-        runs::stage.eq(Stage::Delayed.as_str()),
-        runs::sends.eq(0),
-        runs::check_at.eq(stamp(Some(again))),
-        runs::let_go_at.eq(stamp(Some(now))),
-    );
-    // One that starts or ends meanwhile is left alone.
-    let still = runs::table.filter(runs::id.eq_any(&ids)).filter(runs::stage.eq(Stage::Requested.literal()));
-    per_backend!(conn, c => diesel::update(still).set(delayed).returning(runs::id).get_results(c))
-}
-
-/// Notes that runners are told to let go of these.
-pub(crate) fn note_let_go(conn: &mut DbConnection, ids: &[i64], now: DateTime<Utc>) -> QueryResult<()> {
-    diesel::update(runs::table.filter(runs::id.eq_any(ids))).set(runs::let_go_at.eq(stamp(Some(now)))).execute(conn)?;
-    Ok(())
-}
-
-/// The runs whose requests may still wait at the broker although runners were told to let go of them, and when they
-/// were; of those that ended, only what was said since `since`.
-pub(crate) fn let_go(conn: &mut DbConnection, since: DateTime<Utc>) -> QueryResult<Vec<(DateTime<Utc>, RunId)>> {
-    let rows: Vec<(Option<Timestamp>, i64)> = runs::table
-        .filter(runs::let_go_at.is_not_null())
-        .filter(runs::ended_at.is_null().or(runs::let_go_at.ge(stamp(Some(since)))))
-        .order((runs::let_go_at, runs::id))
-        .select((runs::let_go_at, runs::id))
-        .load(conn)?;
-    Ok(rows.into_iter().filter_map(|(at, id)| Some((*at?, RunId(id)))).collect())
 }

@@ -1,0 +1,57 @@
+//! What leaves the window without having started: runs that are taken back, and which requests runners are to let go of.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use model::id::RunId;
+use service_kit::database::{DbConnection, Timestamp};
+use service_kit::per_backend;
+
+use super::schedules::Of;
+use super::stage::Stage;
+use super::{stamp, window};
+use crate::schema::runs;
+
+/// Takes runs that were requested and have not started back into the queue at `now`, not to be requested again before
+/// `again`. Returns which.
+pub(crate) fn take_back(
+    conn: &mut DbConnection,
+    of: Of<'_>,
+    now: DateTime<Utc>,
+    again: DateTime<Utc>,
+) -> QueryResult<Vec<i64>> {
+    window::lock(conn)?;
+    // In no order: SQLite would look for them in that of all runs.
+    let requested = runs::table.filter(runs::stage.eq(Stage::Requested.literal())).select(runs::id);
+    let ids: Vec<i64> = match of {
+        Of::Everything => requested.load(conn)?,
+        Of::Organisation(key) => requested.filter(runs::organisation.eq(key)).load(conn)?,
+        Of::Agent(id) => requested.filter(runs::agent_id.eq(id)).load(conn)?,
+    };
+    let delayed = (
+        runs::stage.eq(Stage::Delayed.as_str()),
+        runs::sends.eq(0),
+        runs::check_at.eq(stamp(Some(again))),
+        runs::let_go_at.eq(stamp(Some(now))),
+    );
+    // One that starts or ends meanwhile is left alone.
+    let still = runs::table.filter(runs::id.eq_any(&ids)).filter(runs::stage.eq(Stage::Requested.literal()));
+    per_backend!(conn, c => diesel::update(still).set(delayed).returning(runs::id).get_results(c))
+}
+
+/// Notes that runners are told to let go of these.
+pub(crate) fn note(conn: &mut DbConnection, ids: &[i64], now: DateTime<Utc>) -> QueryResult<()> {
+    diesel::update(runs::table.filter(runs::id.eq_any(ids))).set(runs::let_go_at.eq(stamp(Some(now)))).execute(conn)?;
+    Ok(())
+}
+
+/// The runs whose requests may still wait at the broker although runners were told to let go of them, and when they
+/// were; of those that ended, only what was said since `since`.
+pub(crate) fn told_since(conn: &mut DbConnection, since: DateTime<Utc>) -> QueryResult<Vec<(DateTime<Utc>, RunId)>> {
+    let rows: Vec<(Option<Timestamp>, i64)> = runs::table
+        .filter(runs::let_go_at.is_not_null())
+        .filter(runs::ended_at.is_null().or(runs::let_go_at.ge(stamp(Some(since)))))
+        .order((runs::let_go_at, runs::id))
+        .select((runs::let_go_at, runs::id))
+        .load(conn)?;
+    Ok(rows.into_iter().filter_map(|(at, id)| Some((*at?, RunId(id)))).collect())
+}
