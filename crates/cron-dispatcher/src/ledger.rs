@@ -168,7 +168,7 @@ impl AgentLedger {
                 covered += 1;
             }
             let is_known = unknown.iter().all(|(from, until)| entry.until <= *from || entry.from > *until);
-            if covered == 0 && is_known && entry.from > self.since {
+            if covered == 0 && is_known && entry.from > self.since && !self.may_be_followers(entry) {
                 self.find(&mut report.unexplained, entry.from, entry.what());
             }
         }
@@ -182,6 +182,13 @@ impl AgentLedger {
             }
         }
         self.check_plan(report);
+    }
+
+    /// Whether it may have been skipped while the agent followed another, at a moment that is no tick of any timing: an
+    /// edit that ended this, and was made before, may have come after.
+    fn may_be_followers(&self, entry: &Entry) -> bool {
+        let followed = |chapter: &Chapter| chapter.schedule.is_none() && chapter.effective_from < entry.from;
+        entry.reason.is_some() && self.chapters.iter().any(followed)
     }
 
     /// The tick after the settled ones must be planned, or wait for something.

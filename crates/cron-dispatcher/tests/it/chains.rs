@@ -213,3 +213,23 @@ async fn a_prompt_that_names_a_large_output_very_often_is_cut_and_asked() {
     let request = house.requested().await;
     assert!(request.prompt.len() < 5 << 20 && request.prompt.ends_with("bytes cut]"), "{}", request.prompt.len());
 }
+
+#[tokio::test]
+async fn what_a_follower_passed_over_is_in_order_although_it_was_edited_to_follow_nobody_before_that() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(1, "1", "10", version), follower(2, 1, RunState::Success, version)]).await;
+    house.advance(30);
+    let edited = document("acme", agent(2, "30", "*", house.version()));
+    house.advance(30);
+    let first = house.requested().await;
+    house.fail(&first, RunReason::ProviderFailed).await;
+    house.recorded().await;
+
+    // Only now does the edit arrive.
+    house.announce(vec![edited]).await;
+    house.advance(29 * 60);
+    assert_eq!(house.requested().await.run.fire_time, at("2026-01-01T10:30:00Z"));
+    assert_eq!(house.ticks(2).await.last().map(|tick| tick.fire_time), Some(at("2026-01-01T10:01:00Z")));
+    house.assert_ledger_is_clean().await;
+}
