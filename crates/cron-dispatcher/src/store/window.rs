@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use diesel::dsl::exists;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{BigInt, Bool, Text};
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
@@ -18,13 +18,16 @@ use super::stage::Stage;
 use super::{everything, limits, stamp};
 use crate::schema::runs;
 
+/// The advisory lock of the window.
+const LOCK: i64 = 7_262_745;
+
 /// Walks along the queue in one transaction: what is left then comes in the next.
 const WALKS_MAX: u32 = 5;
 
 /// One dispatcher at a time, until the end of the transaction.
 pub(crate) fn lock(conn: &mut DbConnection) -> QueryResult<()> {
     if let DbConnection::Postgres(c) = conn {
-        diesel::sql_query("SELECT pg_advisory_xact_lock(7262745)").execute(c)?;
+        diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(LOCK).execute(c)?;
     }
     Ok(())
 }
@@ -40,29 +43,23 @@ pub(crate) fn is_open(
     count: usize,
     now: DateTime<Utc>,
 ) -> QueryResult<bool> {
-    // Asked before as well, so that nobody waits for who locks a window that turns out to be closed.
-    if any(conn, now)? || everything::is_paused(conn)? || !try_lock(conn)? {
+    // Asked before as well: else whoever makes runs would keep others from a window that is closed to it.
+    if is_closed_to_all(conn, now)? || !try_lock(conn)? || is_closed_to_all(conn, now)? {
         return Ok(false);
     }
-    let is_free = !any(conn, now)? && !everything::is_paused(conn)?;
-    let is_free = is_free && (!limits::any(conn)? || limits::load(conn, &distinct(scopes()))?.is_empty());
-    Ok(is_free && in_window(conn)? + i64::try_from(count).unwrap_or(i64::MAX) <= size)
+    let is_limited = limits::any(conn)? && !limits::load(conn, &distinct(scopes()))?.is_empty();
+    Ok(!is_limited && in_window(conn)? + i64::try_from(count).unwrap_or(i64::MAX) <= size)
 }
 
-#[derive(QueryableByName)]
-struct Locked {
-    #[diesel(sql_type = Bool)]
-    locked: bool,
+/// Whether somebody is before any new run, or everything is paused.
+fn is_closed_to_all(conn: &mut DbConnection, now: DateTime<Utc>) -> QueryResult<bool> {
+    Ok(any(conn, now)? || everything::is_paused(conn)?)
 }
 
 fn try_lock(conn: &mut DbConnection) -> QueryResult<bool> {
-    match conn {
-        DbConnection::Postgres(c) => {
-            let attempt = diesel::sql_query("SELECT pg_try_advisory_xact_lock(7262745) AS locked");
-            Ok(attempt.get_result::<Locked>(c)?.locked)
-        }
-        DbConnection::Sqlite(_) => Ok(true),
-    }
+    let DbConnection::Postgres(c) = conn else { return Ok(true) };
+    let attempt = diesel::dsl::sql::<Bool>("SELECT pg_try_advisory_xact_lock(").bind::<BigInt, _>(LOCK).sql(")");
+    attempt.get_result(c)
 }
 
 /// What entered the window.
