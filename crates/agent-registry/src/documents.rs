@@ -69,9 +69,7 @@ pub(crate) fn write_mentor(
     written: &mut Written,
 ) -> QueryResult<()> {
     let subject = of_mentor(read, &config_for(conn, &read.organisation, config)?);
-    if documents::find(conn, DocumentKind::Mentor, &read.id.to_string())?
-        .is_some_and(|stored| stored.subject == subject)
-    {
+    if documents::says(conn, DocumentKind::Mentor, &read.id.to_string(), &subject)? {
         return Ok(());
     }
     let Some(mentor) = mentors::lock(conn, read.id)? else { return Ok(()) };

@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
-use model::document::{Document, DocumentKind, Receiver};
+use model::document::{Document, DocumentKind, Receiver, Subject};
 use model::wire::Wire;
 use service_kit::database::DbConnection;
 use service_kit::per_backend;
@@ -55,10 +55,15 @@ pub(crate) fn find(conn: &mut DbConnection, kind: DocumentKind, key: &str) -> Qu
     body.map(|bytes| decode(&bytes)).transpose()
 }
 
+/// Whether the stored document says this already.
+pub(crate) fn says(conn: &mut DbConnection, kind: DocumentKind, key: &str, subject: &Subject) -> QueryResult<bool> {
+    Ok(find(conn, kind, key)?.is_some_and(|stored| stored.subject == *subject))
+}
+
 /// Stores a document in its next version. Returns false, storing nothing, if it says what the stored one says.
 pub(crate) fn put(conn: &mut DbConnection, document: &Document) -> QueryResult<bool> {
     let name = DocumentName::of(document);
-    if find(conn, name.kind, &name.key)?.is_some_and(|stored| stored.subject == document.subject) {
+    if says(conn, name.kind, &name.key, &document.subject)? {
         return Ok(false);
     }
     let written = (

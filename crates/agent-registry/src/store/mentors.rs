@@ -68,12 +68,8 @@ pub(crate) fn find_for_update(
     name: &str,
 ) -> QueryResult<Option<MentorRow>> {
     let Some(found) = find_by_any(conn, organisation, name)? else { return Ok(None) };
-    if let DbConnection::Postgres(c) = conn {
-        // Somebody else may have written it until the lock was had.
-        let locked = mentors::table.find(found.id).filter(mentors::deleted_at.is_null()).for_no_key_update();
-        return locked.select(MentorRow::as_select()).first(c).optional();
-    }
-    Ok(Some(found))
+    // Somebody else may have written it until the lock was had.
+    Ok(lock(conn, found.id)?.filter(|mentor| mentor.deleted_at.is_none()))
 }
 
 /// A mentor, also a deleted one, kept from other writers until the transaction ends.
