@@ -40,7 +40,7 @@ pub struct Forgotten {
 pub struct Report {
     /// Ticks that became runs.
     pub runs: usize,
-    /// Spans of ticks that did not, each with its reason.
+    /// Spans of ticks that did not, each with its reason, while their agents were enabled.
     pub skipped_spans: usize,
     /// Runs that ended with an error.
     pub failed: usize,
@@ -143,7 +143,8 @@ fn check_ticks(agent_id: i64, ticks: &[Value], report: &mut Report) {
                 expected = Some(from + TimeDelta::minutes(1));
             }
             Some("skipped") if tick["reason"].is_string() => {
-                report.skipped_spans += 1;
+                // That they are disabled before they are compared is the test's own doing.
+                report.skipped_spans += usize::from(tick["reason"] != "disabled");
                 expected = moment(&tick["until"]);
             }
             _ => report.faults.push(format!("agent {agent_id}: a tick neither run nor skipped: {tick}")),
