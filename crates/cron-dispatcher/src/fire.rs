@@ -26,16 +26,16 @@ use crate::window::request;
 /// The longest that the dispatcher sleeps, so that a frozen or misled replica notices soon.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// Batches that are fired and wait to be told while another is. Firing does not wait for a broker that is slow, or away:
-/// beyond these its runs wait in the queue, and ticks are never late for it.
-const UNTOLD_MAX: usize = 1;
+/// Batches that are fired and wait to be told while another is. Firing never waits for a broker that is slow, or away:
+/// beyond one of these, runs wait in the queue; beyond all, what is to be told is told when it is overdue.
+const UNTOLD_MAX: usize = 64;
 
 /// Fires what is due, for as long as the process runs; what was fired is told before this returns.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
     let (telling, mut untold) = mpsc::channel(UNTOLD_MAX);
     let tell_all = async {
         while let Some(fired) = untold.recv().await {
-            if let Err(error) = tell(&context, fired).await {
+            if let Err(error) = publish(&context, fired).await {
                 context.troubled("what was fired was not told", &error)
             }
         }
@@ -78,16 +78,15 @@ async fn fire_once(context: &Context, telling: &mpsc::Sender<Fired>) -> Result<O
     if earliest.is_none_or(|tick| tick > now) {
         return Ok(earliest);
     }
-    let teller = telling.try_reserve().ok();
-    let through = Through::Now { enters: teller.is_some() };
+    let through = Through::Now { enters: telling.capacity() == telling.max_capacity() };
     let fired = match fire_due(context, now, limit, through).await {
         Err(error) if !error.is_unavailable() => fire_one_by_one(context, now, limit, through, &error).await?,
         fired => fired?,
     };
     context.runs_queued.notify_one();
-    match teller {
-        Some(teller) => teller.send(fired),
-        None => tell(context, fired).await?,
+    count(context, &fired);
+    if telling.try_send(fired).is_err() {
+        tracing::warn!("the broker is behind: what was just fired is announced when it is overdue");
     }
     let set_aside = context.set_aside();
     context.db.read(move |conn| schedules::earliest(conn, &set_aside).map_err(DispatchError::from)).await
@@ -138,6 +137,11 @@ async fn fire_one_by_one(
 /// Counts what was fired, and tells those who are to hear of it; after the commit, so that nothing is told that was
 /// rolled back. What is not heard is told again when overdue.
 pub(crate) async fn tell(context: &Context, fired: Fired) -> Result<(), DispatchError> {
+    count(context, &fired);
+    publish(context, fired).await
+}
+
+fn count(context: &Context, fired: &Fired) {
     for (run, late) in &fired.runs {
         let seconds = late.to_std().unwrap_or_default().as_secs_f64();
         metrics::histogram!("carillon_tick_lateness_seconds", "trigger" => run.trigger.as_str()).record(seconds);
@@ -149,6 +153,9 @@ pub(crate) async fn tell(context: &Context, fired: Fired) -> Result<(), Dispatch
     if !fired.runs.is_empty() || !fired.skipped.is_empty() {
         tracing::debug!(runs = fired.runs.len(), skipped_spans = fired.skipped.len(), "schedules fired");
     }
+}
+
+async fn publish(context: &Context, fired: Fired) -> Result<(), DispatchError> {
     for (since, requests) in fired.requests {
         request(context, requests, since).await?;
     }
