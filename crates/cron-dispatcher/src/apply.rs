@@ -2,7 +2,8 @@
 //!
 //! A document is applied only when its version is higher than the one held, under a lock of its own until the end of the
 //! transaction; so repeats and stragglers change nothing. What was due under an agent's old timing is settled before its new timing
-//! begins. Other edits leave the next tick alone.
+//! begins. Other edits leave the next tick alone. Agents that are new are taken together: there is nothing to settle, and a
+//! dispatcher that begins with none may be told of a million.
 
 use std::collections::HashMap;
 
@@ -19,8 +20,8 @@ use crate::creators;
 use crate::error::DispatchError;
 use crate::fired::Fired;
 use crate::pause::{self, change_pause};
-use crate::replan::{plan, replans, settle_before};
-use crate::store::documents::Versions;
+use crate::replan::{plan, plan_new, replans, settle_before};
+use crate::store::documents::{Directory, Versions};
 use crate::store::schedules::{self, Of};
 use crate::store::zone_changes::{self, ZoneChange};
 use crate::store::{documents, history, limits};
@@ -47,10 +48,9 @@ pub(crate) fn apply(
 ) -> Result<Applied, DispatchError> {
     documents::lock(conn, documents)?;
     let mut held = Versions::load(conn, documents)?;
-    let mut ordered: Vec<&Document> = documents.iter().collect();
-    ordered.sort_by_key(|document| (document.kind(), document.version));
     let mut applied = Applied::default();
-    for document in ordered {
+    let mut new_agents = Vec::new();
+    for document in newest(documents) {
         let (kind, key) = (document.kind(), document.key());
         let version = held.of(kind, &key);
         if version.is_none_or(|version| document.version > version) {
@@ -58,14 +58,57 @@ pub(crate) fn apply(
                 tracing::info!(document.kind = %kind, document.key = key, "document came before what it leans on");
                 continue;
             }
-            Applying { conn, document, is_new: version.is_none(), config, now, applied: &mut applied }.apply()?;
+            if version.is_none() && kind == DocumentKind::Agent {
+                new_agents.push(document);
+            } else {
+                Applying { conn, document, is_new: version.is_none(), config, now, applied: &mut applied }.apply()?;
+            }
             held.set(document);
         }
         let version = held.of(kind, &key).unwrap_or_default();
         applied.held.push(HeldDocument { kind, key, version, next_fire_time: None });
     }
+    add(conn, &new_agents, now)?;
     say_when_due(conn, &mut applied.held)?;
     Ok(applied)
+}
+
+/// Each document in its newest version of these, in the order in which they lean on each other.
+fn newest(documents: &[Document]) -> Vec<&Document> {
+    let mut newest: HashMap<(DocumentKind, String), &Document> = HashMap::with_capacity(documents.len());
+    for document in documents {
+        let known = newest.entry((document.kind(), document.key())).or_insert(document);
+        if known.version < document.version {
+            *known = document;
+        }
+    }
+    let mut newest: Vec<&Document> = newest.into_values().collect();
+    newest.sort_by_key(|document| (document.kind(), document.version));
+    newest
+}
+
+/// When an edit was made.
+fn edited_at(document: &Document, now: DateTime<Utc>) -> DateTime<Utc> {
+    version_time(document.version).min(now)
+}
+
+/// Adds agents of which nothing is held: nothing was due, nothing runs, and nobody waits for anything of theirs.
+fn add(conn: &mut DbConnection, new: &[&Document], now: DateTime<Utc>) -> Result<(), DispatchError> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    documents::put(conn, new, now)?;
+    let mut edits = Vec::with_capacity(new.len());
+    for document in new {
+        let Subject::Agent(agent) = &document.subject else { continue };
+        if agent.runs_in_flight_max.is_some() || agent.pause.paused {
+            let scope = limits::of_agent(document.organisation.as_str(), agent.id.0);
+            limits::put(conn, &scope, agent.runs_in_flight_max, agent.pause)?;
+        }
+        edits.push((agent.id, edited_at(document, now)));
+    }
+    let directory = Directory::around(conn, new.iter().map(|document| (*document).clone()).collect())?;
+    plan_new(conn, &directory, &edits, now)
 }
 
 fn leans_on_held(held: &Versions, document: &Document) -> bool {
@@ -122,12 +165,11 @@ impl Applying<'_> {
     }
 
     fn put(&mut self) -> Result<(), DispatchError> {
-        Ok(documents::put(self.conn, self.document, self.now)?)
+        Ok(documents::put(self.conn, &[self.document], self.now)?)
     }
 
-    /// When the edit was made.
     fn edited_at(&self) -> DateTime<Utc> {
-        version_time(self.document.version).min(self.now)
+        edited_at(self.document, self.now)
     }
 
     fn organisation(&mut self, organisation: &Organisation) -> Result<(), DispatchError> {
@@ -169,8 +211,7 @@ impl Applying<'_> {
 
     fn agent(&mut self, agent: &Agent) -> Result<(), DispatchError> {
         let id = agent.id.0;
-        let before = if self.is_new { None } else { documents::find(self.conn, DocumentKind::Agent, &id.to_string())? };
-        let before = match before.map(|held| held.subject) {
+        let before = match documents::find(self.conn, DocumentKind::Agent, &id.to_string())?.map(|held| held.subject) {
             Some(Subject::Agent(before)) => Some(*before),
             _ => None,
         };
@@ -178,7 +219,7 @@ impl Applying<'_> {
         self.settle_before_pause(Of::Agent(id), paused_before, agent.pause)?;
         let edited_at = self.edited_at();
         let replans = replans(before.as_ref(), agent);
-        if replans && !self.is_new {
+        if replans {
             self.applied.fired.join(settle_before(self.conn, agent, edited_at, self.now, self.config)?);
         }
         self.put()?;

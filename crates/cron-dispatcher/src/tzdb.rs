@@ -24,6 +24,7 @@ use crate::error::DispatchError;
 use crate::fire::tell;
 use crate::fired::Fired;
 use crate::store::documents::Directory;
+use crate::store::history::NewChapter;
 use crate::store::schedules::Schedule;
 use crate::store::{history, schedules};
 use crate::zones;
@@ -119,5 +120,7 @@ fn replan_one(conn: &mut DbConnection, schedule: &mut Schedule) -> Result<(), Di
         Some((_, since)) => *since = first.unwrap_or(*since),
         None => schedule.plan(&timing, first),
     }
-    Ok(history::begin(conn, view.agent, view.zone, schedule.fired_through)?)
+    let effective_from = schedule.fired_through;
+    let chapter = NewChapter { agent: view.agent, organisation_zone: view.zone, effective_from };
+    Ok(history::begin(conn, &[chapter])?)
 }

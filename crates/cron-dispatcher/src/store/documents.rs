@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Integer, Text};
+use diesel::upsert::excluded;
 use model::document::{Agent, Document, DocumentKind, Mentor, Organisation, Subject};
 use model::id::OrganisationKey;
 use model::wire::Wire;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
-use super::{everything, read_wire};
+use super::{ROWS_MAX, everything, read_wire};
 use crate::schema::documents;
 
 /// Locks that prevent two documents from being taken at once: the documents are shared out among so many.
@@ -83,22 +84,36 @@ pub(crate) fn agent_keys(conn: &mut DbConnection, after: &str, limit: i64) -> Qu
         .load(conn)
 }
 
-/// Stores a document over whatever version there was; the caller has compared versions under the same transaction.
-pub(crate) fn put(conn: &mut DbConnection, document: &Document, now: DateTime<Utc>) -> QueryResult<()> {
-    let key = document.key();
-    let values = (
-        documents::organisation.eq(document.organisation.as_str()),
-        documents::version.eq(document.version),
-        documents::deleted.eq(document.is_deleted()),
-        documents::changed_at.eq(Timestamp::from(now)),
-        documents::body.eq(document.encode().to_vec()),
+/// Stores documents, each at most once, over whatever versions there were; the caller has compared versions under the
+/// same transaction.
+pub(crate) fn put(conn: &mut DbConnection, newer: &[&Document], now: DateTime<Utc>) -> QueryResult<()> {
+    let row = |document: &&Document| {
+        (
+            documents::kind.eq(document.kind().as_str()),
+            documents::key.eq(document.key()),
+            documents::organisation.eq(document.organisation.0.clone()),
+            documents::version.eq(document.version),
+            documents::deleted.eq(document.is_deleted()),
+            documents::changed_at.eq(Timestamp::from(now)),
+            documents::body.eq(document.encode().to_vec()),
+        )
+    };
+    let overwrite = (
+        documents::organisation.eq(excluded(documents::organisation)),
+        documents::version.eq(excluded(documents::version)),
+        documents::deleted.eq(excluded(documents::deleted)),
+        documents::changed_at.eq(excluded(documents::changed_at)),
+        documents::body.eq(excluded(documents::body)),
     );
-    per_backend!(conn, c => diesel::insert_into(documents::table)
-        .values((documents::kind.eq(document.kind().as_str()), documents::key.eq(&key), values.clone()))
-        .on_conflict((documents::kind, documents::key))
-        .do_update()
-        .set(values)
-        .execute(c))?;
+    for piece in newer.chunks(ROWS_MAX) {
+        let rows: Vec<_> = piece.iter().map(row).collect();
+        per_backend!(conn, c => diesel::insert_into(documents::table)
+            .values(rows)
+            .on_conflict((documents::kind, documents::key))
+            .do_update()
+            .set(overwrite)
+            .execute(c))?;
+    }
     Ok(())
 }
 
@@ -142,9 +157,15 @@ pub(crate) struct AgentView<'a> {
 impl Directory {
     /// Loads the living ones among these agents, with what they lean on.
     pub(crate) fn load(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Self> {
-        let mut directory = Self { everything_paused: everything::is_paused(conn)?, ..Self::default() };
         let keys = agent_ids.iter().map(i64::to_string).collect();
-        for document in load(conn, DocumentKind::Agent, &keys)? {
+        let agents = load(conn, DocumentKind::Agent, &keys)?;
+        Self::around(conn, agents)
+    }
+
+    /// These agents, with what they lean on.
+    pub(crate) fn around(conn: &mut DbConnection, agents: Vec<Document>) -> QueryResult<Self> {
+        let mut directory = Self { everything_paused: everything::is_paused(conn)?, ..Self::default() };
+        for document in agents {
             if let Subject::Agent(agent) = document.subject {
                 directory.agents.insert(agent.id.0, (document.organisation, document.version, *agent));
             }

@@ -3,12 +3,13 @@
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use diesel::prelude::*;
+use diesel::upsert::excluded;
 use model::crontab::{CrontabFields, tzdb_version};
 use model::document::Agent;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
-use super::{stamp, time};
+use super::{ROWS_MAX, stamp, time};
 use crate::schema::schedule_history;
 
 /// A timing, and from when on it decided: later than `effective_from`, up to the next one's.
@@ -21,8 +22,8 @@ pub(crate) struct Chapter {
     pub(crate) schedule: Option<model::document::Schedule>,
 }
 
-#[derive(Queryable, Insertable, AsChangeset)]
-#[diesel(table_name = schedule_history, treat_none_as_default_value = false, treat_none_as_null = true)]
+#[derive(Queryable, Insertable)]
+#[diesel(table_name = schedule_history, treat_none_as_default_value = false)]
 struct Row {
     agent_id: i64,
     effective_from: Timestamp,
@@ -54,31 +55,51 @@ impl TryFrom<Row> for Chapter {
     }
 }
 
-/// Begins a chapter; one that would begin at the same moment never decided anything.
-pub(crate) fn begin(
-    conn: &mut DbConnection,
-    agent: &Agent,
-    organisation_zone: Tz,
-    effective_from: DateTime<Utc>,
-) -> QueryResult<()> {
-    let schedule = &agent.schedule;
-    let row = Row {
-        agent_id: agent.id.0,
-        effective_from: Timestamp::from(effective_from),
-        timing_version: schedule.timing_version,
-        tzdb: tzdb_version().to_owned(),
-        crontab: agent.previous.is_none().then(|| text(&schedule.crontab)),
-        timezone: schedule.timezone.unwrap_or(organisation_zone).name().to_owned(),
-        one_off: schedule.one_off,
-        start_time: stamp(schedule.start_time),
-        end_time: stamp(schedule.end_time),
-    };
-    per_backend!(conn, c => diesel::insert_into(schedule_history::table)
-        .values(&row)
-        .on_conflict((schedule_history::agent_id, schedule_history::effective_from))
-        .do_update()
-        .set(&row)
-        .execute(c))?;
+/// A chapter that begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewChapter<'a> {
+    pub(crate) agent: &'a Agent,
+    pub(crate) organisation_zone: Tz,
+    pub(crate) effective_from: DateTime<Utc>,
+}
+
+impl From<&NewChapter<'_>> for Row {
+    fn from(new: &NewChapter<'_>) -> Self {
+        let schedule = &new.agent.schedule;
+        Self {
+            agent_id: new.agent.id.0,
+            effective_from: Timestamp::from(new.effective_from),
+            timing_version: schedule.timing_version,
+            tzdb: tzdb_version().to_owned(),
+            crontab: new.agent.previous.is_none().then(|| text(&schedule.crontab)),
+            timezone: schedule.timezone.unwrap_or(new.organisation_zone).name().to_owned(),
+            one_off: schedule.one_off,
+            start_time: stamp(schedule.start_time),
+            end_time: stamp(schedule.end_time),
+        }
+    }
+}
+
+/// Begins chapters, of each agent at most one; one that would begin at the same moment never decided anything.
+pub(crate) fn begin(conn: &mut DbConnection, new: &[NewChapter<'_>]) -> QueryResult<()> {
+    let overwrite = (
+        schedule_history::timing_version.eq(excluded(schedule_history::timing_version)),
+        schedule_history::tzdb.eq(excluded(schedule_history::tzdb)),
+        schedule_history::crontab.eq(excluded(schedule_history::crontab)),
+        schedule_history::timezone.eq(excluded(schedule_history::timezone)),
+        schedule_history::one_off.eq(excluded(schedule_history::one_off)),
+        schedule_history::start_time.eq(excluded(schedule_history::start_time)),
+        schedule_history::end_time.eq(excluded(schedule_history::end_time)),
+    );
+    let rows: Vec<Row> = new.iter().map(Row::from).collect();
+    for piece in rows.chunks(ROWS_MAX) {
+        per_backend!(conn, c => diesel::insert_into(schedule_history::table)
+            .values(piece)
+            .on_conflict((schedule_history::agent_id, schedule_history::effective_from))
+            .do_update()
+            .set(overwrite)
+            .execute(c))?;
+    }
     Ok(())
 }
 

@@ -28,6 +28,9 @@ use diesel::QueryResult;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use service_kit::database::{Migrations, Timestamp};
 
+/// Most rows in one statement that binds each of their values: SQLite binds at most 32,766.
+const ROWS_MAX: usize = 1_000;
+
 /// This microservice's migrations.
 pub fn migrations() -> Migrations {
     const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");

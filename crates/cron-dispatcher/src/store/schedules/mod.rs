@@ -13,7 +13,7 @@ use model::schedule::Timing;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
-use super::{read_word, stamp, time};
+use super::{ROWS_MAX, read_word, stamp, time};
 use crate::schema::schedules;
 
 pub(crate) use due::{advance, due, due_of, earliest, lock_due};
@@ -222,6 +222,15 @@ pub(crate) fn load(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Ve
     let rows: Vec<Row> =
         schedules::table.filter(schedules::agent_id.eq_any(agent_ids)).select(Row::as_select()).load(conn)?;
     rows.into_iter().map(Schedule::try_from).collect()
+}
+
+/// Stores schedules of new agents.
+pub(crate) fn insert(conn: &mut DbConnection, new: &[Schedule]) -> QueryResult<()> {
+    let rows: Vec<Row> = new.iter().map(Row::from).collect();
+    for piece in rows.chunks(ROWS_MAX) {
+        per_backend!(conn, c => diesel::insert_into(schedules::table).values(piece).execute(c))?;
+    }
+    Ok(())
 }
 
 /// Stores a schedule, new or not.
