@@ -30,7 +30,7 @@ use service_kit::error::ApiError;
 use crate::audit;
 use crate::documents::{self, Written};
 use crate::state::State;
-use crate::store::organisations;
+use crate::store::organisations::{self, OrganisationRow};
 
 /// What somebody showed to be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,13 +153,13 @@ impl Known {
     }
 }
 
-/// Makes sure that the organisation of a write exists: a credential that names it brings it into being.
+/// The organisation of a write, which exists from then on: a credential that names it brings it into being.
 pub(crate) fn enter_organisation(
     conn: &mut DbConnection,
     acting: &Acting,
     now: DateTime<Utc>,
     written: &mut Written,
-) -> Result<(), ApiError> {
+) -> Result<OrganisationRow, ApiError> {
     let organisation = &acting.organisation;
     let found = organisations::find(conn, organisation)?;
     match found {
@@ -167,12 +167,12 @@ pub(crate) fn enter_organisation(
             let text = "This organisation is being erased: try again when it is gone.";
             Err(ApiError::detail(StatusCode::CONFLICT, text).with_code("organisation_erasing"))
         }
-        Some(_) => Ok(()),
+        Some(row) => Ok(row),
         None if acting.vouches_for_organisation => {
             if documents::ensure_organisation(conn, organisation, now, written)? {
                 audit::record(conn, acting, "organisation.created", organisation, &[], now)?;
             }
-            Ok(())
+            organisations::find(conn, organisation)?.ok_or_else(|| ApiError::no_such("Organisation"))
         }
         None => Err(ApiError::no_such("Organisation")),
     }

@@ -56,6 +56,21 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// Writes what a subject says that nothing was said of yet.
+pub(crate) fn write_new(
+    conn: &mut DbConnection,
+    organisation: &str,
+    subject: Subject,
+    now: DateTime<Utc>,
+    written: &mut Written,
+) -> QueryResult<()> {
+    let organisation = OrganisationKey(organisation.to_owned());
+    let document = Document { organisation, version: next_version(0, now), subject };
+    documents::insert(conn, &document)?;
+    written.push(DocumentName::of(&document));
+    Ok(())
+}
+
 /// Writes what a mentor's document says now, if that is new: it was read while others were not kept from it, and the
 /// organisation, or the operator, may have named another default provider since it was written.
 ///
@@ -64,17 +79,18 @@ pub(crate) fn write(
 pub(crate) fn write_mentor(
     conn: &mut DbConnection,
     read: &MentorRow,
-    config: &Config,
+    providers: Providers<'_>,
     now: DateTime<Utc>,
     written: &mut Written,
 ) -> QueryResult<()> {
-    let subject = of_mentor(read, &config_for(conn, &read.organisation, config)?);
+    let subject = of_mentor(read, providers);
     if documents::says(conn, DocumentKind::Mentor, &read.id.to_string(), &subject)? {
         return Ok(());
     }
     let Some(mentor) = mentors::lock(conn, read.id)? else { return Ok(()) };
-    let config = config_for(conn, &mentor.organisation, config)?;
-    write(conn, &mentor.organisation, of_mentor(&mentor, &config), now, written)
+    let organisation = organisations::find(conn, &mentor.organisation)?;
+    let providers = Providers::of(organisation.as_ref(), providers.config);
+    write(conn, &mentor.organisation, of_mentor(&mentor, providers), now, written)
 }
 
 /// Makes an organisation with its document, unless it is there. Returns whether it is new.
@@ -125,15 +141,23 @@ pub(crate) fn of_organisation(row: &OrganisationRow, revoked_users: BTreeSet<Str
     })
 }
 
-/// The configuration as it is for one organisation: with its own default provider, if it has one.
-pub(crate) fn config_for(conn: &mut DbConnection, organisation: &str, config: &Config) -> QueryResult<Config> {
-    let own = organisations::find(conn, organisation)?.map(|row| row.default_provider).filter(|name| !name.is_empty());
-    let default_provider = own.or_else(|| config.default_provider.clone());
-    Ok(Config { default_provider, ..config.clone() })
+/// The configured providers as they are for one organisation: with its own default, if it has one.
+#[derive(Clone, Copy)]
+pub(crate) struct Providers<'a> {
+    config: &'a Config,
+    default: Option<&'a str>,
+}
+
+impl<'a> Providers<'a> {
+    /// Those for this organisation.
+    pub(crate) fn of(organisation: Option<&'a OrganisationRow>, config: &'a Config) -> Self {
+        let own = organisation.map(|row| row.default_provider.as_str()).filter(|name| !name.is_empty());
+        Self { config, default: own.or(config.default_provider.as_deref()) }
+    }
 }
 
 /// What is said of a mentor.
-pub(crate) fn of_mentor(row: &MentorRow, config: &Config) -> Subject {
+pub(crate) fn of_mentor(row: &MentorRow, providers: Providers<'_>) -> Subject {
     if row.deleted_at.is_some() {
         return Subject::MentorDeleted(MentorId(row.id));
     }
@@ -142,7 +166,7 @@ pub(crate) fn of_mentor(row: &MentorRow, config: &Config) -> Subject {
         unique_id: row.unique_id.to_string(),
         name: row.name.clone(),
         system_prompt: row.system_prompt.clone(),
-        provider: provider_of(row, config),
+        provider: provider_of(row, providers),
         runs_in_flight_max: None,
         service_groups: Vec::deserialize(&*row.service_groups).unwrap_or_default(),
     })
@@ -185,7 +209,7 @@ pub(crate) fn own_provider(row: &MentorRow) -> Option<ProviderSettings> {
 }
 
 /// How a mentor is asked: by its own provider, else by the configured one that it names, else by the default.
-fn provider_of(row: &MentorRow, config: &Config) -> Provider {
+fn provider_of(row: &MentorRow, providers: Providers<'_>) -> Provider {
     if let Some(own) = own_provider(row) {
         return Provider {
             kind: own.kind,
@@ -198,9 +222,9 @@ fn provider_of(row: &MentorRow, config: &Config) -> Provider {
             headers: own.headers,
         };
     }
-    let configured = config.has_provider(&row.llm_provider).then_some(&row.llm_provider);
+    let configured = providers.config.has_provider(&row.llm_provider).then_some(row.llm_provider.as_str());
     Provider {
-        name: configured.or(config.default_provider.as_ref()).unwrap_or(&row.llm_provider).clone(),
+        name: configured.or(providers.default).unwrap_or(&row.llm_provider).to_owned(),
         model: row.llm_name.clone(),
         temperature: row.llm_temperature,
         ..Provider::default()
@@ -208,12 +232,12 @@ fn provider_of(row: &MentorRow, config: &Config) -> Provider {
 }
 
 /// Whether there is a way to ask a mentor; else what to set so that there is one.
-pub(crate) fn check_can_be_asked(row: &MentorRow, config: &Config) -> Result<(), String> {
+pub(crate) fn check_can_be_asked(row: &MentorRow, Providers { config, default }: Providers<'_>) -> Result<(), String> {
     let name = match own_provider(row) {
         Some(own) if !own.kind.is_empty() => return Ok(()),
         Some(own) if config.has_provider(&own.name) => return Ok(()),
         Some(own) => own.name,
-        None if config.has_provider(&row.llm_provider) || config.default_provider.is_some() => return Ok(()),
+        None if config.has_provider(&row.llm_provider) || default.is_some() => return Ok(()),
         None => row.llm_provider.clone(),
     };
     let choices = "give the mentor a `provider`, or set a default one in `providers.default`";

@@ -16,9 +16,10 @@ use service_kit::error::{ApiError, FieldErrors};
 use self::apply::apply;
 use crate::access::{self, Acting};
 use crate::audit;
-use crate::documents::{self, Written};
+use crate::documents::{self, Providers, Written};
 use crate::policy;
 use crate::state::{State, callback_secret_owner};
+use crate::store::activity::{self, ActivityRow};
 use crate::store::agents::{self, AgentRow};
 use crate::store::mentors::MentorRow;
 use crate::store::organisations::{self, OrganisationRow};
@@ -37,6 +38,7 @@ pub(crate) struct Edit {
 pub(crate) struct Saved {
     pub(crate) row: AgentRow,
     pub(crate) mentor: MentorRow,
+    pub(crate) activity: Option<ActivityRow>,
     pub(crate) written: Written,
 }
 
@@ -44,20 +46,22 @@ pub(crate) struct Saved {
 pub(crate) fn create(conn: &mut DbConnection, state: &State, edit: Edit) -> Result<Saved, ApiError> {
     let now = state.clock.now();
     let mut written = Written::new();
-    access::enter_organisation(conn, &edit.acting, now, &mut written)?;
-    check_agents_max(conn, &edit.acting.organisation)?;
+    let organisation = access::enter_organisation(conn, &edit.acting, now, &mut written)?;
+    check_agents_max(conn, &organisation)?;
     let mut row = blank(&edit.acting, now);
-    let mentor = apply(conn, state, None, &mut row, &edit)?;
+    let mentor = apply(conn, state, Some(&organisation), None, &mut row, &edit)?;
     row.timing_version = next_version(0, now);
     row.id = agents::insert(conn, &row)?;
+    let next_fire_time = timing::next_fire(Some(&organisation), &row, now);
+    let activity = activity::insert(conn, &row, next_fire_time)?;
     if let SecretChange::Set(_) = &edit.input.callback_secret {
         row.sealed_callback_secret = seal_secret(state, row.id, &edit.input.callback_secret, None)?;
         agents::set_callback_secret(conn, row.id, row.sealed_callback_secret.as_deref().unwrap_or_default())?;
     }
-    timing::plan(conn, &row, now)?;
-    announce(conn, state, &row, &mentor, &mut written)?;
+    documents::write_mentor(conn, &mentor, Providers::of(Some(&organisation), &state.config), now, &mut written)?;
+    documents::write_new(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
     audit::record(conn, &edit.acting, "agent.created", &row.id.to_string(), &[], now)?;
-    Ok(Saved { row, mentor, written })
+    Ok(Saved { row, mentor, activity: Some(activity), written })
 }
 
 /// Changes an agent.
@@ -66,8 +70,10 @@ pub(crate) fn change(conn: &mut DbConnection, state: &State, id: i64, edit: Edit
     let mut written = Written::new();
     let before = agents::find_for_update(conn, &edit.acting.organisation, id)?;
     let before = before.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    let organisation = organisations::find(conn, &before.organisation)?;
+    let organisation = organisation.as_ref();
     let mut row = before.clone();
-    let mentor = apply(conn, state, Some(&before), &mut row, &edit)?;
+    let mentor = apply(conn, state, organisation, Some(&before), &mut row, &edit)?;
     row.sealed_callback_secret =
         seal_secret(state, id, &edit.input.callback_secret, before.sealed_callback_secret.clone())?;
     if !matches!(edit.input.callback_secret, SecretChange::Keep) {
@@ -81,12 +87,14 @@ pub(crate) fn change(conn: &mut DbConnection, state: &State, id: i64, edit: Edit
     }
     agents::update(conn, &row)?;
     if row.timing_version != before.timing_version || row.fires_by_itself() != before.fires_by_itself() {
-        timing::plan(conn, &row, now)?;
+        activity::set_next_fire(conn, id, timing::next_fire(organisation, &row, now), now)?;
     }
-    announce(conn, state, &row, &mentor, &mut written)?;
+    documents::write_mentor(conn, &mentor, Providers::of(organisation, &state.config), now, &mut written)?;
+    documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
     let fields = audit::changed_fields(&before, &row);
     audit::record(conn, &edit.acting, "agent.changed", &id.to_string(), &fields, now)?;
-    Ok(Saved { row, mentor, written })
+    let activity = activity::by_agents(conn, vec![id])?.remove(&id);
+    Ok(Saved { row, mentor, activity, written })
 }
 
 /// Stores a row of which nothing changed that the mentor or the timing depends on, and what is said of it now.
@@ -105,28 +113,15 @@ pub(crate) fn store(
     Ok(written)
 }
 
-/// Writes what is said of an agent and its mentor now.
-fn announce(
-    conn: &mut DbConnection,
-    state: &State,
-    row: &AgentRow,
-    mentor: &MentorRow,
-    written: &mut Written,
-) -> Result<(), ApiError> {
-    let now = state.clock.now();
-    documents::write_mentor(conn, mentor, &state.config, now, written)?;
-    Ok(documents::write(conn, &row.organisation, documents::of_agent(row), now, written)?)
-}
-
 /// Refuses one agent more than the organisation may have. Where there is a limit, creations take turns, so that two at
 /// once do not both find room.
-fn check_agents_max(conn: &mut DbConnection, organisation: &str) -> Result<(), ApiError> {
-    let limit = |row: Option<OrganisationRow>| row.and_then(|row| row.agents_max);
-    if limit(organisations::find(conn, organisation)?).is_none() {
+fn check_agents_max(conn: &mut DbConnection, read: &OrganisationRow) -> Result<(), ApiError> {
+    if read.agents_max.is_none() {
         return Ok(());
     }
-    let Some(max) = limit(organisations::find_for_update(conn, organisation)?) else { return Ok(()) };
-    if agents::count(conn, organisation)? >= i64::from(max) {
+    let locked = organisations::find_for_update(conn, &read.key)?;
+    let Some(max) = locked.and_then(|row| row.agents_max) else { return Ok(()) };
+    if agents::count(conn, &read.key)? >= i64::from(max) {
         let text =
             format!("This organisation may have at most {max} agents: delete some, or raise `limits.agents_max`.");
         return Err(ApiError::detail(StatusCode::FORBIDDEN, text).with_code("agents_max_reached"));

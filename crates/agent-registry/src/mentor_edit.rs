@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use crate::access::{self, Acting};
 use crate::audit;
-use crate::documents::{self, Written, own_provider};
+use crate::documents::{self, Providers, Written, own_provider};
 use crate::state::{State, api_key_owner};
 use crate::store::mentors::{self, MentorRow};
+use crate::store::organisations;
 use crate::validation::fields::Faults;
 use crate::validation::mentor::{MentorInput, ProviderInput, ProviderSettings};
 
@@ -116,8 +117,9 @@ pub(crate) fn delete(conn: &mut DbConnection, state: &State, acting: &Acting, na
 }
 
 fn announce(conn: &mut DbConnection, state: &State, row: &MentorRow, written: &mut Written) -> Result<(), ApiError> {
-    let config = documents::config_for(conn, &row.organisation, &state.config)?;
-    documents::write(conn, &row.organisation, documents::of_mentor(row, &config), state.clock.now(), written)?;
+    let organisation = organisations::find(conn, &row.organisation)?;
+    let subject = documents::of_mentor(row, Providers::of(organisation.as_ref(), &state.config));
+    documents::write(conn, &row.organisation, subject, state.clock.now(), written)?;
     Ok(())
 }
 

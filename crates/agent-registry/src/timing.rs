@@ -4,11 +4,9 @@
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use chrono_tz::Tz;
 use model::crontab::Crontab;
-use service_kit::database::DbConnection;
-use service_kit::error::ApiError;
 
 use crate::store::agents::AgentRow;
-use crate::store::{activity, organisations};
+use crate::store::organisations::OrganisationRow;
 use crate::validation::fields::Faults;
 
 /// A day of a minutely crontab, and years of a daily one: among so many ticks are the two that are closest.
@@ -33,17 +31,17 @@ pub(crate) fn changed(before: &AgentRow, after: &AgentRow) -> bool {
 
 /// Notes what cannot be meant by a timing that is new.
 pub(crate) fn check(
-    conn: &mut DbConnection,
+    organisation: Option<&OrganisationRow>,
     before: Option<&AgentRow>,
     row: &AgentRow,
     now: DateTime<Utc>,
     faults: &Faults,
-) -> Result<(), ApiError> {
-    let Ok(crontab) = Crontab::parse(&row.crontab()) else { return Ok(()) };
+) {
+    let Ok(crontab) = Crontab::parse(&row.crontab()) else { return };
     if before.is_some_and(|before| !changed(before, row)) {
-        return Ok(());
+        return;
     }
-    let zone = zone(conn, row)?;
+    let zone = zone(organisation, row);
     check_bounds(&crontab, zone, row, now, faults);
     if row.jitter_seconds > 0
         && !row.one_off
@@ -53,7 +51,6 @@ pub(crate) fn check(
         let fault = format!("Must be less than the shortest time between two ticks, which is {gap} seconds.");
         faults.add("task.jitter_seconds", fault);
     }
-    Ok(())
 }
 
 fn check_bounds(crontab: &Crontab, zone: Tz, row: &AgentRow, now: DateTime<Utc>, faults: &Faults) {
@@ -86,18 +83,18 @@ fn from(row: &AgentRow, now: DateTime<Utc>) -> DateTime<Utc> {
     now.max(start - TimeDelta::microseconds(1))
 }
 
-fn zone(conn: &mut DbConnection, row: &AgentRow) -> Result<Tz, ApiError> {
-    if let Some(zone) = row.timezone.as_deref().and_then(|name| name.parse().ok()) {
-        return Ok(zone);
-    }
-    Ok(organisations::timezone(conn, &row.organisation)?.unwrap_or(Tz::UTC))
+fn zone(organisation: Option<&OrganisationRow>, row: &AgentRow) -> Tz {
+    let own = row.timezone.as_deref().and_then(|name| name.parse().ok());
+    own.or_else(|| organisation?.timezone.parse().ok()).unwrap_or(Tz::UTC)
 }
 
-/// Shows when the agent will fire until the dispatcher, which decides it, says so itself.
-pub(crate) fn plan(conn: &mut DbConnection, row: &AgentRow, now: DateTime<Utc>) -> Result<(), ApiError> {
-    let zone = zone(conn, row)?;
-    let crontab = Crontab::parse(&row.crontab()).ok().filter(|_| row.fires_by_itself());
-    let tick = crontab.and_then(|crontab| crontab.next_after(zone, from(row, now)));
-    let next_fire_time = tick.filter(|tick| row.end_time.is_none_or(|end| *tick < DateTime::from(end)));
-    Ok(activity::set_next_fire(conn, row.id, next_fire_time, now)?)
+/// When the agent will fire, to be shown until the dispatcher, which decides it, says so itself.
+pub(crate) fn next_fire(
+    organisation: Option<&OrganisationRow>,
+    row: &AgentRow,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let crontab = Crontab::parse(&row.crontab()).ok().filter(|_| row.fires_by_itself())?;
+    let tick = crontab.next_after(zone(organisation, row), from(row, now))?;
+    Some(tick).filter(|tick| row.end_time.is_none_or(|end| *tick < DateTime::from(end)))
 }

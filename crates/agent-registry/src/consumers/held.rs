@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bus::{HandleError, Handler, Message};
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use model::document::{DocumentKind, HeldDocument, Receiver};
+use model::document::{DocumentKind, Receiver};
 use model::event::{DocumentsHeld, Replanned};
 use model::wire::decode_event;
 use service_kit::database::{DatabaseError, DbConnection, Timestamp};
@@ -21,7 +21,7 @@ use crate::audit::{self, Author};
 use crate::state::State;
 use crate::store::activity::{self, NextFire};
 use crate::store::audit_log::{self, AuditFilter};
-use crate::store::documents::{self, DocumentName};
+use crate::store::documents::{self, DocumentName, HeldVersions};
 use crate::store::{agents, organisations};
 
 /// What the audit log calls it; its subject is `schedules:<edition>`.
@@ -71,37 +71,39 @@ fn note_replanned(conn: &mut DbConnection, said: &[Said]) -> QueryResult<()> {
 
 fn store(conn: &mut DbConnection, said: Vec<Said>) -> QueryResult<()> {
     note_replanned(conn, &said)?;
+    let mut versions: BTreeMap<DocumentName, HeldVersions> = BTreeMap::new();
     let mut next_fires: BTreeMap<i64, NextFire> = BTreeMap::new();
-    for (receiver, held, said_at) in in_order(said) {
-        let name = DocumentName { kind: held.kind, key: held.key };
-        documents::hold(conn, &name, receiver, held.version)?;
-        let agent_id = match (receiver, name.kind) {
-            (Receiver::CronDispatcher, DocumentKind::Agent) => name.key.parse().ok(),
-            _ => None,
-        };
-        let Some(agent_id) = agent_id else { continue };
-        let next_fire_time = held.next_fire_time.map(Timestamp::from);
-        let said = NextFire { agent_id, next_fire_time, next_fire_time_as_of: said_at.into() };
-        match next_fires.get(&agent_id) {
-            Some(known) if known.next_fire_time_as_of > said.next_fire_time_as_of => {}
-            _ => {
-                next_fires.insert(agent_id, said);
+    for (event, said_at) in said {
+        let by_dispatcher = event.receiver == Receiver::CronDispatcher;
+        for held in event.documents {
+            if by_dispatcher
+                && held.kind == DocumentKind::Agent
+                && let Ok(agent_id) = held.key.parse()
+            {
+                say_next_fire(&mut next_fires, agent_id, held.next_fire_time, said_at);
             }
+            let known = versions.entry(DocumentName { kind: held.kind, key: held.key }).or_default();
+            let known = if by_dispatcher { &mut known.by_dispatcher } else { &mut known.by_deliverer };
+            *known = held.version.max(*known);
         }
     }
+    documents::hold(conn, &versions)?;
     let existing = agents::existing(conn, next_fires.keys().copied().collect())?;
     let of_existing: Vec<NextFire> = existing.iter().filter_map(|id| next_fires.remove(id)).collect();
     activity::set_next_fires(conn, &of_existing)
 }
 
-/// One word after the other, in the order of their documents, so that two batches at once never wait for each other in
-/// a circle; of one document, as they were said.
-fn in_order(said: Vec<Said>) -> Vec<(Receiver, HeldDocument, DateTime<Utc>)> {
-    let words = said.into_iter().flat_map(|(event, said_at)| {
-        let receiver = event.receiver;
-        event.documents.into_iter().map(move |held| (receiver, held, said_at))
-    });
-    let mut words: Vec<_> = words.collect();
-    words.sort_by(|(_, a, _), (_, b, _)| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
-    words
+/// What was said last counts.
+fn say_next_fire(
+    next_fires: &mut BTreeMap<i64, NextFire>,
+    agent_id: i64,
+    next_fire_time: Option<DateTime<Utc>>,
+    said_at: DateTime<Utc>,
+) {
+    let next_fire_time = next_fire_time.map(Timestamp::from);
+    let said = NextFire { agent_id, next_fire_time, next_fire_time_as_of: said_at.into() };
+    let known = next_fires.entry(agent_id).or_insert_with(|| said.clone());
+    if known.next_fire_time_as_of <= said.next_fire_time_as_of {
+        *known = said;
+    }
 }

@@ -7,13 +7,15 @@ use service_kit::error::ApiError;
 use url::Url;
 
 use super::Edit;
+use crate::documents::{self, Providers};
 use crate::state::State;
 use crate::store::agents::{self, AgentRow};
 use crate::store::mentors::{self, MentorRow};
+use crate::store::organisations::OrganisationRow;
 use crate::validation::agent::{AgentInput, check_crontab};
 use crate::validation::fields::Faults;
 use crate::validation::reference::no_such_pk;
-use crate::{documents, policy, timing};
+use crate::{policy, timing};
 
 /// Longer chains of previous agents are not followed: nobody has them, unless they go in a circle.
 const CHAIN_MAX: usize = 1_000;
@@ -22,18 +24,20 @@ const CHAIN_MAX: usize = 1_000;
 pub(super) fn apply(
     conn: &mut DbConnection,
     state: &State,
+    organisation: Option<&OrganisationRow>,
     before: Option<&AgentRow>,
     row: &mut AgentRow,
     edit: &Edit,
 ) -> Result<MentorRow, ApiError> {
     let faults = Faults::from(edit.errors.clone());
-    let mentor = apply_mentor(conn, state, row, &edit.input, &faults)?;
+    let providers = Providers::of(organisation, &state.config);
+    let mentor = apply_mentor(conn, providers, row, &edit.input, &faults)?;
     apply_previous_agent(conn, row, &edit.input, &faults)?;
     apply_texts(row, &edit.input);
     apply_task(row, &edit.input, &faults);
     policy::apply(row, &edit.input, &faults);
     policy::check_together(before, row, &faults);
-    timing::check(conn, before, row, state.clock.now(), &faults)?;
+    timing::check(organisation, before, row, state.clock.now(), &faults);
     check_callback_url(state, edit.input.callback_url.as_deref(), &faults);
     faults.into_errors().into_result()?;
     // Without a fault there is a mentor.
@@ -42,7 +46,7 @@ pub(super) fn apply(
 
 fn apply_mentor(
     conn: &mut DbConnection,
-    state: &State,
+    providers: Providers<'_>,
     row: &mut AgentRow,
     input: &AgentInput,
     faults: &Faults,
@@ -55,8 +59,7 @@ fn apply_mentor(
         faults.add("mentor", reference.missing());
         return Ok(None);
     };
-    let config = documents::config_for(conn, &row.organisation, &state.config)?;
-    if let Err(fault) = documents::check_can_be_asked(&mentor, &config) {
+    if let Err(fault) = documents::check_can_be_asked(&mentor, providers) {
         faults.add("mentor", fault);
     }
     row.mentor_id = mentor.id;

@@ -14,7 +14,6 @@ use crate::documents::Written;
 use crate::edit::{self, Edit, Saved};
 use crate::idempotency::{Begun, Repeatable};
 use crate::state::State;
-use crate::store::activity;
 use crate::validation::agent::{AgentInput, Write};
 use crate::validation::fields::Faults;
 use crate::validation::form;
@@ -80,8 +79,7 @@ async fn save(
             None => edit::create(conn, &writer, edit)?,
             Some(id) => edit::change(conn, &writer, id, edit)?,
         };
-        let Saved { row, mentor, written } = saved;
-        let activity = activity::by_agents(conn, vec![row.id])?.remove(&row.id);
+        let Saved { row, mentor, activity, written } = saved;
         tracing::info!(agent.id = row.id, organisation = row.organisation, "an agent is saved");
         let mut views = [AgentView::of_write(row, &mentor, mentor_reference, &secret, activity.as_ref())];
         AgentView::with_previous_outputs(conn, &mut views)?;

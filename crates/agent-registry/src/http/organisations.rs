@@ -20,7 +20,7 @@ use super::page::PageRequest;
 use super::request;
 use crate::access::{self, Acting};
 use crate::audit;
-use crate::documents::{self, Written};
+use crate::documents::{self, Providers, Written};
 use crate::erase;
 use crate::state::{State, alert_secret_owner};
 use crate::store::documents::DocumentName;
@@ -141,7 +141,7 @@ fn change(
     documents::write_organisation(conn, &row, now, written)?;
     if row.default_provider != before.default_provider {
         for mentor in mentors::without_own_provider(conn, &row.key)? {
-            documents::write_mentor(conn, &mentor, &state.config, now, written)?;
+            documents::write_mentor(conn, &mentor, Providers::of(Some(&row), &state.config), now, written)?;
         }
     }
     let fields = changed_fields(&before, &row);

@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 use service_kit::database::{DbConnection, Timestamp};
+use service_kit::per_backend;
 
+use super::agents::AgentRow;
 use super::schema::agent_activity;
 use super::upsert_each;
 
@@ -40,6 +42,24 @@ pub(crate) struct NextFire {
     pub(crate) agent_id: i64,
     pub(crate) next_fire_time: Option<Timestamp>,
     pub(crate) next_fire_time_as_of: Timestamp,
+}
+
+/// Inserts the activity of a new agent.
+pub(crate) fn insert(
+    conn: &mut DbConnection,
+    agent: &AgentRow,
+    next_fire_time: Option<DateTime<Utc>>,
+) -> QueryResult<ActivityRow> {
+    let activity = (
+        agent_activity::agent_id.eq(agent.id),
+        agent_activity::organisation.eq(&agent.organisation),
+        agent_activity::next_fire_time.eq(next_fire_time.map(Timestamp::from)),
+        agent_activity::next_fire_time_as_of.eq(agent.created_at),
+    );
+    per_backend!(conn, c => diesel::insert_into(agent_activity::table)
+        .values(activity)
+        .returning(ActivityRow::as_returning())
+        .get_result(c))
 }
 
 /// The activities of these agents, by agent.

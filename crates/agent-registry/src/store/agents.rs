@@ -89,19 +89,9 @@ impl AgentRow {
     }
 }
 
-/// Inserts an agent and its activity, and returns its id.
+/// Inserts an agent, and returns its id.
 pub(crate) fn insert(conn: &mut DbConnection, row: &AgentRow) -> QueryResult<i64> {
-    let id = per_backend!(conn, c => diesel::insert_into(agents::table)
-        .values(row)
-        .returning(agents::id)
-        .get_result(c))?;
-    let activity = (
-        agent_activity::agent_id.eq(id),
-        agent_activity::organisation.eq(&row.organisation),
-        agent_activity::next_fire_time_as_of.eq(row.created_at),
-    );
-    per_backend!(conn, c => diesel::insert_into(agent_activity::table).values(activity).execute(c))?;
-    Ok(id)
+    per_backend!(conn, c => diesel::insert_into(agents::table).values(row).returning(agents::id).get_result(c))
 }
 
 /// Writes every column of an agent.

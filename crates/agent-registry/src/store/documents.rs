@@ -2,8 +2,11 @@
 //!
 //! `version > held_version`, one column for each receiver, is all there is to it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Text};
 use model::document::{Document, DocumentKind, Receiver, Subject};
 use model::wire::Wire;
 use service_kit::database::DbConnection;
@@ -16,7 +19,7 @@ use super::schema::documents;
 const TOMBSTONE_LIFE: TimeDelta = TimeDelta::days(30);
 
 /// Which document.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct DocumentName {
     pub(crate) kind: DocumentKind,
     pub(crate) key: String,
@@ -66,6 +69,13 @@ pub(crate) fn put(conn: &mut DbConnection, document: &Document) -> QueryResult<b
     if says(conn, name.kind, &name.key, &document.subject)? {
         return Ok(false);
     }
+    insert(conn, document)?;
+    Ok(true)
+}
+
+/// Stores a document, whatever is stored.
+pub(crate) fn insert(conn: &mut DbConnection, document: &Document) -> QueryResult<()> {
+    let name = DocumentName::of(document);
     let written = (
         documents::organisation.eq(document.organisation.as_str()),
         documents::version.eq(document.version),
@@ -86,8 +96,8 @@ pub(crate) fn put(conn: &mut DbConnection, document: &Document) -> QueryResult<b
         .on_conflict((documents::kind, documents::key))
         .do_update()
         .set(written)
-        .execute(c))?;
-    Ok(true)
+        .execute(c))
+    .map(|_| ())
 }
 
 /// An agent's document, and those that it leans on: all that the dispatcher must hold to know it.
@@ -164,21 +174,55 @@ pub(crate) fn unheld(conn: &mut DbConnection) -> QueryResult<Vec<Unheld>> {
     rows.into_iter().map(read).collect()
 }
 
-/// A receiver holds this version or a later one; what it held before is never lowered.
-pub(crate) fn hold(conn: &mut DbConnection, name: &DocumentName, receiver: Receiver, version: i64) -> QueryResult<()> {
-    let row = documents::table.find((name.kind.as_str(), &name.key));
-    let held = match receiver {
-        Receiver::CronDispatcher => diesel::update(row)
-            .filter(documents::dispatcher_held_version.lt(version))
-            .set(documents::dispatcher_held_version.eq(version))
-            .execute(conn),
-        Receiver::CallbackDeliverer => diesel::update(row)
-            .filter(documents::deliverer_held_version.lt(version))
-            .set(documents::deliverer_held_version.eq(version))
-            .execute(conn),
-        Receiver::AgentRegistry => Ok(0),
-    };
-    held.map(|_| ())
+/// The versions of a document that receivers said that they hold; 0 is nothing said.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct HeldVersions {
+    pub(crate) by_dispatcher: i64,
+    pub(crate) by_deliverer: i64,
+}
+
+/// The receivers hold these versions, or later ones; what they held before is never lowered.
+pub(crate) fn hold(conn: &mut DbConnection, held: &BTreeMap<DocumentName, HeldVersions>) -> QueryResult<()> {
+    // Locked in the order of their names: two batches at once never wait for each other in a circle.
+    const HOLD_ALL: &str = "
+        WITH locked AS (
+            SELECT kind, key, held.dispatcher, held.deliverer
+              FROM documents JOIN unnest($1, $2, $3, $4) AS held (kind, key, dispatcher, deliverer) USING (kind, key)
+             WHERE dispatcher_held_version < held.dispatcher OR deliverer_held_version < held.deliverer
+             ORDER BY kind, key
+               FOR NO KEY UPDATE OF documents)
+        UPDATE documents
+           SET dispatcher_held_version = greatest(dispatcher_held_version, locked.dispatcher),
+               deliverer_held_version = greatest(deliverer_held_version, locked.deliverer)
+          FROM locked WHERE (documents.kind, documents.key) = (locked.kind, locked.key)";
+    const HOLD: &str = "
+        UPDATE documents
+           SET dispatcher_held_version = max(dispatcher_held_version, $1),
+               deliverer_held_version = max(deliverer_held_version, $2)
+         WHERE kind = $3 AND key = $4";
+    match conn {
+        _ if held.is_empty() => {}
+        DbConnection::Postgres(c) => {
+            let (names, versions): (Vec<&DocumentName>, Vec<&HeldVersions>) = held.iter().unzip();
+            diesel::sql_query(HOLD_ALL)
+                .bind::<Array<Text>, _>(names.iter().map(|name| name.kind.as_str()).collect::<Vec<_>>())
+                .bind::<Array<Text>, _>(names.iter().map(|name| name.key.as_str()).collect::<Vec<_>>())
+                .bind::<Array<BigInt>, _>(versions.iter().map(|held| held.by_dispatcher).collect::<Vec<_>>())
+                .bind::<Array<BigInt>, _>(versions.iter().map(|held| held.by_deliverer).collect::<Vec<_>>())
+                .execute(c)?;
+        }
+        DbConnection::Sqlite(c) => {
+            for (name, held) in held {
+                diesel::sql_query(HOLD)
+                    .bind::<BigInt, _>(held.by_dispatcher)
+                    .bind::<BigInt, _>(held.by_deliverer)
+                    .bind::<Text, _>(name.kind.as_str())
+                    .bind::<Text, _>(&name.key)
+                    .execute(c)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Forgets who holds what; that the deliverer needs no mentors stays. Returns how many documents there are.
