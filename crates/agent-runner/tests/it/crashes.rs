@@ -9,7 +9,7 @@ use crate::harness::{World, echo, request};
 async fn a_run_whose_answer_was_not_confirmed_before_a_crash_is_asked_again_and_answered() {
     let world = World::new().await;
     let runner = world.runner().await;
-    world.bus.set_away(true);
+    world.bus.gate.set_away(true);
     world.request(&request(1, "hello")).await;
     world.request(&request(2, "wait")).await;
     world.model.asked(2).await;

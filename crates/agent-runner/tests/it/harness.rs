@@ -20,12 +20,12 @@ use service_kit::egress::Guard;
 use service_kit::secrets::{KeyRing, Secret};
 use service_kit::supervise::{SuperviseError, supervise};
 use service_kit::traces::Traces;
-use test_kit::Backends;
+use test_kit::{Backends, GatedBus};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::stand_ins::{Model, ShakyBus};
+use crate::stand_ins::{Model, Shaky};
 
 /// No condition takes longer to come true.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -55,7 +55,7 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: imp
 
 /// What runners share: the bus, the clock, the model that they ask.
 pub struct World {
-    pub bus: Arc<ShakyBus>,
+    pub bus: Arc<GatedBus<Shaky>>,
     pub clock: Clock,
     pub model: Arc<Model>,
     pub session_key: SessionKeyPair,
@@ -69,7 +69,7 @@ impl World {
     /// Time stands still until a test moves it.
     pub async fn new() -> Self {
         let backends = Backends::of_environment();
-        let bus = Arc::new(ShakyBus::over(backends.bus().await));
+        let bus = Arc::new(GatedBus { gate: Shaky::default(), inner: backends.bus().await });
         let answers = Mutex::new(bus.consume(Queue::CronDispatcherAnswers, 1_000).await.unwrap());
         let clock = Clock::manual("2026-11-21T10:00:00Z".parse().unwrap());
         let egress = Guard::new(vec!["127.0.0.0/8".parse().unwrap()]);
@@ -89,7 +89,7 @@ impl World {
         let Self { bus, clock, model, session_key, egress, answers, backends } = self;
         drop(answers);
         within("the bus is closed", bus.close()).await;
-        let bus = Arc::new(ShakyBus::over(backends.bus().await));
+        let bus = Arc::new(GatedBus { gate: Shaky::default(), inner: backends.bus().await });
         let answers = Mutex::new(bus.consume(Queue::CronDispatcherAnswers, 1_000).await.unwrap());
         Self { bus, clock, model, session_key, egress, answers, backends }
     }
@@ -124,7 +124,7 @@ impl World {
 
     pub async fn request(&self, request: &RunRequest) {
         let message = Message::new(RunRequest::KIND, "test", self.clock.now(), request.encode());
-        self.bus.publish_uncounted(vec![message]).await.unwrap();
+        self.bus.inner.publish(vec![message]).await.unwrap();
     }
 
     pub async fn cancel(&self, ids: &[i64]) {

@@ -11,7 +11,7 @@ use crate::harness::{World, eventually, request};
 
 async fn send(world: &World, body: Bytes) {
     let message = Message::new(EventKind::RunRequested, "test", world.clock.now(), body);
-    world.bus.publish_uncounted(vec![message]).await.unwrap();
+    world.bus.inner.publish(vec![message]).await.unwrap();
 }
 
 #[tokio::test]

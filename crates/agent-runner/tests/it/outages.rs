@@ -6,13 +6,13 @@ use crate::harness::{KEY_1, KEY_2, World, echo, eventually, key_ring, request};
 async fn while_the_bus_is_away_answers_wait_and_no_mentor_is_asked_again() {
     let world = World::new().await;
     let runner = world.runner().await;
-    world.bus.set_away(true);
+    world.bus.gate.set_away(true);
     for id in 1..=50 {
         world.request(&request(id, "hello")).await;
     }
     world.model.asked(50).await;
     runner.is_not_ready("agent-runner.answers").await;
-    world.bus.set_away(false);
+    world.bus.gate.set_away(false);
     for _ in 1..=50 {
         world.answer().await;
     }
@@ -20,7 +20,7 @@ async fn while_the_bus_is_away_answers_wait_and_no_mentor_is_asked_again() {
     world.all_settled().await;
     assert_eq!(world.model.asked_until_now().len(), 50);
     // What gathered meanwhile went out together.
-    let published = world.bus.published.lock().unwrap().clone();
+    let published = world.bus.gate.published.lock().unwrap().clone();
     assert_eq!(published.iter().sum::<usize>(), 50);
     assert!(published.len() <= 3, "{published:?}");
 }
@@ -29,7 +29,7 @@ async fn while_the_bus_is_away_answers_wait_and_no_mentor_is_asked_again() {
 async fn while_the_bus_is_away_no_more_is_taken_than_there_are_slots() {
     let world = World::new().await;
     let runner = world.runner_with(|config| config.runner.concurrency = 2, key_ring(KEY_1)).await;
-    world.bus.set_away(true);
+    world.bus.gate.set_away(true);
     for id in 1..=5 {
         world.request(&request(id, "hello")).await;
     }
@@ -37,7 +37,7 @@ async fn while_the_bus_is_away_no_more_is_taken_than_there_are_slots() {
     runner.is_not_ready("agent-runner.answers").await;
     eventually("three are left", || async { world.depth().await.ready == 3 }).await;
     assert_eq!(world.model.asked_until_now(), [1, 2]);
-    world.bus.set_away(false);
+    world.bus.gate.set_away(false);
     for _ in 1..=5 {
         world.answer().await;
     }

@@ -181,7 +181,7 @@ async fn a_model_calls_a_service_and_its_answer_reaches_the_model() {
     assert_eq!(invoked.services[0].service, STOCKS);
     assert_eq!((invoked.services.len(), invoked.services[1].calls.len()), (2, 0));
     // One publish brought both.
-    assert!(world.bus.published.lock().unwrap().contains(&2));
+    assert!(world.bus.gate.published.lock().unwrap().contains(&2));
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn a_cancel_is_heard_while_the_runner_stops() {
 async fn a_runner_that_stops_while_the_bus_is_away_gives_its_runs_back() {
     let world = World::new().await;
     let runner = world.runner_with(|config| config.runner.drain_seconds = 0, key_ring(KEY_1)).await;
-    world.bus.set_away(true);
+    world.bus.gate.set_away(true);
     world.request(&request(1, "hello")).await;
     runner.is_not_ready("agent-runner.answers").await;
     runner.stop().await;

@@ -1,12 +1,12 @@
 //! What stands in for a mentor's model and for a bus that fails.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use agent_runner::provider::{Answer, AskError, Provider, Question};
 use async_trait::async_trait;
-use bus::{Bus, BusError, Consumer, DeadLetter, Depth, Message, PublishError, Queue, Subscription};
+use bus::{Message, PublishError};
 use model::run::Usage;
+use test_kit::Gate;
 use tokio::sync::{Semaphore, watch};
 
 use crate::harness::{eventually, within};
@@ -91,23 +91,14 @@ impl Provider for Model {
 }
 
 /// A bus that a test can take away from publishers, and that counts what they publish.
-pub struct ShakyBus {
-    inner: Arc<dyn Bus>,
+#[derive(Default)]
+pub struct Shaky {
     away: AtomicBool,
     /// Messages of each publish that was confirmed.
     pub published: std::sync::Mutex<Vec<usize>>,
 }
 
-impl ShakyBus {
-    pub fn over(inner: Arc<dyn Bus>) -> Self {
-        Self { inner, away: AtomicBool::new(false), published: std::sync::Mutex::default() }
-    }
-
-    /// What others than the runner publish.
-    pub async fn publish_uncounted(&self, messages: Vec<Message>) -> Result<(), PublishError> {
-        self.inner.publish(messages).await
-    }
-
+impl Shaky {
     /// From now on nothing can be published, or all of it can again.
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
@@ -115,50 +106,15 @@ impl ShakyBus {
 }
 
 #[async_trait]
-impl Bus for ShakyBus {
-    async fn publish(&self, messages: Vec<Message>) -> Result<(), PublishError> {
+impl Gate for Shaky {
+    async fn enter(&self, _: &[Message]) -> Result<(), PublishError> {
         if self.away.load(Ordering::SeqCst) {
             return Err(PublishError::Unavailable("taken away by a test".into()));
         }
-        let count = messages.len();
-        self.inner.publish(messages).await?;
-        self.published.lock().unwrap().push(count);
         Ok(())
     }
 
-    async fn consume(&self, queue: Queue, prefetch: usize) -> Result<Consumer, BusError> {
-        self.inner.consume(queue, prefetch).await
-    }
-
-    async fn broadcast(&self, message: Message) -> Result<(), PublishError> {
-        self.inner.broadcast(message).await
-    }
-
-    async fn subscribe(&self) -> Result<Subscription, BusError> {
-        self.inner.subscribe().await
-    }
-
-    async fn depth(&self, queue: Queue) -> Result<Depth, BusError> {
-        self.inner.depth(queue).await
-    }
-
-    async fn dead_letters(&self, queue: Queue, limit: usize) -> Result<Vec<DeadLetter>, BusError> {
-        self.inner.dead_letters(queue, limit).await
-    }
-
-    async fn requeue_dead_letters(&self, queue: Queue) -> Result<u64, BusError> {
-        self.inner.requeue_dead_letters(queue).await
-    }
-
-    async fn discard_dead_letters(&self, queue: Queue) -> Result<u64, BusError> {
-        self.inner.discard_dead_letters(queue).await
-    }
-
-    fn connected(&self) -> watch::Receiver<bool> {
-        self.inner.connected()
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
+    fn confirmed(&self, messages: usize) {
+        self.published.lock().unwrap().push(messages);
     }
 }

@@ -3,60 +3,28 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bus::{Bus, BusError, Consumer, DeadLetter, Depth, Message, PublishError, Queue, Subscription};
+use bus::{Bus, Message, PublishError};
 use cron_dispatcher::DispatcherConfig;
 use model::document::{CallbackOn, OverlapPolicy};
 use model::event::EventKind;
 use model::run::{SkipReason, TickOutcome, Trigger};
+use test_kit::{Gate, GatedBus};
 use tokio::sync::watch;
 
 use crate::harness::{House, agent, at};
 
-/// A bus that takes nothing but the word that documents are held while it is shut: whoever publishes waits.
+/// Takes nothing but the word that documents are held while it is shut: whoever publishes waits.
 struct Shut {
-    inner: Arc<dyn Bus>,
     is_open: watch::Receiver<bool>,
 }
 
 #[async_trait]
-impl Bus for Shut {
-    async fn publish(&self, messages: Vec<Message>) -> Result<(), PublishError> {
+impl Gate for Shut {
+    async fn enter(&self, messages: &[Message]) -> Result<(), PublishError> {
         if messages.iter().any(|message| message.kind != EventKind::DocumentsHeld) {
             self.is_open.clone().wait_for(|is_open| *is_open).await.expect("it opens");
         }
-        self.inner.publish(messages).await
-    }
-
-    async fn consume(&self, queue: Queue, prefetch: usize) -> Result<Consumer, BusError> {
-        self.inner.consume(queue, prefetch).await
-    }
-
-    async fn broadcast(&self, message: Message) -> Result<(), PublishError> {
-        self.inner.broadcast(message).await
-    }
-
-    async fn subscribe(&self) -> Result<Subscription, BusError> {
-        self.inner.subscribe().await
-    }
-
-    async fn depth(&self, queue: Queue) -> Result<Depth, BusError> {
-        self.inner.depth(queue).await
-    }
-
-    async fn dead_letters(&self, queue: Queue, limit: usize) -> Result<Vec<DeadLetter>, BusError> {
-        self.inner.dead_letters(queue, limit).await
-    }
-
-    async fn requeue_dead_letters(&self, queue: Queue) -> Result<u64, BusError> {
-        self.inner.requeue_dead_letters(queue).await
-    }
-
-    async fn discard_dead_letters(&self, queue: Queue) -> Result<u64, BusError> {
-        self.inner.discard_dead_letters(queue).await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
+        Ok(())
     }
 }
 
@@ -67,7 +35,7 @@ fn patient() -> DispatcherConfig {
 
 async fn house_without_broker() -> (House, watch::Sender<bool>) {
     let (open, is_open) = watch::channel(false);
-    let shut = |inner| -> Arc<dyn Bus> { Arc::new(Shut { inner, is_open }) };
+    let shut = |inner| -> Arc<dyn Bus> { Arc::new(GatedBus { gate: Shut { is_open }, inner }) };
     (House::with_bus("2026-01-01T10:00:00Z", patient(), shut).await, open)
 }
 
