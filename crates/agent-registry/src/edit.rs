@@ -51,13 +51,11 @@ pub(crate) fn create(conn: &mut DbConnection, state: &State, edit: Edit) -> Resu
     let mut row = blank(&edit.acting, now);
     let mentor = apply(conn, state, Some(&organisation), None, &mut row, &edit)?;
     row.timing_version = next_version(0, now);
-    row.id = agents::insert(conn, &row)?;
+    row.id = agents::next_id(conn)?;
+    row.sealed_callback_secret = seal_secret(state, row.id, &edit.input.callback_secret, None)?;
+    agents::insert(conn, &row)?;
     let next_fire_time = timing::next_fire(Some(&organisation), &row, now);
     let activity = activity::insert(conn, &row, next_fire_time)?;
-    if let SecretChange::Set(_) = &edit.input.callback_secret {
-        row.sealed_callback_secret = seal_secret(state, row.id, &edit.input.callback_secret, None)?;
-        agents::set_callback_secret(conn, row.id, row.sealed_callback_secret.as_deref().unwrap_or_default())?;
-    }
     documents::write_mentor(conn, &mentor, Providers::of(Some(&organisation), &state.config), now, &mut written)?;
     documents::write_new(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
     audit::record(conn, &edit.acting, "agent.created", &row.id.to_string(), &[], now)?;

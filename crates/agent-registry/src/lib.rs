@@ -142,7 +142,7 @@ impl AgentRegistry {
             deliverer: deliverer.context("cannot make an HTTP client")?,
             outbox: Outbox::default(),
             broom: Broom::default(),
-            recorded: Notify::new(),
+            counted: Notify::new(),
         };
         Ok(Self {
             state: Arc::new(state),

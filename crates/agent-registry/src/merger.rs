@@ -1,8 +1,8 @@
-//! Keeps the counts of logs and agents few: on PostgreSQL each batch of runs adds rows to them, which are merged a while
-//! later.
+//! Keeps the counts of logs and agents few: on PostgreSQL each batch of runs and each agent that comes or goes adds rows
+//! to them, which are merged a while later.
 //!
 //! In one transaction, one replica at a time, so that the sum is the same before, during and after, and a crash changes
-//! nothing. While no run is recorded it sleeps.
+//! nothing. While nothing is counted it sleeps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyhow::Result<()> {
     loop {
         let gathered = async {
-            state.recorded.notified().await;
+            state.counted.notified().await;
             state.clock.sleep(INTERVAL).await;
         };
         tokio::select! {
@@ -31,7 +31,7 @@ pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyho
         let merged = state.db.write_exclusively(|conn| Ok::<_, DatabaseError>(counts::merge(conn)?)).await;
         if let Err(error) = merged {
             tracing::warn!(error = %chain(&error), "counts of logs and agents were not merged, trying again");
-            state.recorded.notify_one();
+            state.counted.notify_one();
         }
     }
 }

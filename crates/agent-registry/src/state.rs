@@ -39,8 +39,8 @@ pub(crate) struct State {
     pub(crate) deliverer: Deliverer,
     pub(crate) outbox: Outbox,
     pub(crate) broom: Broom,
-    /// Runs were recorded.
-    pub(crate) recorded: Notify,
+    /// Runs were recorded, or agents came or went.
+    pub(crate) counted: Notify,
 }
 
 /// Whom a sealed callback secret belongs to, as the deliverer opens it.

@@ -57,6 +57,7 @@ pub(crate) async fn run(binaries: &Path, output: &Path, quick: bool, options: &O
     });
     let bare = Bare::start(bed.stack.database("service-registry"))?;
     flood(&api, ROWS, Method::POST, |_| "periodic-agents/".to_owned(), Some(&agent)).await?;
+    bed.analyse()?;
     let first = api.get("periodic-agents/?ordering=id&page_size=1").await?["results"][0]["id"].as_u64().unwrap_or(1);
     let (mut created, mut retrieved, mut listed) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use bus::{Bus, Message};
 use chrono::{DateTime, Utc};
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
 use model::event::Event;
 use service_kit::clock::Clock;
 use service_kit::config::SecretsConfig;
@@ -16,6 +18,10 @@ use test_kit::{Plan, Stack};
 
 /// How the microservices are configured beyond what they need to find one another.
 pub(crate) type Settings = Vec<(&'static str, &'static str, String)>;
+
+/// All there are.
+const MICROSERVICES: [&str; 5] =
+    ["agent-registry", "cron-dispatcher", "agent-runner", "callback-deliverer", "service-registry"];
 
 /// Messages published in one call, as a dispatcher does.
 const PUBLISH_MAX: usize = 500;
@@ -72,6 +78,15 @@ impl Bed {
         Ok(())
     }
 
+    /// Has PostgreSQL count what is there, as it does by itself within a minute: what is prepared while tables are empty
+    /// reads them from end to end until then.
+    pub(crate) fn analyse(&self) -> anyhow::Result<()> {
+        for name in MICROSERVICES.iter().filter(|name| !self.stack.replicas(name).is_empty()) {
+            PgConnection::establish(self.stack.database(name))?.batch_execute("ANALYZE")?;
+        }
+        Ok(())
+    }
+
     /// Waits until a statement finds `wanted` in the database of a microservice.
     pub(crate) async fn counted(
         &self,
@@ -97,7 +112,7 @@ impl Bed {
     /// Stops everything as SIGTERM does, and removes what it left at the broker.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.bus.close().await;
-        for name in ["agent-registry", "cron-dispatcher", "agent-runner", "callback-deliverer", "service-registry"] {
+        for name in MICROSERVICES {
             if !self.stack.replicas(name).is_empty() {
                 let code = self.stack.replica(name, 1).stop().await?;
                 ensure!(code == Some(0), "{name} ended with {code:?}");

@@ -131,6 +131,7 @@ pub(crate) async fn plant(
     let planned = "SELECT count(*) AS value FROM schedules WHERE next_fire_at IS NOT NULL";
     bed.counted("cron-dispatcher", planned, i64::try_from(count)?, PATIENCE).await?;
     eprintln!("{count} agents planned in {:.1} s", (bed.now() - now).as_seconds_f64());
+    bed.analyse()?;
     ensure!(bed.now() < first, "the agents were not planned before they were due");
     Ok(minutes)
 }

@@ -67,7 +67,7 @@ pub(crate) async fn run(binary: &Path, output: &Path, quick: bool, options: &Opt
         bare.push(pipeline::measure(database, &bed.amqp_url(), &sink, if quick { 2_000 } else { 10_000 }).await?);
     }
     let api = bed.stack.api(ORGANISATION, USER, 1).await?;
-    let distributed = measure(&api, &sink, due, runs, options.steady).await?;
+    let distributed = measure(&api, &sink, Some(&bed), due, runs, options.steady).await?;
     bed.stop().await?;
     tell(&mut report, "PostgreSQL and RabbitMQ", &distributed, &bare);
 
@@ -76,7 +76,7 @@ pub(crate) async fn run(binary: &Path, output: &Path, quick: bool, options: &Opt
     let began = Instant::now();
     let carillon = setup.start().await?;
     report.add("embedded: from start to up", "ms", [began.elapsed().as_secs_f64() * 1_000.0]);
-    let embedded = measure(&carillon.api(ORGANISATION, USER).await?, &sink, due, runs, options.steady).await?;
+    let embedded = measure(&carillon.api(ORGANISATION, USER).await?, &sink, None, due, runs, options.steady).await?;
     let code = carillon.stop().await?;
     ensure!(code == Some(0), "carillon ended with {code:?}");
     tell(&mut report, "embedded", &embedded, &bare);
@@ -98,7 +98,14 @@ struct Measured {
     latency: Summary,
 }
 
-async fn measure(api: &Api, sink: &Sink, due: usize, runs: usize, steady: usize) -> anyhow::Result<Measured> {
+async fn measure(
+    api: &Api,
+    sink: &Sink,
+    bed: Option<&Bed>,
+    due: usize,
+    runs: usize,
+    steady: usize,
+) -> anyhow::Result<Measured> {
     let (clock, spread) = (Clock::host(), steady * 60);
     let mentor = json!({"template_name": "ai-mentor", "new_mentor_name": "Echo", "provider": {"kind": "echo"}});
     let mentor = api.post("mentor-with-settings/", &mentor).await?["unique_id"].clone();
@@ -114,6 +121,7 @@ async fn measure(api: &Api, sink: &Sink, due: usize, runs: usize, steady: usize)
     create(api, sink, &mentor, due, &at(bursts_at), 0).await?;
     create(api, sink, &mentor, spread, &at(&[*spread_at]), SPREAD.as_secs()).await?;
     let created = bare::per_second(due + spread, began.elapsed());
+    bed.map_or(Ok(()), Bed::analyse)?;
     ensure!(clock.now() < first, "the agents were not made before they were due: {created:.0}/s");
 
     let mut per_second = Vec::new();

@@ -56,7 +56,7 @@ impl Runs {
             Ok::<_, DatabaseError>(written)
         });
         self.0.outbox.announce(stored.await?);
-        self.0.recorded.notify_one();
+        self.0.counted.notify_one();
         Ok(())
     }
 

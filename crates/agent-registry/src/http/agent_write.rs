@@ -92,6 +92,7 @@ async fn save(
     });
     let (body, written) = stored.await?;
     state.outbox.announce(written);
+    state.counted.notify_one();
     let status = if write == Write::Create { StatusCode::CREATED } else { StatusCode::OK };
     Ok(HttpResponse::build(status).content_type(ContentType::json()).body(body))
 }
@@ -107,6 +108,7 @@ pub(super) async fn delete_agent(
     let writer = Arc::clone(&state);
     let written = state.db.write(move |conn| edit::delete(conn, &writer, &acting, id)).await?;
     state.outbox.announce(written);
+    state.counted.notify_one();
     state.broom.sweep_now();
     tracing::info!(agent.id = id, "an agent was deleted");
     Ok(HttpResponse::NoContent().finish())

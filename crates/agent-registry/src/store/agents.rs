@@ -1,6 +1,7 @@
 //! Periodic agents.
 
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use model::crontab::CrontabFields;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
@@ -13,8 +14,7 @@ use super::schema::{agent_activity, agents, deleted_agents, mentors};
 #[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = agents, treat_none_as_default_value = false, treat_none_as_null = true)]
 pub(crate) struct AgentRow {
-    /// Given by the database.
-    #[diesel(skip_insertion, skip_update)]
+    #[diesel(skip_update)]
     pub(crate) id: i64,
     pub(crate) organisation: String,
     pub(crate) mentor_id: i64,
@@ -89,20 +89,25 @@ impl AgentRow {
     }
 }
 
-/// Inserts an agent, and returns its id.
-pub(crate) fn insert(conn: &mut DbConnection, row: &AgentRow) -> QueryResult<i64> {
-    per_backend!(conn, c => diesel::insert_into(agents::table).values(row).returning(agents::id).get_result(c))
+/// The id of the next agent: its secret is sealed for it before it is inserted. Nobody else gets it; one that is not
+/// inserted leaves a gap on PostgreSQL.
+pub(crate) fn next_id(conn: &mut DbConnection) -> QueryResult<i64> {
+    let next = match conn {
+        DbConnection::Postgres(_) => "SELECT nextval('agents_id_seq')",
+        // A write transaction is alone on SQLite, where inserting an id raises the sequence.
+        DbConnection::Sqlite(_) => "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'agents'",
+    };
+    diesel::dsl::sql::<BigInt>(next).get_result(conn)
+}
+
+/// Inserts an agent, whose id is a [`next_id`].
+pub(crate) fn insert(conn: &mut DbConnection, row: &AgentRow) -> QueryResult<()> {
+    per_backend!(conn, c => diesel::insert_into(agents::table).values(row).execute(c)).map(|_| ())
 }
 
 /// Writes every column of an agent.
 pub(crate) fn update(conn: &mut DbConnection, row: &AgentRow) -> QueryResult<()> {
     per_backend!(conn, c => diesel::update(agents::table.find(row.id)).set(row).execute(c)).map(|_| ())
-}
-
-/// Sets the sealed callback secret: it is sealed for the agent's id, which only the insert gave.
-pub(crate) fn set_callback_secret(conn: &mut DbConnection, id: i64, sealed: &[u8]) -> QueryResult<()> {
-    let secret = agents::sealed_callback_secret.eq(Some(sealed));
-    diesel::update(agents::table.find(id)).set(secret).execute(conn).map(|_| ())
 }
 
 /// How many agents the organisation has.
