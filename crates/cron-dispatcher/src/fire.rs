@@ -30,13 +30,17 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// beyond one of these, runs wait in the queue; beyond all, what is to be told is told when it is overdue.
 const UNTOLD_MAX: usize = 64;
 
-/// Fires what is due, for as long as the process runs; what was fired is told before this returns.
+/// Fires what is due, for as long as the process runs; what was fired is told before this returns, if the broker is there.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
     let (telling, mut untold) = mpsc::channel(UNTOLD_MAX);
     let tell_all = async {
         while let Some(fired) = untold.recv().await {
             if let Err(error) = publish(&context, fired).await {
-                context.troubled("what was fired was not told", &error)
+                context.troubled::<()>("what was fired was not told", &error);
+                // Whoever comes after this process tells the rest, when it is overdue.
+                if shutdown.is_cancelled() {
+                    break;
+                }
             }
         }
     };

@@ -3,26 +3,26 @@
 //! Each tick becomes a run, or a span of skipped ticks with its reason; or it waits, and everything after it: for the end
 //! of a pause, or of an earlier run.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod batch;
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use model::document::{CatchUp, Mentor, OverlapPolicy};
-use model::id::RunId;
-use model::run::{RunReason, SkipReason, SkippedTick, Trigger};
-use model::schedule::{Due, ON_TIME, Policy, Settled, Span, Timing};
+use model::run::{RunReason, SkippedTick};
+use model::schedule::Span;
 use service_kit::database::DbConnection;
 
+use self::batch::Batch;
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::fired::Fired;
 use crate::judge;
-use crate::prompt::with_output;
-use crate::request::{Locked, enqueue, enqueue_or_enter, new_run};
+use crate::request::{enqueue, enqueue_or_enter};
 use crate::store::documents::{AgentView, Directory};
 use crate::store::queue::NewRun;
 use crate::store::schedules::Schedule;
 use crate::store::ticks::Skipped;
-use crate::store::{arrivals, runs, schedules, ticks, window};
+use crate::store::{arrivals, runs, schedules, ticks};
 use crate::zones;
 
 /// Up to where ticks are settled.
@@ -118,202 +118,4 @@ pub(crate) fn skipped(schedule: &Schedule, view: AgentView<'_>, span: Span) -> S
         agent_version: Some(view.version),
     };
     Skipped { tick, calls_back: schedule.calls_back_skipped }
-}
-
-/// What a batch of schedules comes to.
-struct Batch<'a> {
-    through: Through,
-    now: DateTime<Utc>,
-    config: &'a DispatcherConfig,
-    runs: Vec<NewRun>,
-    skipped: Vec<Skipped>,
-    /// Many schedules share one crontab: each is settled once.
-    settled: HashMap<(Timing, DateTime<Utc>, Policy), Settled>,
-    /// What followers take: the previous run and its output.
-    arrived: HashMap<i64, (RunId, String)>,
-    /// Runs under way of agents that do not let them overlap.
-    busy: HashMap<i64, Vec<i64>>,
-    /// Runs under way that make way.
-    cancelled: Vec<i64>,
-    locked: Locked,
-    /// Organisations of which too many runs wait.
-    backlogged: HashSet<String>,
-}
-
-impl<'a> Batch<'a> {
-    fn begin(
-        conn: &mut DbConnection,
-        due: &[Schedule],
-        through: Through,
-        now: DateTime<Utc>,
-        config: &'a DispatcherConfig,
-    ) -> Result<Self, DispatchError> {
-        let ids = |wanted: fn(&Schedule) -> bool| -> Vec<i64> {
-            due.iter().filter(|schedule| wanted(schedule)).map(|schedule| schedule.agent_id).collect()
-        };
-        let followers = ids(|schedule| schedule.follows.is_some());
-        let alone = ids(|schedule| schedule.overlap != OverlapPolicy::Allow);
-        let organisations: BTreeSet<&str> = due.iter().map(|schedule| schedule.organisation.as_str()).collect();
-        let locked = Locked::new(conn, &ids(|_| true), &organisations)?;
-        let most = i64::from(config.backlog_max);
-        let mut backlogged = HashSet::new();
-        let any_waiting = window::any_waiting(conn)?;
-        for organisation in organisations {
-            let is_long = locked.turns.backlog(organisation) >= most;
-            if is_long || any_waiting && window::waiting(conn, organisation, most)? >= most {
-                backlogged.insert(organisation.to_owned());
-            }
-        }
-        Ok(Self {
-            through,
-            now,
-            config,
-            runs: Vec::new(),
-            skipped: Vec::new(),
-            settled: HashMap::new(),
-            arrived: arrivals::of(conn, &followers)?,
-            busy: runs::exclusive(conn, &alone)?,
-            cancelled: Vec::new(),
-            locked,
-            backlogged,
-        })
-    }
-
-    fn settle(&mut self, schedule: &mut Schedule, view: Option<AgentView<'_>>) -> Result<(), DispatchError> {
-        let Some(due) = schedule.nominal() else { return Ok(()) };
-        let Some(view) = view else {
-            // The agent went in this very moment; its schedule goes with its document.
-            schedule.plan_none();
-            return Ok(());
-        };
-        if let Some(reason) = self.waits(schedule, view) {
-            schedule.wait(reason);
-            self.arrived.remove(&schedule.agent_id);
-            return Ok(());
-        }
-        let waited = schedule.waits.take().map(|(reason, _)| reason);
-        let resumed_with = schedule.resumed_with.take();
-        if schedule.follows.is_some() {
-            self.follow(schedule, view, due, resumed_with);
-            return Ok(());
-        }
-        let timing = Timing::of(view.agent, view.zone).map_err(|error| DispatchError::Crontab(view.agent.id, error))?;
-        let through = match self.through {
-            Through::Now { .. } => timing.due_by(self.now),
-            Through::Edit(at) => at,
-        };
-        let policy = Policy::of(&view.agent.schedule, self.config.catch_up_max as usize);
-        let policy = match waited {
-            Some(SkipReason::Paused) => policy.after_pause(resumed_with),
-            Some(SkipReason::Overlap) => policy.after_overlap(),
-            _ => policy,
-        };
-        let settled = self.settled.entry((timing, due, policy));
-        let settled = settled.or_insert_with(|| timing.settle(due, through, policy)).clone();
-
-        self.skipped.extend(settled.skipped.iter().map(|span| skipped(schedule, view, *span)));
-        if timing.is_one_off() && settled.next.is_none() {
-            schedule.finished = true;
-        }
-        for due in self.newest_only(schedule, view, settled.runs) {
-            let late = self.now - timing.fire_time(due.nominal) > ON_TIME && waited != Some(SkipReason::Overlap);
-            let trigger = if late { Trigger::CatchUp } else { Trigger::Schedule };
-            self.run(schedule, view, due, trigger, timing.fire_time(due.nominal), None);
-        }
-        schedule.plan(&timing, settled.next);
-        if settled.next.is_none_or(|next| next > through) {
-            schedule.fired_through = schedule.fired_through.max(through);
-        }
-        Ok(())
-    }
-
-    /// Why the ticks of this schedule are not settled now, if they are not.
-    fn waits(&self, schedule: &Schedule, view: AgentView<'_>) -> Option<SkipReason> {
-        if view.paused {
-            return Some(SkipReason::Paused);
-        }
-        let busy = self.busy.contains_key(&schedule.agent_id);
-        // An edit ends the timing that the tick belongs to: it cannot wait any longer.
-        let can_wait = matches!(self.through, Through::Now { .. });
-        (can_wait && busy && schedule.overlap == OverlapPolicy::QueueOne).then_some(SkipReason::Overlap)
-    }
-
-    /// Of an agent whose runs must not overlap, the newest tick alone, if it may run at all.
-    fn newest_only(&mut self, schedule: &Schedule, view: AgentView<'_>, mut runs: Vec<Due>) -> Vec<Due> {
-        let busy = self.busy.get(&schedule.agent_id);
-        let keep = match schedule.overlap {
-            OverlapPolicy::Allow => return runs,
-            OverlapPolicy::Skip | OverlapPolicy::QueueOne if busy.is_some() => 0,
-            OverlapPolicy::Skip | OverlapPolicy::QueueOne | OverlapPolicy::CancelRunning => 1,
-        };
-        let newest = runs.split_off(runs.len().saturating_sub(keep));
-        let over = u32::try_from(runs.len()).unwrap_or(u32::MAX);
-        let passed_over = runs.iter().fold(over, |sum, due| sum.saturating_add(due.passed_over));
-        let spans = runs.iter().map(|due| skipped(schedule, view, Span::one(due.nominal, SkipReason::Overlap)));
-        self.skipped.extend(spans);
-        let add = |due: Due| Due { passed_over: due.passed_over.saturating_add(passed_over), ..due };
-        newest.into_iter().map(add).collect()
-    }
-
-    /// Whom a run of this agent would ask, or why there is none.
-    fn mentor_to_ask<'v>(&self, view: AgentView<'v>) -> Result<&'v Mentor, SkipReason> {
-        if !view.creator_allowed {
-            return Err(SkipReason::CreatorNotAllowed);
-        }
-        let mentor = view.mentor.ok_or(SkipReason::MentorDeleted)?;
-        if self.backlogged.contains(view.organisation.as_str()) { Err(SkipReason::Backlog) } else { Ok(mentor) }
-    }
-
-    /// Makes a run of a tick, or records why not.
-    fn run(
-        &mut self,
-        schedule: &mut Schedule,
-        view: AgentView<'_>,
-        due: Due,
-        trigger: Trigger,
-        fire_time: DateTime<Utc>,
-        output: Option<&str>,
-    ) {
-        let mentor = match self.mentor_to_ask(view) {
-            Ok(mentor) => mentor,
-            Err(reason) => {
-                self.skipped.push(skipped(schedule, view, Span::one(due.nominal, reason)));
-                return;
-            }
-        };
-        if schedule.overlap == OverlapPolicy::CancelRunning {
-            self.cancelled.extend(self.busy.remove(&schedule.agent_id).unwrap_or_default());
-        }
-        schedule.sequence += 1;
-        let mut run = new_run(view, mentor, trigger, schedule.sequence);
-        run.request.run.fire_time = fire_time;
-        run.request.run.nominal_time = due.nominal;
-        run.request.run.passed_over = due.passed_over;
-        run.finished_timing_version = view.agent.schedule.one_off.then_some(schedule.timing_version);
-        if let Some(output) = output {
-            run.request.prompt = with_output(&view.agent.prompt, output);
-        }
-        self.runs.push(run);
-    }
-
-    /// Fires a follower that was made ready: however late, and once.
-    fn follow(
-        &mut self,
-        schedule: &mut Schedule,
-        view: AgentView<'_>,
-        due: DateTime<Utc>,
-        resumed_with: Option<CatchUp>,
-    ) {
-        schedule.plan_none();
-        let Some((_, output)) = self.arrived.get(&schedule.agent_id).cloned() else { return };
-        if resumed_with == Some(CatchUp::None) {
-            self.skipped.push(skipped(schedule, view, Span::one(due, SkipReason::Paused)));
-            return;
-        }
-        let due = Due { nominal: due, passed_over: 0 };
-        for due in self.newest_only(schedule, view, vec![due]) {
-            self.run(schedule, view, due, Trigger::Chain, due.nominal, Some(&output));
-            schedule.finished |= view.agent.schedule.one_off;
-        }
-    }
 }
