@@ -67,9 +67,9 @@ pub(crate) async fn run(binaries: &Path, output: &Path, quick: bool, options: &O
         if options.celery.or((!quick).then_some(1_000)) == Some(due) {
             let peer = celery_beat::measure(due).await?;
             let pairs: Vec<_> = bursts.iter().map(|burst| (burst.per_second, peer.per_second)).collect();
-            report.compare(format!("dispatched, {due} due"), "/s", "django-celery-beat", &pairs);
+            report.compare(format!("dispatched, {due} due"), "/s", peer.name(), &pairs);
             let pairs: Vec<_> = bursts.iter().map(|burst| (burst.lateness.p99_ms, peer.late_p99_ms)).collect();
-            report.compare(format!("lateness, {due} due, p99"), "ms", "django-celery-beat", &pairs);
+            report.compare(format!("lateness, {due} due, p99"), "ms", peer.name(), &pairs);
         }
     }
     report.finish(output)

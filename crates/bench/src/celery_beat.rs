@@ -19,6 +19,17 @@ pub(crate) struct Measured {
     pub(crate) late_p99_ms: f64,
 }
 
+impl Measured {
+    /// What it is called beside our figures: also how far it came, where its ten minutes were too few.
+    pub(crate) fn name(&self) -> String {
+        let Self { scheduled, dispatched, .. } = self;
+        if dispatched == scheduled {
+            return "django-celery-beat".to_owned();
+        }
+        format!("django-celery-beat, {dispatched} of {scheduled} in ten minutes")
+    }
+}
+
 /// Lets it dispatch so many tasks that are due at one minute.
 pub(crate) async fn measure(count: usize) -> anyhow::Result<Measured> {
     let variable =
@@ -41,7 +52,7 @@ pub(crate) async fn measure(count: usize) -> anyhow::Result<Measured> {
     ensure!(ran.status.success(), "peers/celery-beat/run.sh failed: {}", ran.status);
     let printed = String::from_utf8(ran.stdout)?;
     let measured: Measured = serde_json::from_str(printed.lines().last().context("it printed nothing")?)?;
-    ensure!(measured.dispatched == measured.scheduled, "it dispatched too few: {measured:?}");
+    ensure!(measured.dispatched > 0, "it dispatched nothing: {measured:?}");
     eprintln!("django-celery-beat: {measured:?}");
     Ok(measured)
 }

@@ -35,7 +35,7 @@ struct Figure {
 
 #[derive(Debug, Serialize)]
 struct Beside {
-    name: &'static str,
+    name: String,
     measured: Spread,
     /// The figure over this one, run by run.
     ratio: Spread,
@@ -66,11 +66,11 @@ impl Report {
         &mut self,
         name: impl Into<String>,
         unit: &'static str,
-        beside: &'static str,
+        beside: impl Into<String>,
         runs: &[(f64, f64)],
     ) {
         let other = Beside {
-            name: beside,
+            name: beside.into(),
             measured: Spread::of(runs.iter().map(|(_, other)| *other)),
             ratio: Spread::of(runs.iter().map(|(ours, other)| ours / other)),
         };
