@@ -74,7 +74,11 @@ fn store(conn: &mut DbConnection, said: Vec<Said>) -> QueryResult<()> {
     let mut versions: BTreeMap<DocumentName, HeldVersions> = BTreeMap::new();
     let mut next_fires: BTreeMap<i64, NextFire> = BTreeMap::new();
     for (event, said_at) in said {
-        let by_dispatcher = event.receiver == Receiver::CronDispatcher;
+        let by_dispatcher = match event.receiver {
+            Receiver::CronDispatcher => true,
+            Receiver::CallbackDeliverer => false,
+            Receiver::AgentRegistry => continue,
+        };
         for held in event.documents {
             if by_dispatcher
                 && held.kind == DocumentKind::Agent

@@ -106,6 +106,7 @@ pub(super) async fn delete_organisation(
     let clock = state.clock.clone();
     let row = state.db.write(move |conn| erase::begin(conn, &acting, clock.now())).await?;
     state.recent_keys.clear();
+    state.counted.notify_one();
     state.broom.sweep_now();
     tracing::warn!(organisation, "an organisation is being erased");
     Ok(HttpResponse::Accepted().json(OrganisationView::from(row)))

@@ -183,13 +183,16 @@ pub(crate) struct HeldVersions {
 
 /// The receivers hold these versions, or later ones; what they held before is never lowered.
 pub(crate) fn hold(conn: &mut DbConnection, held: &BTreeMap<DocumentName, HeldVersions>) -> QueryResult<()> {
-    // Locked in the order of their names: two batches at once never wait for each other in a circle.
+    // Locked in the order of their names, organisations first, as those who write them do: two at once never wait for
+    // each other in a circle.
     const HOLD_ALL: &str = "
         WITH locked AS (
             SELECT kind, key, held.dispatcher, held.deliverer
-              FROM documents JOIN unnest($1, $2, $3, $4) AS held (kind, key, dispatcher, deliverer) USING (kind, key)
+              FROM documents
+              JOIN unnest($1, $2, $3, $4) WITH ORDINALITY AS held (kind, key, dispatcher, deliverer, place)
+             USING (kind, key)
              WHERE dispatcher_held_version < held.dispatcher OR deliverer_held_version < held.deliverer
-             ORDER BY kind, key
+             ORDER BY held.place
                FOR NO KEY UPDATE OF documents)
         UPDATE documents
            SET dispatcher_held_version = greatest(dispatcher_held_version, locked.dispatcher),
