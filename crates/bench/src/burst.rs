@@ -43,7 +43,7 @@ pub(crate) struct Options {
     /// How often each is measured: each takes a minute.
     #[arg(long)]
     runs: Option<usize>,
-    /// Also let django-celery-beat dispatch so many, on the same servers (10,000 take it seven minutes).
+    /// Also let django-celery-beat dispatch so many, on the same servers (10,000 take it ten minutes).
     #[arg(long)]
     celery: Option<usize>,
 }

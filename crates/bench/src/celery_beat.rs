@@ -15,6 +15,7 @@ use tokio::process::Command;
 pub(crate) struct Measured {
     scheduled: usize,
     dispatched: usize,
+    beat_is_alive: bool,
     pub(crate) per_second: f64,
     pub(crate) late_p99_ms: f64,
 }
@@ -52,7 +53,7 @@ pub(crate) async fn measure(count: usize) -> anyhow::Result<Measured> {
     ensure!(ran.status.success(), "peers/celery-beat/run.sh failed: {}", ran.status);
     let printed = String::from_utf8(ran.stdout)?;
     let measured: Measured = serde_json::from_str(printed.lines().last().context("it printed nothing")?)?;
-    ensure!(measured.dispatched > 0, "it dispatched nothing: {measured:?}");
+    ensure!(measured.dispatched > 0 && measured.beat_is_alive, "it ended too early: {measured:?}");
     eprintln!("django-celery-beat: {measured:?}");
     Ok(measured)
 }
