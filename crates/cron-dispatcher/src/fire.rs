@@ -28,7 +28,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 /// Batches that are fired and wait to be told while another is. Firing never waits for a broker that is slow, or away:
 /// beyond one of these, runs wait in the queue; beyond all, what is to be told is told when it is overdue.
-const UNTOLD_MAX: usize = 64;
+const UNTOLD_MAX: usize = 8;
 
 /// Fires what is due, for as long as the process runs; what was fired is told before this returns, if the broker is there.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -160,12 +160,14 @@ fn count(context: &Context, fired: &Fired) {
 }
 
 async fn publish(context: &Context, fired: Fired) -> Result<(), DispatchError> {
+    // First, and whatever becomes of the rest: this alone is said once.
+    let stopped = stop(context, fired.cancelled).await;
     for (since, requests) in fired.requests {
         request(context, requests, since).await?;
     }
     let called_back: Vec<_> = fired.skipped.into_iter().filter(|one| one.calls_back).map(|one| one.tick).collect();
     announce_skipped(context, &called_back).await?;
-    stop(context, fired.cancelled).await?;
     traces::outcomes(context, &fired.ended, &HashMap::new());
-    announce(context, fired.ended).await
+    announce(context, fired.ended).await?;
+    stopped
 }
