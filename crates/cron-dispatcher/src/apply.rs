@@ -48,9 +48,11 @@ pub(crate) fn apply(
 ) -> Result<Applied, DispatchError> {
     documents::lock(conn, documents)?;
     let mut held = Versions::load(conn, documents)?;
+    let mut ordered: Vec<&Document> = documents.iter().collect();
+    ordered.sort_by_key(|document| (document.kind(), document.version));
     let mut applied = Applied::default();
     let mut new_agents = Vec::new();
-    for document in newest(documents) {
+    for document in ordered {
         let (kind, key) = (document.kind(), document.key());
         let version = held.of(kind, &key);
         if version.is_none_or(|version| document.version > version) {
@@ -61,6 +63,8 @@ pub(crate) fn apply(
             if version.is_none() && kind == DocumentKind::Agent {
                 new_agents.push(document);
             } else {
+                // In the order of the edits: whoever follows another is there before the other's next edit.
+                add(conn, &std::mem::take(&mut new_agents), now)?;
                 Applying { conn, document, is_new: version.is_none(), config, now, applied: &mut applied }.apply()?;
             }
             held.set(document);
@@ -71,20 +75,6 @@ pub(crate) fn apply(
     add(conn, &new_agents, now)?;
     say_when_due(conn, &mut applied.held)?;
     Ok(applied)
-}
-
-/// Each document in its newest version of these, in the order in which they lean on each other.
-fn newest(documents: &[Document]) -> Vec<&Document> {
-    let mut newest: HashMap<(DocumentKind, String), &Document> = HashMap::with_capacity(documents.len());
-    for document in documents {
-        let known = newest.entry((document.kind(), document.key())).or_insert(document);
-        if known.version < document.version {
-            *known = document;
-        }
-    }
-    let mut newest: Vec<&Document> = newest.into_values().collect();
-    newest.sort_by_key(|document| (document.kind(), document.version));
-    newest
 }
 
 /// When an edit was made.

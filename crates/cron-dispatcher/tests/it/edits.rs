@@ -36,6 +36,22 @@ async fn of_versions_that_come_at_the_same_moment_the_newest_is_held() {
 }
 
 #[tokio::test]
+async fn versions_that_come_together_are_applied_one_after_the_other() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "0", "23", version)]).await;
+    // An agent that is held, and one that is new: both were minutely for a while.
+    let minutely = [7, 8].map(|id| document("acme", agent(id, "*", "*", version + 1)));
+    house.advance(150);
+    let nightly = [7, 8].map(|id| document("acme", agent(id, "0", "23", house.version())));
+    house.announce([minutely, nightly].concat()).await;
+    let requests = house.requested_many(2).await;
+    assert!(requests.iter().all(|one| one.run.nominal_time == at("2026-01-01T10:02:00Z")), "{requests:?}");
+    house.assert_nothing_requested().await;
+    house.assert_ledger_is_clean().await;
+}
+
+#[tokio::test]
 async fn what_was_due_under_the_old_timing_is_settled_before_the_new_one_begins() {
     let mut house = House::start("2026-01-01T10:00:00Z").await;
     let version = house.version();
