@@ -39,19 +39,24 @@ async fn house_without_broker() -> (House, watch::Sender<bool>) {
     (House::with_bus("2026-01-01T10:00:00Z", patient(), shut).await, open)
 }
 
+/// Lets six minutes pass, each of which is a run of this agent.
+async fn six_minutes_fire(house: &House, agent_id: i64) {
+    for _ in 0..6 {
+        house.advance(60);
+        house.until_fired().await;
+    }
+    let ticks = house.ticks(agent_id).await;
+    assert_eq!(ticks.len(), 6, "{ticks:?}");
+    assert!(ticks.iter().all(|tick| matches!(tick.outcome, TickOutcome::Run(_))), "{ticks:?}");
+}
+
 #[tokio::test]
 async fn ticks_become_runs_on_time_while_nothing_can_be_requested() {
     let (mut house, open) = house_without_broker().await;
     let version = house.version();
     house.settle_in(vec![agent(7, "*", "*", version)]).await;
 
-    for _ in 0..6 {
-        house.advance(60);
-        house.until_fired().await;
-    }
-    let ticks = house.ticks(7).await;
-    assert_eq!(ticks.len(), 6, "{ticks:?}");
-    assert!(ticks.iter().all(|tick| matches!(tick.outcome, TickOutcome::Run(_))), "{ticks:?}");
+    six_minutes_fire(&house, 7).await;
 
     open.send(true).expect("a dispatcher");
     let mut runs: Vec<_> = house.requested_many(6).await.into_iter().map(|request| request.run).collect();
@@ -71,13 +76,7 @@ async fn ticks_become_runs_on_time_while_nobody_can_be_told_of_those_that_are_sk
     shy.endpoint.as_mut().expect("an endpoint").callback_on = CallbackOn { runs: true, skipped: true };
     house.settle_in(vec![agent(7, "*", "*", version), shy]).await;
 
-    for _ in 0..6 {
-        house.advance(60);
-        house.until_fired().await;
-    }
-    let ticks = house.ticks(7).await;
-    assert_eq!(ticks.len(), 6, "{ticks:?}");
-    assert!(ticks.iter().all(|tick| matches!(tick.outcome, TickOutcome::Run(_))), "{ticks:?}");
+    six_minutes_fire(&house, 7).await;
 
     open.send(true).expect("a dispatcher");
     let mut told = Vec::new();
