@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use diesel::QueryResult;
 use model::document::{
     Agent, Alert, Document, DocumentKind, Mentor, Organisation, Pause, Previous, Provider, Subject, next_version,
@@ -66,7 +65,7 @@ pub(crate) fn write_new(
 ) -> QueryResult<()> {
     let organisation = OrganisationKey(organisation.to_owned());
     let document = Document { organisation, version: next_version(0, now), subject };
-    documents::insert(conn, &document)?;
+    documents::overwrite(conn, &document)?;
     written.push(DocumentName::of(&document));
     Ok(())
 }
@@ -123,7 +122,7 @@ pub(crate) fn write_organisation(
 pub(crate) fn of_organisation(row: &OrganisationRow, revoked_users: BTreeSet<String>) -> Subject {
     let count = |column: Option<i32>| column.and_then(|number| NonZeroU32::new(number.unsigned_abs()));
     Subject::Organisation(Organisation {
-        timezone: row.timezone.parse().unwrap_or(Tz::UTC),
+        timezone: row.zone(),
         pause: Pause {
             paused: row.paused,
             resumed_with: row.resumed_with.as_deref().and_then(|word| word.parse().ok()),

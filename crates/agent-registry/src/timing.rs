@@ -85,7 +85,7 @@ fn from(row: &AgentRow, now: DateTime<Utc>) -> DateTime<Utc> {
 
 fn zone(organisation: Option<&OrganisationRow>, row: &AgentRow) -> Tz {
     let own = row.timezone.as_deref().and_then(|name| name.parse().ok());
-    own.or_else(|| organisation?.timezone.parse().ok()).unwrap_or(Tz::UTC)
+    own.or(organisation.map(OrganisationRow::zone)).unwrap_or(Tz::UTC)
 }
 
 /// When the agent will fire, to be shown until the dispatcher, which decides it, says so itself.

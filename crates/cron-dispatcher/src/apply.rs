@@ -65,7 +65,7 @@ pub(crate) fn apply(
             } else {
                 // In the order of the edits: whoever follows another is there before the other's next edit.
                 add(conn, &std::mem::take(&mut new_agents), now)?;
-                Applying { conn, document, is_new: version.is_none(), config, now, applied: &mut applied }.apply()?;
+                Applying { conn, document, config, now, applied: &mut applied }.apply()?;
             }
             held.set(document);
         }
@@ -126,8 +126,6 @@ fn say_when_due(conn: &mut DbConnection, held: &mut [HeldDocument]) -> Result<()
 struct Applying<'a> {
     conn: &'a mut DbConnection,
     document: &'a Document,
-    /// None of its versions is held.
-    is_new: bool,
     config: &'a DispatcherConfig,
     now: DateTime<Utc>,
     applied: &'a mut Applied,
@@ -165,18 +163,20 @@ impl Applying<'_> {
     fn organisation(&mut self, organisation: &Organisation) -> Result<(), DispatchError> {
         let key = self.document.organisation.as_str();
         let before = match documents::find(self.conn, DocumentKind::Organisation, key)?.map(|held| held.subject) {
-            Some(Subject::Organisation(before)) => before,
-            _ => Organisation::default(),
+            Some(Subject::Organisation(before)) => Some(before),
+            _ => None,
         };
+        let zone_before = before.as_ref().map(|before| before.timezone);
+        let before = before.unwrap_or_default();
         let of = Of::Organisation(key);
         self.settle_before_pause(of, before.pause, organisation.pause)?;
         // Its schedules follow one after the other.
-        if !self.is_new && before.timezone != organisation.timezone {
+        if let Some(zone_before) = zone_before.filter(|zone| *zone != organisation.timezone) {
             let change = ZoneChange {
                 organisation: self.document.organisation.clone(),
                 version: self.document.version,
                 changed_at: self.edited_at(),
-                before: before.timezone,
+                before: zone_before,
                 after: organisation.timezone,
                 place: -1,
             };

@@ -92,8 +92,13 @@ async fn save(
     });
     let (body, written) = stored.await?;
     state.outbox.announce(written);
-    state.counted.notify_one();
-    let status = if write == Write::Create { StatusCode::CREATED } else { StatusCode::OK };
+    let status = match write {
+        Write::Create => {
+            state.counted.notify_one();
+            StatusCode::CREATED
+        }
+        Write::Replace | Write::Change => StatusCode::OK,
+    };
     Ok(HttpResponse::build(status).content_type(ContentType::json()).body(body))
 }
 

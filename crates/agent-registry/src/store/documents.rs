@@ -69,12 +69,12 @@ pub(crate) fn put(conn: &mut DbConnection, document: &Document) -> QueryResult<b
     if says(conn, name.kind, &name.key, &document.subject)? {
         return Ok(false);
     }
-    insert(conn, document)?;
+    overwrite(conn, document)?;
     Ok(true)
 }
 
 /// Stores a document, whatever is stored.
-pub(crate) fn insert(conn: &mut DbConnection, document: &Document) -> QueryResult<()> {
+pub(crate) fn overwrite(conn: &mut DbConnection, document: &Document) -> QueryResult<()> {
     let name = DocumentName::of(document);
     let written = (
         documents::organisation.eq(document.organisation.as_str()),

@@ -33,6 +33,11 @@ pub(crate) struct OrganisationRow {
 }
 
 impl OrganisationRow {
+    /// The zone of crontabs that name none.
+    pub(crate) fn zone(&self) -> Tz {
+        self.timezone.parse().unwrap_or(Tz::UTC)
+    }
+
     /// As it is before anybody said anything of it.
     pub(crate) fn blank(key: &str, now: DateTime<Utc>) -> Self {
         Self {

@@ -12,7 +12,7 @@ use model::wire::Wire;
 use service_kit::database::{DbConnection, SqlTimestamp, Timestamp};
 
 use super::stage::Stage;
-use super::stamp;
+use super::{ROWS_MAX, stamp};
 use crate::schema::{run_bodies, runs};
 
 /// A run, and what its runner is to be sent.
@@ -69,8 +69,7 @@ pub(crate) fn insert(
     now: DateTime<Utc>,
 ) -> QueryResult<Vec<Request>> {
     let mut requests = Vec::with_capacity(new.len());
-    // In pieces: SQLite binds at most 32,766 values in one statement.
-    for piece in new.chunks_mut(1_000) {
+    for piece in new.chunks_mut(ROWS_MAX) {
         let rows: Vec<InsertRow> = piece.iter().map(|run| to_insert(run, check_at, now)).collect();
         let made = match conn {
             DbConnection::Postgres(c) => insert_together(c, &rows)?,

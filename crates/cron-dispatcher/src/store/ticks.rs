@@ -13,7 +13,7 @@ use model::schedule::INSTANT;
 use service_kit::database::{DbConnection, SqlTimestamp, Timestamp};
 use service_kit::per_backend;
 
-use super::read_word;
+use super::{ROWS_MAX, read_word};
 use crate::ledger::Entry;
 use crate::schema::{runs, skipped_ticks};
 
@@ -47,8 +47,7 @@ pub(crate) fn skip(conn: &mut DbConnection, skipped: &[Skipped], announce_at: Da
             announce_at: calls_back.then(|| Timestamp::from(announce_at)),
         })
         .collect();
-    // In pieces: SQLite binds at most 32,766 values in one statement.
-    for piece in rows.chunks(1_000) {
+    for piece in rows.chunks(ROWS_MAX) {
         per_backend!(conn, c => diesel::insert_into(skipped_ticks::table)
             .values(piece)
             .on_conflict_do_nothing()
