@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod hostile;
 mod networks;
+#[cfg(test)]
+mod silence;
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
@@ -15,12 +17,15 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Method, RequestBuilder, redirect};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, redirect};
 use url::{Host, Url};
 
 pub use networks::special_purpose;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a connection that somebody waits on is silent, and how long its PING (RFC 9113, section 6.7) may be unanswered.
+/// Receivers that are merely slow answer PINGs, and one that cannot even do that has half a minute.
+const PINGS: Pings = Pings { after: Duration::from_secs(10), patience: Duration::from_secs(20) };
 const USER_AGENT: &str = concat!("Carillon/", env!("CARGO_PKG_VERSION"));
 
 /// Suffixes of names that mean something inside a network only (RFC 6761, RFC 6762, ICANN's `.internal`, RFC 8375).
@@ -67,6 +72,14 @@ impl Resolver {
 pub struct GuardedClient {
     guard: Guard,
     client: Client,
+}
+
+/// How a connection that carries many requests at once (HTTP/2) is found to be dead. TCP does not tell: a proxy that is
+/// frozen has its kernel acknowledge every byte, and without PINGs each new request would go over that connection too.
+#[derive(Debug, Clone, Copy)]
+struct Pings {
+    after: Duration,
+    patience: Duration,
 }
 
 /// Why a request may not go where it should.
@@ -147,15 +160,20 @@ impl Guard {
     ///
     /// The TLS library cannot start.
     pub fn client(&self, timeout: Duration) -> Result<GuardedClient, reqwest::Error> {
-        let client = Client::builder()
+        let client = self.builder(timeout, PINGS).build()?;
+        Ok(GuardedClient { guard: self.clone(), client })
+    }
+
+    fn builder(&self, timeout: Duration, pings: Pings) -> ClientBuilder {
+        Client::builder()
             .dns_resolver(Arc::new(self.clone()))
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
+            .http2_keep_alive_interval(pings.after)
+            .http2_keep_alive_timeout(pings.patience)
             .user_agent(USER_AGENT)
-            .build()?;
-        Ok(GuardedClient { guard: self.clone(), client })
     }
 
     /// With a network allowed, an internal name may lead there: its addresses will tell.
