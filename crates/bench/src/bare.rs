@@ -82,19 +82,19 @@ fn confirmed(confirm: &Confirmation) -> anyhow::Result<()> {
 pub(crate) enum Shape {
     /// Nothing, straight to its queue.
     Plain,
-    /// An event as the bus publishes it: five CloudEvents attributes as headers, by way of a topic exchange.
+    /// An event as the bus publishes it: five CloudEvents attributes as headers, by way of a direct exchange.
     Event,
 }
 
 /// Messages per second published to a quorum queue with confirms, hundreds of which are waited for at a time.
 pub(crate) async fn publishes(url: &str, count: usize, shape: Shape) -> anyhow::Result<f64> {
-    let (queue, topic, kind) = ("bench.publishes", "bench.events", "run.requested");
+    let (queue, events, kind) = ("bench.publishes", "bench.events", "run.requested");
     let (connection, channel) = channel_with_queue(url, queue).await?;
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    channel.exchange_declare(topic.into(), ExchangeKind::Topic, options, FieldTable::default()).await?;
+    channel.exchange_declare(events.into(), ExchangeKind::Direct, options, FieldTable::default()).await?;
     let options = QueueBindOptions::default();
-    channel.queue_bind(queue.into(), topic.into(), kind.into(), options, FieldTable::default()).await?;
-    let (exchange, routing_key) = if shape == Shape::Event { (topic, kind) } else { ("", queue) };
+    channel.queue_bind(queue.into(), events.into(), kind.into(), options, FieldTable::default()).await?;
+    let (exchange, routing_key) = if shape == Shape::Event { (events, kind) } else { ("", queue) };
     let properties = BasicProperties::default().with_delivery_mode(2);
     let body = vec![b'b'; BODY_BYTES];
     let began = Instant::now();
@@ -111,7 +111,7 @@ pub(crate) async fn publishes(url: &str, count: usize, shape: Shape) -> anyhow::
     publishing.buffer_unordered(CONFIRMS_WAITING).try_collect::<Vec<()>>().await?;
     let rate = per_second(count, began.elapsed());
     channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
-    channel.exchange_delete(topic.into(), ExchangeDeleteOptions::default()).await?;
+    channel.exchange_delete(events.into(), ExchangeDeleteOptions::default()).await?;
     connection.close(200, "done".into()).await?;
     Ok(rate)
 }

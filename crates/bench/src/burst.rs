@@ -30,7 +30,7 @@ const PROBE_IDS: i64 = 1_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Of messages, plain ones and such as ours; and of rows.
 const LIMITS: [&str; 3] =
-    ["bare publishes with confirms", "bare publishes of events, by a topic exchange", "bare claims and inserts"];
+    ["bare publishes with confirms", "bare publishes of events, by an exchange", "bare claims and inserts"];
 /// With fewer, the bare rate would be that of a beginning.
 const BARE_MIN: usize = 10_000;
 

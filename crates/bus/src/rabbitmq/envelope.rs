@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_message_comes_out_as_it_went_in() {
         for message in [message(), Message { traceparent: None, ..message() }] {
-            let delivery = arrived(Envelope::event("carillon.events".into(), &message));
+            let delivery = arrived(Envelope::event("carillon.by-kind".into(), &message));
             assert_eq!(open(&delivery.properties), Ok((message, 0)));
         }
     }
