@@ -111,7 +111,9 @@ impl CallbackDeliverer {
     /// The database cannot be opened, or the TLS library cannot start.
     pub async fn open(config: Config, dependencies: Dependencies) -> anyhow::Result<Self> {
         let Dependencies { database, bus, clock, readiness, keys, public_url, traces } = dependencies;
-        let db = Db::open(&database, store::migrations()).await.context("cannot open callback-deliverer's database")?;
+        let db = Db::open_by_index(&database, store::migrations())
+            .await
+            .context("cannot open callback-deliverer's database")?;
         let installation = prepare(&db).await?;
         let replica = Replica::begin(&db).await?;
         let limits = Limits { in_flight_max: config.in_flight_max, body_bytes_max: config.body_bytes_max() };

@@ -40,7 +40,7 @@ impl Default for DispatcherConfig {
     fn default() -> Self {
         Self {
             window: 2_000,
-            fire_batch: 500,
+            fire_batch: 1_000,
             overdue_ms: 5_000,
             lost_requests_max: 3,
             verdict_grace_seconds: 10,

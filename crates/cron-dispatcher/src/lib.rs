@@ -103,7 +103,7 @@ impl CronDispatcher {
     /// The database cannot be opened, or belongs to a newer version.
     pub async fn open(config: DispatcherConfig, dependencies: Dependencies) -> anyhow::Result<Self> {
         let Dependencies { database, bus, clock, readiness, traces } = dependencies;
-        let db = Db::open(&database, store::migrations()).await?;
+        let db = Db::open_by_index(&database, store::migrations()).await?;
         let floor = clock.now().timestamp().saturating_mul(IDS_PER_SECOND);
         db.write_exclusively(move |conn| store::queue::raise_ids(conn, floor).map_err(DispatchError::from)).await?;
         // Where there is another clock to agree with, nothing is claimed before it was asked.

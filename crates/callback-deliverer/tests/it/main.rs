@@ -16,5 +16,6 @@ mod recovery;
 mod retention;
 mod retries;
 mod signatures;
+mod small_tables;
 mod stage;
 mod transport;

@@ -28,7 +28,7 @@ use service_kit::clock::Clock;
 use service_kit::config::{ConnectionUrl, DatabaseConfig};
 use service_kit::supervise::supervise;
 use service_kit::traces::Traces;
-use test_kit::{Backends, until};
+use test_kit::{Backends, Scans, until};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -400,6 +400,21 @@ impl House {
             None => PgConnection::establish(url).expect("a connection").batch_execute(statement),
         };
         done.expect("the statement is executed");
+    }
+
+    /// How often these tables were read from end to end up to now.
+    pub(crate) fn scans(&self, tables: &[&str]) -> Option<Vec<Scans>> {
+        test_kit::scans(self.database.url.expose(), tables)
+    }
+
+    /// The end of it: how often they were all in all.
+    pub(crate) async fn all_scans(mut self, tables: &[&str]) -> Option<Vec<Scans>> {
+        self.crash().await;
+        let Self { _backends: backends, database, dispatcher, .. } = self;
+        drop(dispatcher);
+        let scans = test_kit::all_scans(database.url.expose(), tables).await;
+        drop(backends);
+        scans
     }
 
     /// What the ledger says.

@@ -21,5 +21,6 @@ mod pausing;
 mod resending;
 mod retrying;
 mod skipping;
+mod small_tables;
 mod triggering;
 mod zone_changes;

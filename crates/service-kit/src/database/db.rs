@@ -70,7 +70,27 @@ impl Db {
     ///
     /// One line on what is wrong: the URL, the server, the file, a database that is damaged or ahead of this program.
     pub async fn open(config: &DatabaseConfig, migrations: Migrations) -> Result<Self, DatabaseError> {
-        let manager = Manager::new(&config.url)?;
+        Self::open_with(Manager::new(&config.url)?, config, migrations).await
+    }
+
+    /// As [`open`](Self::open), where every statement has an index to walk, and is to walk it also while its table is
+    /// small.
+    ///
+    /// PostgreSQL keeps the plan of a prepared statement until it analyses the table, up to a minute later. One that
+    /// was made for an empty table reads it from end to end, also when a burst has filled it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open).
+    pub async fn open_by_index(config: &DatabaseConfig, migrations: Migrations) -> Result<Self, DatabaseError> {
+        Self::open_with(Manager::new(&config.url)?.by_index(), config, migrations).await
+    }
+
+    async fn open_with(
+        manager: Manager,
+        config: &DatabaseConfig,
+        migrations: Migrations,
+    ) -> Result<Self, DatabaseError> {
         let pool_size = config.pool_size.max(1);
         blocking(move || {
             manager.prepare()?;

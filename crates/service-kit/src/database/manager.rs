@@ -19,6 +19,10 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// What PostgreSQL is asked to do for us: end what hangs, so that a frozen process holds no locks.
 const SESSION: &str = "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '5s';";
 
+/// What it is asked besides where every statement has an index to walk: to walk it, however small the table still is.
+/// Where there is none after all, it may read the table, but the price that it then names is no reason to compile.
+const BY_INDEX: &str = "SET enable_seqscan = off; SET jit = off;";
+
 /// Limits for the network below: a dead host must be noticed though it answers nothing.
 const NETWORK: [(&str, &str); 6] = [
     ("connect_timeout", "5"),
@@ -34,6 +38,7 @@ const NETWORK: [(&str, &str); 6] = [
 pub(super) struct Manager {
     url: ConnectionUrl,
     address: Address,
+    by_index: bool,
     losses: Arc<Losses>,
 }
 
@@ -85,7 +90,12 @@ impl Manager {
             }
             _ => return Err(DatabaseError::Url(format!("must begin with sqlite: or postgres://, got {url}"))),
         };
-        Ok(Self { url: url.clone(), address, losses: Arc::default() })
+        Ok(Self { url: url.clone(), address, by_index: false, losses: Arc::default() })
+    }
+
+    /// For statements that all have an index to walk.
+    pub(super) fn by_index(self) -> Self {
+        Self { by_index: true, ..self }
     }
 
     pub(super) fn backend(&self) -> Backend {
@@ -135,7 +145,8 @@ impl Manager {
             ConnectionError::BadConnection(reason) => unreachable(reason),
             other => unreachable(other.to_string()),
         })?;
-        connection.batch_execute(SESSION).map_err(|error| unreachable(error.to_string()))?;
+        let by_index = if self.by_index { BY_INDEX } else { "" };
+        connection.batch_execute(&[SESSION, by_index].concat()).map_err(|error| unreachable(error.to_string()))?;
         Ok(connection)
     }
 }
