@@ -1,9 +1,11 @@
-//! Joining: a runner that begins asks which runs are to be let go, and is told.
+//! Joining: a runner that begins, or was cut off, asks which runs are to be let go, and is told.
 //!
 //! A pause and a cancel reach the runners that are there. The request of a run that was taken back may still wait at the
-//! broker, where a runner that comes later would find it; so each is noted until its run is requested anew, and told to
-//! whoever joins, dated as it was said first. Every dispatcher answers: a crash of one leaves the others, and without any
-//! the runner asks again.
+//! broker, where a runner that comes later would find it, and one that was cut off goes on asking a mentor in vain; so
+//! each is noted, and told to whoever joins, dated as it was said first, until its run is requested anew. Every dispatcher
+//! answers: a crash of one leaves the others, and without any the runner asks again.
+//!
+//! A dispatcher that died, or was cut off itself, may have noted what nobody heard: it says all of it when it is there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ use crate::store::let_go;
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Most runs in one message.
 const RUNS_MAX: usize = 10_000;
-/// The request of a run that has ended does not wait at the broker for longer than this.
+/// The request of a run that has ended does not wait at the broker for longer than this, nor does a run last longer.
 const ENDED_FOR_MAX: TimeDelta = TimeDelta::days(1);
 
 /// Listens, for as long as the process runs.
@@ -34,19 +36,15 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
             Ok(mut broadcasts) => {
                 let hear = async {
                     while let Some(message) = broadcasts.next().await {
-                        if message.kind == EventKind::RunnerJoined
-                            && let Err(error) = answer(&context).await
-                        {
-                            tracing::warn!(
-                                error = chain(&error),
-                                "a runner that joined was not answered: it asks again"
-                            );
+                        if message.kind == EventKind::RunnerJoined {
+                            tell(&context, true).await;
                         }
                     }
-                    // The bus is closed: so is the process, soon.
-                    shutdown.cancelled().await;
                 };
-                let _ = shutdown.run_until_cancelled(hear).await;
+                // Neither ends before the bus is closed: so is the process, soon.
+                let both = async { tokio::join!(hear, repeat(&context)) };
+                let _ = shutdown.run_until_cancelled(both).await;
+                shutdown.cancelled().await;
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "cannot listen for runners that join, trying again");
@@ -57,7 +55,26 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
     Ok(())
 }
 
-async fn answer(context: &Context) -> Result<(), DispatchError> {
+/// Says again what may not have been heard: now, and whenever the bus was away.
+async fn repeat(context: &Context) {
+    let mut connected = context.bus.connected();
+    loop {
+        tell(context, false).await;
+        let was_away = connected.wait_for(|connected| !connected).await.is_ok();
+        if !was_away || connected.wait_for(|connected| *connected).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn tell(context: &Context, is_answer: bool) {
+    if let Err(error) = try_to_tell(context, is_answer).await {
+        let error = chain(&error);
+        tracing::warn!(error, "runners were not told which runs are to be let go: who joins asks again");
+    }
+}
+
+async fn try_to_tell(context: &Context, is_answer: bool) -> Result<(), DispatchError> {
     let now = context.clock.now();
     let let_go = move |conn: &mut _| let_go::told_since(conn, now - ENDED_FOR_MAX).map_err(DispatchError::from);
     let let_go = context.db.read(let_go).await?;
@@ -67,7 +84,10 @@ async fn answer(context: &Context) -> Result<(), DispatchError> {
             context.bus.broadcast(message(run_ids, false, piece[0].0)).await?;
         }
     }
-    Ok(context.bus.broadcast(message(Vec::new(), true, now)).await?)
+    if is_answer {
+        context.bus.broadcast(message(Vec::new(), true, now)).await?;
+    }
+    Ok(())
 }
 
 /// Dated as it was said first: what was requested since then is meant to run.

@@ -132,9 +132,9 @@ pub(crate) fn end_now(
     runs::lock(conn, ids)?;
     let mut unfinished = runs::load(conn, ids)?;
     unfinished.retain(|(row, ..)| !row.stage.state().is_final());
-    let requested = unfinished.iter().filter(|(row, ..)| row.stage == Stage::Requested);
-    let requested: Vec<i64> = requested.map(|(row, ..)| row.run.id.0).collect();
-    let_go::note(conn, &requested, now)?;
+    let in_flight = unfinished.iter().filter(|(row, ..)| Stage::IN_FLIGHT.contains(&row.stage));
+    let in_flight: Vec<i64> = in_flight.map(|(row, ..)| row.run.id.0).collect();
+    let_go::note(conn, &in_flight, now)?;
     let verdicts: Vec<_> = unfinished.iter().map(|(row, ..)| verdict(row, reason, now)).collect();
     let ended = take_answers(conn, &verdicts, config, now)?;
     Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))

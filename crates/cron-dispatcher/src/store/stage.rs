@@ -30,7 +30,7 @@ impl Stage {
     pub(super) const UNFINISHED: [Self; 5] =
         [Self::Queued, Self::Waiting, Self::Delayed, Self::Requested, Self::Running];
     /// Runs that runners may know of.
-    pub(super) const IN_FLIGHT: [Self; 2] = [Self::Requested, Self::Running];
+    pub(crate) const IN_FLIGHT: [Self; 2] = [Self::Requested, Self::Running];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {

@@ -1,0 +1,1 @@
+DROP INDEX runs_let_go_unfinished;
