@@ -18,7 +18,7 @@ pub(crate) async fn listen(url: &str) -> anyhow::Result<Requests> {
     let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
     let queue = channel.queue_declare("".into(), exclusive, FieldTable::default()).await?.name().clone();
     let options = QueueBindOptions::default();
-    let (exchange, key) = ("carillon.events".into(), "run.requested".into());
+    let (exchange, key) = ("carillon.by-kind".into(), "run.requested".into());
     channel.queue_bind(queue.clone(), exchange, key, options, FieldTable::default()).await?;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let mut copies = channel.basic_consume(queue, "listen".into(), options, FieldTable::default()).await?;

@@ -39,7 +39,7 @@ impl Broker {
         let names = Queue::ALL.into_iter().flat_map(|queue| COMPANIONS.map(|end| format!("{prefix}.{queue}{end}")));
         let removed = names.map(|name| channel.queue_delete(name.into(), QueueDeleteOptions::default()));
         futures::future::try_join_all(removed).await?;
-        for name in ["events", "broadcast", "dead-letters"] {
+        for name in ["by-kind", "broadcast", "dead-letters"] {
             channel.exchange_delete(format!("{prefix}.{name}").into(), ExchangeDeleteOptions::default()).await?;
         }
         connection.close(200, "removed".into()).await

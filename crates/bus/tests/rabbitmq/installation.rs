@@ -93,7 +93,7 @@ impl Installation for RabbitMqInstallation {
 impl Drop for RabbitMqInstallation {
     fn drop(&mut self) {
         let queues: Vec<String> = Queue::ALL.into_iter().flat_map(|queue| self.queues(queue)).collect();
-        let exchanges = ["events", "broadcast", "dead-letters"].map(|name| format!("{}.{name}", self.prefix));
+        let exchanges = ["by-kind", "broadcast", "dead-letters"].map(|name| format!("{}.{name}", self.prefix));
         let remove = async move {
             let connection = Connection::connect(&url(), ConnectionProperties::default()).await?;
             let channel = connection.create_channel().await?;
