@@ -13,7 +13,7 @@ use reqwest::header::{
 };
 use reqwest::{Client, Method, Response, redirect};
 use service_kit::clock::Clock;
-use service_kit::egress::{Guard, GuardedClient};
+use service_kit::egress::{Guard, GuardedClient, pinging};
 use url::Url;
 
 use super::complaint::{self, Secrets};
@@ -78,8 +78,8 @@ impl Transport {
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(USER_AGENT)
-            .build()?;
+            .user_agent(USER_AGENT);
+        let trusted = pinging(trusted).build()?;
         Ok(Self { clock, guarded: guard.client(BACKSTOP)?, trusted })
     }
 

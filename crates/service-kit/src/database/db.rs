@@ -73,8 +73,8 @@ impl Db {
         Self::open_with(Manager::new(&config.url)?, config, migrations).await
     }
 
-    /// As [`open`](Self::open), where every statement has an index to walk, and is to walk it also while its table is
-    /// small.
+    /// As [`open`](Self::open), where every statement that is made often has an index to walk, and is to walk it also
+    /// while its table is small.
     ///
     /// PostgreSQL keeps the plan of a prepared statement until it analyses the table, up to a minute later. One that
     /// was made for an empty table reads it from end to end, also when a burst has filled it meanwhile.

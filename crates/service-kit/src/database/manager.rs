@@ -19,8 +19,8 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// What PostgreSQL is asked to do for us: end what hangs, so that a frozen process holds no locks.
 const SESSION: &str = "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '5s';";
 
-/// What it is asked besides where every statement has an index to walk: to walk it, however small the table still is.
-/// Where there is none after all, it may read the table, but the price that it then names is no reason to compile.
+/// What it is asked besides where statements have an index to walk: to walk it, however small the table still is. Where
+/// there is none it may read the table, but the price that it then names is no reason to compile the statement.
 const BY_INDEX: &str = "SET enable_seqscan = off; SET jit = off;";
 
 /// Limits for the network below: a dead host must be noticed though it answers nothing.

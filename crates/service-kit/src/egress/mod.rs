@@ -23,9 +23,9 @@ use url::{Host, Url};
 pub use networks::special_purpose;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// When a connection that somebody waits on is silent, and how long its PING (RFC 9113, section 6.7) may be unanswered.
-/// Receivers that are merely slow answer PINGs, and one that cannot even do that has half a minute.
-const PINGS: Pings = Pings { after: Duration::from_secs(10), patience: Duration::from_secs(20) };
+/// When a connection that somebody waits on counts as silent, and how long its PING (RFC 9113, section 6.7) may be
+/// unanswered. Who is merely slow answers PINGs, and who cannot even do that has half a minute.
+const PINGS: Pings = Pings { after: Duration::from_secs(10), patience: Duration::from_secs(30) };
 const USER_AGENT: &str = concat!("Carillon/", env!("CARGO_PKG_VERSION"));
 
 /// Suffixes of names that mean something inside a network only (RFC 6761, RFC 6762, ICANN's `.internal`, RFC 8375).
@@ -80,6 +80,17 @@ pub struct GuardedClient {
 struct Pings {
     after: Duration,
     patience: Duration,
+}
+
+impl Pings {
+    fn of(self, client: ClientBuilder) -> ClientBuilder {
+        client.http2_keep_alive_interval(self.after).http2_keep_alive_timeout(self.patience)
+    }
+}
+
+/// A client without a guard, for what the operator named, that gives up connections which fell silent as guarded ones do.
+pub fn pinging(client: ClientBuilder) -> ClientBuilder {
+    PINGS.of(client)
 }
 
 /// Why a request may not go where it should.
@@ -165,15 +176,14 @@ impl Guard {
     }
 
     fn builder(&self, timeout: Duration, pings: Pings) -> ClientBuilder {
-        Client::builder()
+        let client = Client::builder()
             .dns_resolver(Arc::new(self.clone()))
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
-            .http2_keep_alive_interval(pings.after)
-            .http2_keep_alive_timeout(pings.patience)
-            .user_agent(USER_AGENT)
+            .user_agent(USER_AGENT);
+        pings.of(client)
     }
 
     /// With a network allowed, an internal name may lead there: its addresses will tell.
