@@ -48,6 +48,12 @@ pub(crate) async fn join(parts: &Parts, answered: &Notify, shutdown: &Cancellati
     tracing::warn!("no dispatcher said which runs are to be let go: beginning without");
 }
 
+/// Asks as soon as the answer will be heard.
+async fn ask_when_listening(parts: &Parts) -> Result<(), String> {
+    parts.bus.subscribe().await.map_err(|error| chain(&error))?;
+    parts.bus.broadcast(parts.message(&RunnerJoined, None)).await.map_err(|error| chain(&error))
+}
+
 /// Asks, if requests wait that others may have made while this runner was not there.
 async fn ask(parts: &Parts) -> Result<bool, String> {
     let depth = parts.bus.depth(Queue::AgentRunnerRuns).await.map_err(|error| chain(&error))?;
@@ -58,14 +64,19 @@ async fn ask(parts: &Parts) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Asks again whenever the bus was away, for as long as the runner lives.
+/// Asks again whenever the bus was away, for as long as the runner lives. Once is enough: a dispatcher that does not
+/// listen yet says all of it when it does.
 pub(crate) async fn rejoin(parts: Arc<Parts>) {
     let mut connected = parts.bus.connected();
-    while connected.wait_for(|connected| !connected).await.is_ok()
-        && connected.wait_for(|connected| *connected).await.is_ok()
-    {
-        if let Err(error) = parts.bus.broadcast(parts.message(&RunnerJoined, None)).await {
-            tracing::warn!(error = chain(&error), "cannot ask which runs are to be let go");
+    connected.borrow_and_update();
+    while connected.changed().await.is_ok() {
+        if !*connected.borrow_and_update() {
+            continue;
+        }
+        if let Err(reason) = ask_when_listening(&parts).await {
+            tracing::warn!(error = reason, "cannot ask which runs are to be let go, trying again");
+            tokio::time::sleep(ASK_AGAIN).await;
+            connected.mark_changed();
         }
     }
     // The bus is closed, or never goes away: there is nothing to ask for.

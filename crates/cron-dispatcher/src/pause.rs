@@ -2,7 +2,7 @@
 //!
 //! A pause is known before its answer: it is committed, and the runners have been told to let go of what was taken
 //! back. A crash between the two leaves runs that are queued again and may start once more at a runner that had their
-//! first request; that one does not come back. Runners that join later ask (`joining.rs`).
+//! first request, until a dispatcher says again what is to be let go (`joining.rs`). Runners that join later ask.
 
 use std::time::Duration;
 

@@ -46,9 +46,11 @@ pub(super) async fn listen(
                     }
                     listening.send_replace(false);
                 }
-                Err(error) => tracing::warn!(%error, "cannot listen to broadcasts at present"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot listen to broadcasts at present");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
             }
-            tokio::time::sleep(RETRY_DELAY).await;
         }
     };
     closed.run_until_cancelled(listen).await;

@@ -44,14 +44,26 @@ pub(crate) fn note(conn: &mut DbConnection, ids: &[i64], now: DateTime<Utc>) -> 
     Ok(())
 }
 
-/// The runs that a runner may still have, or find at the broker, although runners were told to let go of them, and when
-/// they were, in this order; of those that ended, only what was said since `since`.
-pub(crate) fn told_since(conn: &mut DbConnection, since: DateTime<Utc>) -> QueryResult<Vec<(DateTime<Utc>, RunId)>> {
-    let (since, place) = (stamp(Some(since)), (runs::let_go_at, runs::id));
-    // Two, so that each has its index: there are many that ended long ago.
-    let earlier = runs::table.filter(runs::let_go_at.lt(since)).filter(runs::ended_at.is_null());
-    let later = runs::table.filter(runs::let_go_at.ge(since));
-    let mut rows: Vec<(Option<Timestamp>, i64)> = earlier.order(place).select(place).load(conn)?;
-    rows.append(&mut later.order(place).select(place).load(conn)?);
-    Ok(rows.into_iter().filter_map(|(at, id)| Some((*at?, RunId(id)))).collect())
+/// Runs that a runner may still have, or find at the broker, although runners were told to let go of them.
+#[derive(Debug)]
+pub(crate) struct LetGo {
+    pub(crate) ended: Vec<RunId>,
+    /// These may be requested anew: with when that was said, in this order.
+    pub(crate) unfinished: Vec<(DateTime<Utc>, RunId)>,
+}
+
+/// Which those are; of those that ended, only what was said since `since`.
+pub(crate) fn told(conn: &mut DbConnection, since: DateTime<Utc>) -> QueryResult<LetGo> {
+    let ended = runs::table.filter(runs::let_go_at.ge(stamp(Some(since)))).filter(runs::ended_at.is_not_null());
+    let ended: Vec<i64> = ended.select(runs::id).load(conn)?;
+    let unfinished: Vec<(Option<Timestamp>, i64)> = runs::table
+        .filter(runs::let_go_at.is_not_null())
+        .filter(runs::ended_at.is_null())
+        .order((runs::let_go_at, runs::id))
+        .select((runs::let_go_at, runs::id))
+        .load(conn)?;
+    Ok(LetGo {
+        ended: ended.into_iter().map(RunId).collect(),
+        unfinished: unfinished.into_iter().filter_map(|(at, id)| Some((*at?, RunId(id)))).collect(),
+    })
 }

@@ -578,7 +578,8 @@ impl ::prost::Name for Usage {
         "/carillon.v1.Usage".into()
     }
 }
-/// `run.cancel`: cron-dispatcher to every agent-runner (broadcast).
+/// `run.cancel`: cron-dispatcher to every agent-runner (broadcast). It comes again when a dispatcher cannot know
+/// whether it was heard.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunCancel {
     #[prost(int64, repeated, tag = "1")]
@@ -597,8 +598,8 @@ impl ::prost::Name for RunCancel {
         "/carillon.v1.RunCancel".into()
     }
 }
-/// `runner.joined`: an agent-runner that is about to begin, to every cron-dispatcher (broadcast). It is answered with
-/// `run.cancel`: what was taken back before it could hear of it.
+/// `runner.joined`: an agent-runner that is about to begin, or was cut off, to every cron-dispatcher (broadcast). It is
+/// answered with `run.cancel`: what was taken back or cancelled before it could hear of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunnerJoined {}
 impl ::prost::Name for RunnerJoined {
