@@ -2,8 +2,8 @@
 //!
 //! A pause and a cancel reach the runners that are there. The request of a run that was taken back may still wait at the
 //! broker, where a runner that comes later would find it, and one that was cut off goes on asking a mentor in vain; so
-//! each is noted, and told to whoever joins, until its run is requested anew. Every dispatcher
-//! answers: a crash of one leaves the others, and without any the runner asks again.
+//! each is noted, and told to whoever joins, until its run is requested anew. Every dispatcher answers: a crash of one
+//! leaves the others, and without any the runner asks again.
 //!
 //! A dispatcher that died, or was cut off itself, may have noted what nobody heard: it says all of it when it is there.
 
@@ -27,9 +27,6 @@ use crate::store::let_go::{self, LetGo};
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Most runs in one message.
 const RUNS_MAX: usize = 10_000;
-/// Why what was to be said was not.
-type Failed = Box<dyn std::error::Error + Send + Sync>;
-
 /// The request of a run that has ended does not wait at the broker for longer than this, nor does a run last longer.
 const ENDED_FOR_MAX: TimeDelta = TimeDelta::days(1);
 
@@ -46,7 +43,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
                         // One answer is enough for all who have asked by now.
                         while let Some(Some(_)) = broadcasts.next().now_or_never() {}
                         if let Err(error) = tell(&context, true).await {
-                            let error = chain(&*error);
+                            let error = chain(&error);
                             tracing::warn!(error, "a runner that joined was not answered: it asks again");
                         }
                     }
@@ -72,7 +69,6 @@ async fn repeat(context: &Context) {
         // From here on an outage is another one.
         connected.borrow_and_update();
         if let Err(error) = tell_when_listening(context).await {
-            let error = chain(&*error);
             tracing::warn!(error, "runners were not told again which runs are to be let go, trying again");
             tokio::time::sleep(TRY_AGAIN).await;
             continue;
@@ -84,12 +80,12 @@ async fn repeat(context: &Context) {
 }
 
 /// Runners that are back before this process ask when it may not hear them: it says so when it does.
-async fn tell_when_listening(context: &Context) -> Result<(), Failed> {
-    context.bus.subscribe().await?;
-    tell(context, false).await
+async fn tell_when_listening(context: &Context) -> Result<(), String> {
+    context.bus.subscribe().await.map_err(|error| chain(&error))?;
+    tell(context, false).await.map_err(|error| chain(&error))
 }
 
-async fn tell(context: &Context, is_answer: bool) -> Result<(), Failed> {
+async fn tell(context: &Context, is_answer: bool) -> Result<(), DispatchError> {
     let now = context.clock.now();
     let told = move |conn: &mut _| let_go::told(conn, now - ENDED_FOR_MAX).map_err(DispatchError::from);
     let LetGo { ended, unfinished } = context.db.read(told).await?;
