@@ -1,4 +1,5 @@
-//! A bus with a gate before it: a test decides what publishers meet there, everybody else goes by.
+//! A bus with a gate before it: a test decides what publishers meet there, and whether the bus seems connected; everybody
+//! else goes by.
 
 use std::sync::Arc;
 
@@ -15,6 +16,11 @@ pub trait Gate: Send + Sync + 'static {
     ///
     /// What the publisher gets instead.
     async fn enter(&self, messages: &[Message]) -> Result<(), PublishError>;
+
+    /// Whether the bus is connected: what it says itself, unless a test plays that it is not.
+    fn connected(&self, inner: watch::Receiver<bool>) -> watch::Receiver<bool> {
+        inner
+    }
 
     /// So many messages of one publish were confirmed.
     fn confirmed(&self, messages: usize) {
@@ -69,7 +75,7 @@ impl<G: Gate> Bus for GatedBus<G> {
     }
 
     fn connected(&self) -> watch::Receiver<bool> {
-        self.inner.connected()
+        self.gate.connected(self.inner.connected())
     }
 
     async fn close(&self) {

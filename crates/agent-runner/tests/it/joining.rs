@@ -25,6 +25,21 @@ async fn what_was_taken_back_before_a_runner_joined_is_not_begun_by_it() {
 }
 
 #[tokio::test]
+async fn a_runner_that_was_cut_off_asks_what_was_said_meanwhile() {
+    let world = World::new().await;
+    let _runner = world.runner().await;
+    world.request(&request(1, "wait")).await;
+    world.model.asked(1).await;
+    let mut broadcasts = world.subscribe().await;
+    world.bus.gate.reconnect();
+    while within("it asks", broadcasts.next()).await.unwrap().kind != EventKind::RunnerJoined {}
+    world.say(&[1], true).await;
+    world.all_settled().await;
+    world.request(&request(2, "hello")).await;
+    assert_eq!(world.answer().await.run_id.0, 2);
+}
+
+#[tokio::test]
 async fn without_a_dispatcher_a_runner_begins_all_the_same() {
     let world = World::new().await;
     world.request(&request(1, "hello")).await;

@@ -94,6 +94,7 @@ impl Provider for Model {
 #[derive(Default)]
 pub struct Shaky {
     away: AtomicBool,
+    link: watch::Sender<bool>,
     /// Messages of each publish that was confirmed.
     pub published: std::sync::Mutex<Vec<usize>>,
 }
@@ -102,6 +103,12 @@ impl Shaky {
     /// From now on nothing can be published, or all of it can again.
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
+    }
+
+    /// The bus says that its connection was lost, and is back.
+    pub fn reconnect(&self) {
+        self.link.send_replace(false);
+        self.link.send_replace(true);
     }
 }
 
@@ -112,6 +119,10 @@ impl Gate for Shaky {
             return Err(PublishError::Unavailable("taken away by a test".into()));
         }
         Ok(())
+    }
+
+    fn connected(&self, _: watch::Receiver<bool>) -> watch::Receiver<bool> {
+        self.link.subscribe()
     }
 
     fn confirmed(&self, messages: usize) {

@@ -1,15 +1,20 @@
 //! A runner that joins is told which runs are to be let go.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{Message, Subscription};
+use async_trait::async_trait;
+use bus::{Bus, Message, PublishError, Subscription};
 use chrono::{DateTime, Utc};
+use cron_dispatcher::DispatcherConfig;
 use model::document::{Agent, Document, Organisation, Pause, Subject};
 use model::event::{Event, EventKind, RunCancel, RunnerJoined};
 use model::id::RunId;
 use model::run::RunRequest;
 use model::wire::{Wire, decode_event};
+use test_kit::{Gate, GatedBus};
+use tokio::sync::watch;
 
 use crate::harness::{House, PATIENCE, agent, organisation, versioned};
 
@@ -56,9 +61,27 @@ fn pause(house: &House, paused: bool) -> Document {
     Document { subject: Subject::Organisation(settings), ..organisation("acme", house.version()) }
 }
 
+/// A bus that is away when a test says so, as far as it says itself.
+struct Flickering(watch::Receiver<bool>);
+
+#[async_trait]
+impl Gate for Flickering {
+    async fn enter(&self, _: &[Message]) -> Result<(), PublishError> {
+        Ok(())
+    }
+
+    fn connected(&self, _: watch::Receiver<bool>) -> watch::Receiver<bool> {
+        self.0.clone()
+    }
+}
+
 /// A house in which a run of agent 7 is requested.
 async fn house() -> (House, RunRequest) {
-    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    house_on(|bus| bus).await
+}
+
+async fn house_on(wrap: impl FnOnce(Arc<dyn Bus>) -> Arc<dyn Bus>) -> (House, RunRequest) {
+    let mut house = House::with_bus("2026-01-01T10:00:00Z", DispatcherConfig::default(), wrap).await;
     let version = house.version();
     house.settle_in(vec![agent(7, "1", "10", version)]).await;
     house.advance(60);
@@ -103,6 +126,20 @@ async fn a_run_that_was_cancelled_while_it_ran_is_told_to_whoever_comes_back() {
     until_told(&house, &[]).await;
 }
 
+/// Waits until this alone is said, by whomever and whenever.
+async fn until_said(broadcasts: &mut Subscription, run_id: RunId) {
+    let said = async {
+        loop {
+            let message = broadcasts.next().await.expect("an open bus");
+            let said = decode_event::<RunCancel>(message.kind, &message.body);
+            if said.is_ok_and(|said| said.run_ids == [run_id]) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, said).await.expect("it is said");
+}
+
 #[tokio::test]
 async fn a_dispatcher_that_died_before_it_was_heard_says_it_again() {
     let (mut house, request) = house().await;
@@ -112,16 +149,21 @@ async fn a_dispatcher_that_died_before_it_was_heard_says_it_again() {
     house.cancel(request.run.id).await.unwrap();
     let mut broadcasts = house.subscribe().await;
     house.crash_and_restart().await;
-    let said = async {
-        loop {
-            let message = broadcasts.next().await.expect("an open bus");
-            let said = decode_event::<RunCancel>(message.kind, &message.body);
-            if said.is_ok_and(|said| said.run_ids == [request.run.id]) {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, said).await.expect("it is said again");
+    until_said(&mut broadcasts, request.run.id).await;
+}
+
+#[tokio::test]
+async fn a_dispatcher_that_was_cut_off_says_again_what_may_not_have_been_heard() {
+    let (link, connected) = watch::channel(true);
+    let (mut house, request) = house_on(|inner| Arc::new(GatedBus { gate: Flickering(connected), inner })).await;
+    house.started(&request).await;
+    house.recorded().await;
+    // Nobody listens yet.
+    house.cancel(request.run.id).await.unwrap();
+    let mut broadcasts = house.subscribe().await;
+    link.send(false).expect("a dispatcher");
+    link.send(true).expect("a dispatcher");
+    until_said(&mut broadcasts, request.run.id).await;
 }
 
 #[tokio::test]
