@@ -53,6 +53,8 @@ impl Receiver {
                 .default_service(web::to(receive))
         })
         .workers(1)
+        // On a machine so busy that connections idle for seconds, hanging up on them would fail delivery attempts.
+        .keep_alive(Duration::from_secs(600))
         .disable_signals()
         .shutdown_timeout(0)
         .bind(("127.0.0.1", 0))
