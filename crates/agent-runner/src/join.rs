@@ -51,6 +51,10 @@ pub(crate) async fn join(parts: &Parts, answered: &Notify, shutdown: &Cancellati
 /// Asks as soon as the answer will be heard.
 async fn ask_when_listening(parts: &Parts) -> Result<(), String> {
     parts.bus.subscribe().await.map_err(|error| chain(&error))?;
+    say_joined(parts).await
+}
+
+async fn say_joined(parts: &Parts) -> Result<(), String> {
     parts.bus.broadcast(parts.message(&RunnerJoined, None)).await.map_err(|error| chain(&error))
 }
 
@@ -60,7 +64,7 @@ async fn ask(parts: &Parts) -> Result<bool, String> {
     if depth.ready == 0 && depth.unacknowledged == 0 {
         return Ok(false);
     }
-    parts.bus.broadcast(parts.message(&RunnerJoined, None)).await.map_err(|error| chain(&error))?;
+    say_joined(parts).await?;
     Ok(true)
 }
 
