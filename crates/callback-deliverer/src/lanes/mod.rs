@@ -100,8 +100,8 @@ struct State {
     in_flight: usize,
     repeats: usize,
     bytes: u64,
-    /// The deliveries that have a slot.
-    in_hand: HashSet<Uuid>,
+    /// The deliveries that have a slot, each with whether a claim found it so: he is told when it has none.
+    in_hand: HashMap<Uuid, bool>,
     lanes: HashMap<Lane, LaneState>,
     organisations: HashMap<String, usize>,
     hosts: HashMap<String, usize>,
@@ -177,6 +177,8 @@ impl Lanes {
                     state.waited_for.insert(wanted.lane);
                     state.refused = true;
                 }
+                // What comes again while it is in hand is there already.
+                Refusal::InHand if !wanted.fresh => drop(state.in_hand.insert(wanted.webhook_id, true)),
                 Refusal::Closed(_) | Refusal::InHand => {}
                 Refusal::Full | Refusal::FullOfRepeats | Refusal::OrganisationFull => state.refused = true,
             }
@@ -188,7 +190,7 @@ impl Lanes {
         state.in_flight += 1;
         state.repeats += usize::from(!wanted.first);
         state.bytes += wanted.bytes;
-        state.in_hand.insert(wanted.webhook_id);
+        state.in_hand.insert(wanted.webhook_id, false);
         state.lanes.entry(wanted.lane.clone()).or_default().in_flight += 1;
         *state.organisations.entry(wanted.organisation.to_owned()).or_default() += 1;
         *state.hosts.entry(wanted.host.clone()).or_default() += 1;
@@ -198,7 +200,7 @@ impl Lanes {
     }
 
     fn refusal(&self, state: &State, wanted: &Wanted<'_>, now: DateTime<Utc>) -> Option<Refusal> {
-        if state.in_hand.contains(&wanted.webhook_id) {
+        if state.in_hand.contains_key(&wanted.webhook_id) {
             return Some(Refusal::InHand);
         }
         if wanted.fresh && (!state.claimed || state.waited_for.contains(&wanted.lane)) {
@@ -277,7 +279,7 @@ impl Lanes {
         self.replicas.store(replicas.max(1), Ordering::Relaxed);
     }
 
-    /// When there is room again where somebody found none.
+    /// When there is room again where somebody found none, or a delivery is out of hand that was found in it.
     pub(crate) async fn freed(&self) {
         self.freed.notified().await;
     }
@@ -287,7 +289,7 @@ impl Lanes {
         state.in_flight -= 1;
         state.repeats -= usize::from(!slot.first);
         state.bytes -= slot.bytes;
-        state.in_hand.remove(&slot.webhook_id);
+        let found_in_hand = state.in_hand.remove(&slot.webhook_id).unwrap_or(false);
         if let Some(lane) = state.lanes.get_mut(&slot.lane) {
             lane.in_flight -= 1;
         }
@@ -300,9 +302,9 @@ impl Lanes {
                 }
             }
         }
-        let somebody_waits = state.found_full.remove(&slot.lane) || std::mem::take(&mut state.refused);
+        let found_full = state.found_full.remove(&slot.lane) || std::mem::take(&mut state.refused);
         drop(state);
-        if somebody_waits {
+        if found_full || found_in_hand {
             self.freed.notify_one();
         }
     }

@@ -1,5 +1,7 @@
 //! Who finds room, and who does not.
 
+use futures::FutureExt;
+
 use super::*;
 
 fn lanes(in_flight_max: usize) -> Arc<Lanes> {
@@ -153,5 +155,18 @@ fn a_delivery_gets_no_second_slot_while_it_has_one() {
     let slot = lanes.take(one.clone(), noon()).unwrap();
     assert_eq!(lanes.take(one.clone(), noon()).unwrap_err(), Refusal::InHand);
     drop(slot);
+    assert!(lanes.take(one, noon()).is_ok());
+}
+
+#[tokio::test]
+async fn who_found_a_delivery_in_hand_is_told_when_it_no_longer_is() {
+    let lanes = lanes(8);
+    let (one, other) = (wanted(1), wanted(2));
+    let (slot, beside) = (lanes.take(one.clone(), noon()).unwrap(), lanes.take(other, noon()).unwrap());
+    assert_eq!(lanes.take(one.clone(), noon()).unwrap_err(), Refusal::InHand);
+    drop(beside);
+    assert!(lanes.freed().now_or_never().is_none(), "told of another's slot");
+    drop(slot);
+    assert!(lanes.freed().now_or_never().is_some(), "nobody was told");
     assert!(lanes.take(one, noon()).is_ok());
 }

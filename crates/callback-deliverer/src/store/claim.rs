@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use chrono::TimeDelta;
 use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp, Uid};
 
@@ -20,8 +19,6 @@ use crate::words::{DiscardReason, Status};
 const LOOKED_AT_MAX: usize = 256;
 /// Most statements of one claim: each passes over the lanes that the ones before found full.
 const LOOKS_MAX: usize = 8;
-/// How long what was taken away from this process, while it has it in hand still, waits for another.
-const OTHERS_TURN: TimeDelta = TimeDelta::seconds(2);
 
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = deliveries)]
@@ -41,9 +38,10 @@ struct Due {
     created_at: Timestamp,
 }
 
-/// What is passed over, as there is no room for it.
+/// What is passed over, as there is no room for it or this process has it in hand.
 #[derive(Debug, Default)]
 struct PassedOver {
+    in_hand: Vec<i64>,
     agents: Vec<i64>,
     organisations: Vec<String>,
     repeats: bool,
@@ -95,7 +93,7 @@ fn take(
     passed_over: &mut PassedOver,
 ) -> QueryResult<bool> {
     let held = held_for(connection, &due)?;
-    let (mut closed, mut in_hand) = (BTreeMap::new(), Vec::new());
+    let (mut closed, seen_in_hand) = (BTreeMap::new(), passed_over.in_hand.len());
     let mut room = true;
     for row in due {
         let organisation = held.organisations.get(&row.organisation);
@@ -145,11 +143,11 @@ fn take(
             Err(Refusal::FullOfRepeats) => passed_over.repeats = true,
             Err(Refusal::LaneFull | Refusal::HostFull) => passed_over.agents.push(row.agent_id),
             Err(Refusal::OrganisationFull) => passed_over.organisations.push(row.organisation),
-            Err(Refusal::InHand) => in_hand.push(row.id),
+            Err(Refusal::InHand) => passed_over.in_hand.push(row.id),
             Err(Refusal::Closed(until)) => drop(closed.insert((row.agent_id, row.to_alert_url), until)),
         }
     }
-    keep(connection, &in_hand, lessee)?;
+    keep(connection, &passed_over.in_hand[seen_in_hand..], lessee)?;
     for ((agent_id, to_alert_url), until) in closed {
         wait(connection, agent_id, to_alert_url, lessee.now, until.into())?;
     }
@@ -195,6 +193,7 @@ fn lock_due(connection: &mut DbConnection, now: Timestamp, passed_over: &PassedO
     let most_failures = if passed_over.repeats { 0 } else { i32::MAX };
     let due = deliveries::table
         .filter(deliveries::due_at.le(Some(now)))
+        .filter(deliveries::id.ne_all(passed_over.in_hand.clone()))
         .filter(deliveries::agent_id.ne_all(passed_over.agents.clone()))
         .filter(deliveries::organisation.ne_all(passed_over.organisations.clone()))
         .filter(deliveries::round_failures.le(most_failures))
@@ -224,19 +223,16 @@ fn lease(connection: &mut DbConnection, leased: &mut [Leased], lessee: &Lessee) 
 }
 
 /// What this process has in hand still, it leases anew if the lease is its own: what came of it could not be recorded
-/// yet. What was taken away meanwhile is left to others for a moment.
-fn keep(connection: &mut DbConnection, in_hand: &[i64], lessee: &Lessee) -> QueryResult<()> {
-    let others_turn = Timestamp::from(*lessee.now + OTHERS_TURN);
-    for id in in_hand {
-        let kept = diesel::update(deliveries::table.find(id))
-            .filter(deliveries::lease_owner.eq(Some(lessee.owner)))
-            .set(deliveries::due_at.eq(Some(lessee.until)))
-            .execute(connection)?;
-        if kept == 0 {
-            put_back(connection, *id, Status::Pending, Some(others_turn))?;
-        }
+/// yet. Anything else stays due, for other replicas, and for this one when it is out of hand: it is so for a moment when
+/// its outcome was just committed, or when a result comes again.
+fn keep(connection: &mut DbConnection, in_hand: &[i64], lessee: &Lessee) -> QueryResult<usize> {
+    if in_hand.is_empty() {
+        return Ok(0);
     }
-    Ok(())
+    diesel::update(deliveries::table.filter(deliveries::id.eq_any(in_hand)))
+        .filter(deliveries::lease_owner.eq(Some(lessee.owner)))
+        .set(deliveries::due_at.eq(Some(lessee.until)))
+        .execute(connection)
 }
 
 /// What is due in a lane that is closed waits until it may open.

@@ -85,6 +85,11 @@ fn ended_run() -> RunRecord {
 
 /// One delivery, leased to owner 1 at noon.
 fn leased(connection: &mut DbConnection) -> Leased {
+    leased_in(connection, &lanes())
+}
+
+/// The same, with its slot in these lanes.
+fn leased_in(connection: &mut DbConnection, lanes: &Arc<Lanes>) -> Leased {
     let endpoint = Endpoint {
         agent_id: 7,
         organisation: "acme".into(),
@@ -100,8 +105,7 @@ fn leased(connection: &mut DbConnection) -> Leased {
     };
     endpoints::apply(connection, &[endpoint], noon().into()).unwrap();
     let news = [News::Run(Box::new(ended_run()))];
-    let intake =
-        Intake { installation: Uuid::nil(), lessee: lessee(1, noon()), lanes: &lanes(), links: &LogLinks::none() };
+    let intake = Intake { installation: Uuid::nil(), lessee: lessee(1, noon()), lanes, links: &LogLinks::none() };
     let taken = intake::take_in(connection, &news, &intake).unwrap();
     taken.leased.into_iter().next().unwrap()
 }
@@ -273,18 +277,28 @@ async fn whoever_opens_the_file_next_gets_the_leases_of_the_last_process() {
 async fn what_a_process_has_in_hand_it_leases_anew_and_does_not_send_again() {
     in_a_database(|connection| {
         let lanes = lanes();
-        let news = [News::Run(Box::new(ended_run()))];
-        leased(connection);
-        diesel::delete(schema::deliveries::table).execute(connection).unwrap();
-        let intake =
-            Intake { installation: Uuid::nil(), lessee: lessee(1, noon()), lanes: &lanes, links: &LogLinks::none() };
-        let delivery = intake::take_in(connection, &news, &intake).unwrap().leased.remove(0);
-
+        let delivery = leased_in(connection, &lanes);
         let later = noon() + TimeDelta::seconds(60);
         assert!(claim::claim(connection, &lessee(1, later), &lanes).unwrap().is_empty());
         assert_eq!(claim::next_due(connection).unwrap(), Some((later + TimeDelta::seconds(25)).into()));
         let delivered = [entry(&delivery, OutcomeClass::Delivered, Verdict::Delivered)];
         assert_eq!(ids(record(connection, &delivered)), 1);
+    })
+    .await;
+}
+
+/// As when an outcome was just committed, or a result comes again that a dead replica had leased.
+#[tokio::test]
+async fn what_is_in_hand_without_a_lease_stays_due_and_is_claimed_once_it_is_out_of_hand() {
+    in_a_database(|connection| {
+        let lanes = lanes();
+        let delivery = leased_in(connection, &lanes);
+        let postponed = [entry(&delivery, OutcomeClass::Timeout, Verdict::Postponed(noon().into()))];
+        assert_eq!(ids(record(connection, &postponed)), 1);
+        assert!(claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().is_empty());
+        assert_eq!(claim::next_due(connection).unwrap(), Some(noon().into()));
+        drop(delivery);
+        assert_eq!(claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().len(), 1);
     })
     .await;
 }
