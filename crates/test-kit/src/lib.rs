@@ -30,6 +30,6 @@ pub use neighbour::{Fields, newer, with_new_word};
 pub use proxy::Proxy;
 pub use receiver::{Callback, Receiver};
 pub use replica::{Replica, free_address};
-pub use scans::{Scans, all_scans, scans};
+pub use scans::Scans;
 pub use services::{Server, Services};
 pub use stack::{Plan, Stack};

@@ -1,15 +1,17 @@
 //! How PostgreSQL reads the tables for each filter of the lists: never from end to end. SQLite serves too few to tell.
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, PgConnection, RunQueryDsl, sql_query, sql_types};
+use diesel::{Connection, PgConnection};
 use service_kit::auth::Role;
+use test_kit::Scans;
 
-use crate::harness::{PATIENCE, World, path_in};
+use crate::harness::{World, path_in};
 
 /// The data of `make bench-lists`, which measures the same at its true size.
 const LOAD: &str = include_str!("../../../bench/src/lists/load.sql");
 const AGENTS: &str = "10000";
 const ORGANISATION: &str = "half";
+const READ: [&str; 4] = ["agent_activity", "agents", "log_bodies", "logs"];
 
 /// Each filter, alone, and first pages without one. `{…}` stands for something that exists.
 const LISTS: [&str; 25] = [
@@ -40,32 +42,6 @@ const LISTS: [&str; 25] = [
     "periodic-agent-logs/?username=user-7",
 ];
 
-#[derive(diesel::QueryableByName, Debug, PartialEq)]
-struct Scans {
-    #[diesel(sql_type = sql_types::Text)]
-    name: String,
-    #[diesel(sql_type = sql_types::BigInt)]
-    from_end_to_end: i64,
-    #[diesel(sql_type = sql_types::BigInt)]
-    by_index: i64,
-}
-
-/// How often each table was read which way. What a connection did is counted when it is closed.
-async fn scans(connection: &mut PgConnection) -> Vec<Scans> {
-    const OTHERS: &str = "SELECT '' AS name, count(*) AS from_end_to_end, 0::bigint AS by_index FROM pg_stat_activity \
-                          WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    const SCANS: &str = "SELECT relname AS name, seq_scan AS from_end_to_end, COALESCE(idx_scan, 0) AS by_index \
-                         FROM pg_stat_user_tables \
-                         WHERE relname IN ('agents', 'agent_activity', 'logs', 'log_bodies') ORDER BY 1";
-    let closed = tokio::time::timeout(PATIENCE, async {
-        while sql_query(OTHERS).get_result::<Scans>(connection).unwrap().from_end_to_end > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    });
-    closed.await.expect("connections are not closed");
-    sql_query(SCANS).load(connection).unwrap()
-}
-
 #[tokio::test]
 async fn no_filter_of_a_list_reads_a_table_from_end_to_end() {
     let world = World::new().await;
@@ -76,8 +52,7 @@ async fn no_filter_of_a_list_reads_a_table_from_end_to_end() {
     // As autovacuum does by and by.
     connection.batch_execute("VACUUM ANALYZE").unwrap();
     drop(connection);
-    let mut connection = PgConnection::establish(url).unwrap();
-    let before = scans(&mut connection).await;
+    let before = Scans::of_all(url, &READ).await;
 
     let app = world.open_with(false).await;
     let token = format!("Bearer {}", world.token("user-1", Some(ORGANISATION), Role::TenantAdmin));
@@ -91,9 +66,5 @@ async fn no_filter_of_a_list_reads_a_table_from_end_to_end() {
     }
     app.stop().await;
 
-    for (before, after) in before.iter().zip(scans(&mut connection).await) {
-        assert_eq!(before.name, after.name);
-        assert!(after.by_index > before.by_index, "{} was not read at all", after.name);
-        assert_eq!(before.from_end_to_end, after.from_end_to_end, "{} was read from end to end", after.name);
-    }
+    Scans::assert_by_index(before, url).await;
 }

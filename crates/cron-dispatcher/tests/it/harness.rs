@@ -402,19 +402,18 @@ impl House {
         done.expect("the statement is executed");
     }
 
-    /// How often these tables were read from end to end up to now.
+    /// How often these tables were read up to now.
     pub(crate) fn scans(&self, tables: &[&str]) -> Option<Vec<Scans>> {
-        test_kit::scans(self.database.url.expose(), tables)
+        Scans::so_far(self.database.url.expose(), tables)
     }
 
-    /// The end of it: how often they were all in all.
-    pub(crate) async fn all_scans(mut self, tables: &[&str]) -> Option<Vec<Scans>> {
+    /// The end of it: that they were read since, and by index alone.
+    pub(crate) async fn assert_by_index(mut self, before: Option<Vec<Scans>>) {
         self.crash().await;
         let Self { _backends: backends, database, dispatcher, .. } = self;
         drop(dispatcher);
-        let scans = test_kit::all_scans(database.url.expose(), tables).await;
+        Scans::assert_by_index(before, database.url.expose()).await;
         drop(backends);
-        scans
     }
 
     /// What the ledger says.
