@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -95,7 +96,7 @@ impl Transport {
         let response = sent.map_err(Failed::of_error)?;
         let status = response.status();
         let again_after = retry_after(response.headers(), self.clock.now());
-        let mut body = Body { response, clock: &self.clock, idle_max: IDLE_MAX };
+        let mut body = Body { response, clock: &self.clock, idle_max: IDLE_MAX, ends_at: None };
         if status.is_success() {
             return Ok(body);
         }
@@ -179,9 +180,16 @@ pub(super) struct Body<'a> {
     response: Response,
     clock: &'a Clock,
     idle_max: Duration,
+    /// When it counts as broken off, whatever comes; none: when nothing comes any more.
+    ends_at: Option<DateTime<Utc>>,
 }
 
 impl Body<'_> {
+    /// Gives the rest of the answer so much time; only the first time that this is said counts.
+    pub(super) fn end_within(&mut self, limit: Duration) {
+        self.ends_at.get_or_insert_with(|| self.clock.now() + limit);
+    }
+
     /// The type of the answer without its parameters, in lower case; empty: it says none.
     pub(super) fn content_type(&self) -> String {
         let value = self.response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -196,6 +204,13 @@ impl Body<'_> {
 
     /// The next bytes as they come; none: that was all.
     pub(super) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, Failed> {
+        let (clock, ends_at) = (self.clock, self.ends_at);
+        let ended = async {
+            match ends_at {
+                Some(ends_at) => clock.sleep_until(ends_at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             chunk = self.response.chunk() => chunk.map_err(|error| {
                 Failed::transient(format!("the answer broke off: {}", service_kit::error::chain(&error.without_url())))
@@ -204,6 +219,7 @@ impl Body<'_> {
                 let seconds = self.idle_max.as_secs();
                 Err(Failed::transient(format!("the answer broke off: nothing more came for {seconds} s")))
             }
+            () = ended => Err(Failed::transient("the answer broke off: it does not end")),
         }
     }
 

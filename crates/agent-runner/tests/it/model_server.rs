@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -16,6 +17,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::harness::within;
+
+const PING_EVERY: Duration = Duration::from_millis(5);
 
 /// How to answer one request.
 pub type Script = Box<dyn Fn() -> HttpResponse + Send + Sync>;
@@ -145,6 +148,18 @@ pub fn hanging_stream(pieces: Vec<String>) -> Script {
     Box::new(move || {
         let pieces = stream::iter(pieces.clone()).map(|piece| Ok(web::Bytes::from(piece)));
         event_stream(pieces.chain(stream::pending()))
+    })
+}
+
+/// A stream of these pieces that then says again and again that it is alive, and does not end.
+pub fn pinging_stream(pieces: Vec<String>) -> Script {
+    Box::new(move || {
+        let pieces = stream::iter(pieces.clone()).map(|piece| Ok(web::Bytes::from(piece)));
+        let pings = stream::unfold((), |()| async {
+            tokio::time::sleep(PING_EVERY).await;
+            Some((Ok(web::Bytes::from_static(b": ping\n\n")), ()))
+        });
+        event_stream(pieces.chain(pings))
     })
 }
 

@@ -15,9 +15,11 @@
 //! knows no tools is asked again without.
 
 mod conversation;
+mod few;
 mod reply;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -29,6 +31,7 @@ use serde::Serialize;
 use url::Url;
 
 use self::conversation::{Conversation, Message, Tool};
+use self::few::Few;
 use self::reply::{Call, Completion, Reply};
 use super::failed::Failed;
 use super::patience::Patience;
@@ -36,7 +39,6 @@ use super::sse::{Decoder, TooLarge};
 use super::transport::{Body, Request, Transport, shown, url_of};
 use super::{Answer, AskError, Provider, Question};
 use crate::OUTPUT_AND_LOG_BYTES_MAX;
-use crate::services::CALLS_MAX;
 
 pub(super) const KIND: &str = "openai";
 
@@ -45,6 +47,10 @@ const ROUNDS_MAX: usize = 8;
 
 /// Most calls of one turn that are made at a time.
 const AT_ONCE_MAX: usize = 8;
+
+/// How long a server may take to end its stream once the model has finished: it may have the tokens to count yet, and
+/// some never end it.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// What a stream ends with.
 const DONE: &[u8] = b"[DONE]";
@@ -115,7 +121,7 @@ impl Provider for OpenAi {
                 return Ok(Answer { usage, ..reply.into() });
             }
             if conversation.calls_may_follow {
-                let answers = call_all(&question, &reply.calls).await?;
+                let answers = call_all(&question, &reply.calls).await;
                 conversation.go_on(reply, answers);
             }
         }
@@ -128,16 +134,13 @@ impl Provider for OpenAi {
 }
 
 /// The answers to the calls of one turn, which are made side by side.
-async fn call_all(question: &Question, calls: &[Call]) -> Result<Vec<String>, AskError> {
-    if calls.len() > CALLS_MAX {
-        return Err(AskError(format!("the model makes {} calls of services at once: too many", calls.len())));
-    }
+async fn call_all(question: &Question, calls: &[Call]) -> Vec<String> {
     let answer = |call: &Call| {
         let (services, name, arguments) = (question.services.clone(), call.name.clone(), call.arguments.clone());
         async move { services.call(&name, &arguments).await }
     };
     let answers: Vec<_> = calls.iter().map(answer).collect();
-    Ok(stream::iter(answers).buffered(AT_ONCE_MAX).collect().await)
+    stream::iter(answers).buffered(AT_ONCE_MAX).collect().await
 }
 
 fn request(question: &Question) -> Result<Request, Failed> {
@@ -229,7 +232,7 @@ async fn read_whole(mut body: Body<'_>, request: &Request) -> Result<Reply, Fail
         Failed::permanent(format!("the answer (`{content_type}`) is no chat completion, {error}: {said}"))
     })?;
     let mut reply = Reply::default();
-    let has_choice = completion.choices.as_ref().is_some_and(|choices| !choices.is_empty());
+    let has_choice = completion.choices.as_ref().is_some_and(|Few(choices)| !choices.is_empty());
     reply.take(completion, request)?;
     if !has_choice {
         let said = request.shorten(&String::from_utf8_lossy(&bytes));
@@ -258,6 +261,9 @@ async fn read_stream(mut body: Body<'_>, request: &Request) -> Result<Reply, Fai
                 return Ok(reply);
             }
             reply.take(parse(&event, request)?, request)?;
+        }
+        if reply.finish_reason.is_some() {
+            body.end_within(LAST_WORDS);
         }
         if reply.bytes() > OUTPUT_AND_LOG_BYTES_MAX || read > STREAM_BYTES_MAX {
             reply.goes_on = true;

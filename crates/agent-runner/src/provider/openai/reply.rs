@@ -4,12 +4,21 @@ use model::run::Usage;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::few::Few;
 use crate::provider::Answer;
 use crate::provider::complaint;
 use crate::provider::failed::{Failed, is_transient};
 use crate::provider::http::Counted;
 use crate::provider::transport::Request;
+use crate::services::CALLS_MAX;
+
+/// Most bytes of the arguments of a call: read, they take many times as much.
+const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most bytes of an error that are read as JSON.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
 
 /// What came of one request, as far as it is known.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -36,18 +45,20 @@ pub(super) struct Call {
 impl Reply {
     /// Takes a whole answer or the next part of one.
     pub(super) fn take(&mut self, completion: Completion, request: &Request) -> Result<(), Failed> {
-        if let Some(error) = completion.error.filter(|error| !error.is_null()) {
-            return Err(of_error_object(&error, request));
+        if let Some(error) = completion.error {
+            return Err(of_error_object(&read_error(error.get()), request));
         }
         if let Some(counted) = completion.usage {
             self.usage = Some(counted.into());
         }
-        for choice in completion.choices.unwrap_or_default().into_iter().filter(|choice| choice.index == 0) {
+        let choices = completion.choices.map(|Few(choices)| choices).unwrap_or_default();
+        for choice in choices.into_iter().filter(|choice| choice.index == 0) {
             if let Some(said) = choice.delta.or(choice.message) {
                 self.output.push_str(&said.content.unwrap_or_default());
                 // What a model says when it will not answer is its answer.
                 self.output.push_str(&said.refusal.unwrap_or_default());
-                said.tool_calls.unwrap_or_default().into_iter().for_each(|part| self.take_call(part));
+                let calls = said.tool_calls.map(|Few(calls)| calls).unwrap_or_default();
+                calls.into_iter().try_for_each(|part| self.take_call(part))?;
             }
             self.finish_reason = choice.finish_reason.or(self.finish_reason.take());
         }
@@ -56,7 +67,7 @@ impl Reply {
 
     /// Takes a call or the next part of one: a part belongs to the call with its index, else with its id, else to the
     /// last.
-    fn take_call(&mut self, part: CallPart) {
+    fn take_call(&mut self, part: CallPart) -> Result<(), Failed> {
         let CallPart { index, id, function } = part;
         let id = id.unwrap_or_default();
         let known = match index {
@@ -64,24 +75,33 @@ impl Reply {
             None if id.is_empty() => self.calls.len().checked_sub(1),
             None => self.calls.iter().position(|call| call.id == id),
         };
-        let place = known.unwrap_or_else(|| {
+        let place = known.unwrap_or(self.calls.len());
+        if place == CALLS_MAX {
+            let text = format!("the model makes more than {CALLS_MAX} calls of services at once: too many");
+            return Err(Failed::permanent(text));
+        }
+        if place == self.calls.len() {
             self.calls.push(Call { index, ..Call::default() });
-            self.calls.len() - 1
-        });
+        }
         let call = &mut self.calls[place];
         if call.id.is_empty() {
             call.id = id;
         }
-        let Some(function) = function else { return };
+        let Some(function) = function else { return Ok(()) };
         // Some servers repeat the name in every part.
         if let Some(name) = function.name.filter(|name| *name != call.name) {
             call.name.push_str(&name);
         }
-        match function.arguments {
-            None | Some(Value::Null) => {}
-            Some(Value::String(text)) => call.arguments.push_str(&text),
-            Some(whole) => call.arguments = whole.to_string(),
+        match function.arguments.map(|raw| serde_json::from_str(raw.get()).map_err(|_| raw)) {
+            None => {}
+            Some(Ok(Text(text))) => call.arguments.push_str(&text),
+            Some(Err(whole)) => call.arguments = Box::<str>::from(whole).into(),
         }
+        if call.arguments.len() > ARGUMENTS_BYTES_MAX {
+            let text = format!("the arguments of a call are larger than {ARGUMENTS_BYTES_MAX} bytes");
+            return Err(Failed::permanent(text));
+        }
+        Ok(())
     }
 
     /// How much of it there is.
@@ -128,6 +148,12 @@ impl From<Reply> for Answer {
     }
 }
 
+/// What is too long to be read as JSON is its own words.
+fn read_error(text: &str) -> Value {
+    let read = (text.len() <= ERROR_BYTES_MAX).then(|| serde_json::from_str(text).ok()).flatten();
+    read.unwrap_or_else(|| Value::String(text[..text.floor_char_boundary(ERROR_BYTES_MAX)].to_owned()))
+}
+
 /// A failure that comes with 200, often in the midst of a stream. Its `code` may be a status, its `type` says more.
 fn of_error_object(error: &Value, request: &Request) -> Failed {
     let said = request.shorten(&complaint::of_json(error));
@@ -146,12 +172,12 @@ fn of_error_object(error: &Value, request: &Request) -> Failed {
     if passes { Failed::transient(text) } else { Failed::permanent(text) }
 }
 
-/// A whole answer, or an event of a stream.
+/// A whole answer, or an event of a stream. In memory it is not much larger than it came.
 #[derive(Deserialize)]
 pub(super) struct Completion {
-    pub(super) choices: Option<Vec<Choice>>,
+    pub(super) choices: Option<Few<Choice>>,
     usage: Option<Counted>,
-    error: Option<Value>,
+    error: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -169,7 +195,7 @@ pub(super) struct Choice {
 struct Said {
     content: Option<String>,
     refusal: Option<String>,
-    tool_calls: Option<Vec<CallPart>>,
+    tool_calls: Option<Few<CallPart>>,
 }
 
 /// A call, or a part of one.
@@ -184,5 +210,9 @@ struct CallPart {
 struct FunctionPart {
     name: Option<String>,
     /// Text; from some servers, the object itself.
-    arguments: Option<Value>,
+    arguments: Option<Box<RawValue>>,
 }
+
+/// A string, and nothing else.
+#[derive(Deserialize)]
+struct Text(String);

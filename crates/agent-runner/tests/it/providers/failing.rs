@@ -9,7 +9,8 @@ use serde_json::json;
 use super::{API_KEY, ask};
 use crate::harness::World;
 use crate::model_server::{
-    ModelServer, Script, broken_stream, ending, event, hanging_stream, later, part, status, stream, text, with_header,
+    ModelServer, Script, broken_stream, ending, event, hanging_stream, later, part, pinging_stream, status, stream,
+    text, with_header,
 };
 
 fn answer() -> Script {
@@ -91,6 +92,20 @@ async fn a_stream_that_breaks_after_the_model_had_finished_is_an_answer() {
     let finished = event(&json!({"choices": [{"delta": {"content": "all"}, "finish_reason": "stop"}]}));
     let (result, server) = result_of(vec![broken_stream(vec![finished])]).await;
     assert_eq!((result.output.as_str(), server.asked_until_now().len()), ("all", 1), "{}", result.log);
+}
+
+#[tokio::test]
+async fn a_stream_that_never_ends_after_the_model_had_finished_is_an_answer() {
+    let world = World::new().await;
+    let _runner = world.runner().await;
+    let finished = event(&json!({"choices": [{"delta": {"content": "all"}, "finish_reason": "stop"}]}));
+    let server = ModelServer::start(&world.clock, vec![pinging_stream(vec![finished])]);
+    let begun = world.clock.now();
+    world.request(&ask("openai", &server, "hello")).await;
+    server.asked(1).await;
+    let answer = world.while_time_passes(1_000, world.end()).await;
+    assert_eq!((answer.result.reason, answer.result.output.as_str()), (None, "all"), "{}", answer.result.log);
+    assert!(answer.ended_at - begun < TimeDelta::seconds(60), "{}", answer.result.log);
 }
 
 #[tokio::test]

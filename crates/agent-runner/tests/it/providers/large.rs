@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use agent_runner::OUTPUT_AND_LOG_BYTES_MAX;
 use model::run::{RunReason, RunResult};
+use serde_json::json;
 
 use super::ask;
 use crate::harness::World;
-use crate::model_server::{ModelServer, endless, part};
+use crate::model_server::{ModelServer, endless, event, part, text};
 
 /// Far more than is read and what the buffers of two sockets may hold besides, however a host is tuned.
 const SENT_MAX: usize = 1_000_000_000;
@@ -66,6 +67,36 @@ async fn json_and_single_events_are_refused() {
         let result = result_of(kind, content_type, first, "x".repeat(60_000)).await;
         assert_eq!(result.reason, Some(RunReason::ProviderFailed));
         assert!(result.log.contains(&format!("provider_failed: {reason}")), "{}", result.log);
+    }
+}
+
+/// Three bytes each, they would take sixty times as much in memory, and each call would be looked for among all others.
+#[tokio::test]
+async fn lists_that_no_model_writes_are_refused() {
+    let many = |element: &str, count: usize| vec![element; count].join(",");
+    let calls = (0..100_000).map(|index| format!(r#"{{"index":{index}}}"#)).collect::<Vec<_>>().join(",");
+    let one_by_one = (0..33).map(|index| {
+        let part = json!({"index": index, "id": format!("call-{index}"), "function": {"name": "Stocks"}});
+        event(&json!({"choices": [{"delta": {"tool_calls": [part]}}]}))
+    });
+    let arguments = json!({"choices": [{"message": {"tool_calls": [{"function": {
+        "name": "Stocks", "arguments": "0".repeat(1_100_000)}}]}}]});
+    let refused = "a list of at most 128";
+    for (content_type, body, reason) in [
+        ("application/json", format!(r#"{{"choices":[{}]}}"#, many("{}", 1_000_000)), refused),
+        ("text/event-stream", format!("data: {{\"choices\":[{}]}}\n\n", many("{}", 1_000_000)), refused),
+        ("application/json", format!(r#"{{"choices":[{{"message":{{"tool_calls":[{calls}]}}}}]}}"#), refused),
+        ("text/event-stream", one_by_one.collect(), "the model makes more than 32 calls of services at once"),
+        ("application/json", arguments.to_string(), "the arguments of a call are larger than 1048576 bytes"),
+        ("application/json", format!(r#"{{"error":[{}]}}"#, many("0", 1_000_000)), "while it answered: [0,0,0,"),
+    ] {
+        let world = World::new().await;
+        let _runner = world.runner().await;
+        let server = ModelServer::start(&world.clock, vec![text(content_type, body)]);
+        world.request(&ask("openai", &server, "hello")).await;
+        let result = world.end().await.result;
+        assert_eq!(result.reason, Some(RunReason::ProviderFailed), "{reason}");
+        assert!(result.log.contains(reason), "{reason}: {}", beginning(&result.log));
     }
 }
 
