@@ -21,6 +21,7 @@ use crate::policy;
 use crate::state::{State, callback_secret_owner};
 use crate::store::activity::{self, ActivityRow};
 use crate::store::agents::{self, AgentRow};
+use crate::store::documents::in_order_of_keys;
 use crate::store::mentors::MentorRow;
 use crate::store::organisations::{self, OrganisationRow};
 use crate::timing;
@@ -54,10 +55,9 @@ pub(crate) fn create(conn: &mut DbConnection, state: &State, edit: Edit) -> Resu
     row.id = agents::next_id(conn)?;
     row.sealed_callback_secret = seal_secret(state, row.id, &edit.input.callback_secret, None)?;
     agents::insert(conn, &row)?;
-    let next_fire_time = timing::next_fire(Some(&organisation), &row, now);
-    let activity = activity::insert(conn, &row, next_fire_time)?;
     documents::write_mentor(conn, &mentor, Providers::of(Some(&organisation), &state.config), now, &mut written)?;
     documents::write_new(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
+    let activity = activity::insert(conn, &row, timing::next_fire(Some(&organisation), &row, now))?;
     audit::record(conn, &edit.acting, "agent.created", &row.id.to_string(), &[], now)?;
     Ok(Saved { row, mentor, activity: Some(activity), written })
 }
@@ -80,15 +80,16 @@ pub(crate) fn change(conn: &mut DbConnection, state: &State, id: i64, edit: Edit
     }
     row.last_editor.clone_from(&edit.acting.caller);
     row.modified_at = now.into();
+    // In the order of `store`: the mentor's document, the agent's, the activity.
+    documents::write_mentor(conn, &mentor, Providers::of(organisation, &state.config), now, &mut written)?;
     if timing::changed(&before, &row) {
         row.timing_version = documents::version_after(conn, DocumentKind::Agent, &id.to_string(), now)?;
     }
     agents::update(conn, &row)?;
+    documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
     if row.timing_version != before.timing_version || row.fires_by_itself() != before.fires_by_itself() {
         activity::set_next_fire(conn, id, timing::next_fire(organisation, &row, now), now)?;
     }
-    documents::write_mentor(conn, &mentor, Providers::of(organisation, &state.config), now, &mut written)?;
-    documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
     let fields = audit::changed_fields(&before, &row);
     audit::record(conn, &edit.acting, "agent.changed", &id.to_string(), &fields, now)?;
     let activity = activity::by_agents(conn, vec![id])?.remove(&id);
@@ -132,9 +133,15 @@ pub(crate) fn delete(conn: &mut DbConnection, state: &State, acting: &Acting, id
     let now = state.clock.now();
     let mut written = Written::new();
     let organisation = &acting.organisation;
-    agents::find_for_update(conn, organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
-    for follower in agents::following(conn, organisation, id)? {
-        let Some(mut row) = agents::find_for_update(conn, organisation, follower)? else { continue };
+    organisations::find_for_update(conn, organisation)?;
+    agents::find(conn, organisation, id)?.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    let locked = agents::lock_to_delete(conn, &[id])?;
+    for one in in_order_of_keys(locked) {
+        if one == id {
+            documents::write(conn, organisation, Subject::AgentDeleted(AgentId(id)), now, &mut written)?;
+            continue;
+        }
+        let Some(mut row) = agents::find(conn, organisation, one)? else { continue };
         row.previous_agent_id = None;
         row.enabled = false;
         row.last_editor.clone_from(&acting.caller);
@@ -143,7 +150,6 @@ pub(crate) fn delete(conn: &mut DbConnection, state: &State, acting: &Acting, id
     }
     agents::delete(conn, id)?;
     audit::record(conn, acting, "agent.deleted", &id.to_string(), &[], now)?;
-    documents::write(conn, organisation, Subject::AgentDeleted(AgentId(id)), now, &mut written)?;
     Ok(written)
 }
 

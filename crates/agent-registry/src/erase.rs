@@ -19,6 +19,7 @@ use service_kit::error::ApiError;
 use crate::access::Acting;
 use crate::audit;
 use crate::documents::{self, Written};
+use crate::store::documents::in_order_of_keys;
 use crate::store::organisations::OrganisationRow;
 use crate::store::{agents, api_keys, audit_log, logs, mentors, organisations, users};
 
@@ -46,6 +47,11 @@ pub(crate) fn some(
     written: &mut Written,
 ) -> QueryResult<bool> {
     let Some(organisation) = organisations::any_erasing(conn)? else { return Ok(false) };
+    let locked = organisations::find_for_update(conn, &organisation)?;
+    if locked.is_none_or(|row| row.erasing_since.is_none()) {
+        // Another replica was quicker by a moment.
+        return Ok(true);
+    }
     let more = erase_agents(conn, &organisation, now, written)?
         || erase_mentors(conn, &organisation, now, written)?
         || logs::delete_of(conn, &organisation, limit)? > 0
@@ -69,10 +75,13 @@ fn erase_agents(
     written: &mut Written,
 ) -> QueryResult<bool> {
     let ids = agents::some_of(conn, organisation, BATCH)?;
+    agents::lock_to_delete(conn, &ids)?;
     agents::unchain(conn, &ids)?;
+    for id in in_order_of_keys(ids.clone()) {
+        documents::write(conn, organisation, Subject::AgentDeleted(AgentId(id)), now, written)?;
+    }
     for id in &ids {
         agents::delete(conn, *id)?;
-        documents::write(conn, organisation, Subject::AgentDeleted(AgentId(*id)), now, written)?;
     }
     Ok(!ids.is_empty())
 }
@@ -86,7 +95,9 @@ fn erase_mentors(
     let ids = mentors::some_of(conn, organisation, BATCH)?;
     for id in &ids {
         mentors::delete(conn, *id)?;
-        documents::write(conn, organisation, Subject::MentorDeleted(MentorId(*id)), now, written)?;
+    }
+    for id in in_order_of_keys(ids.clone()) {
+        documents::write(conn, organisation, Subject::MentorDeleted(MentorId(id)), now, written)?;
     }
     Ok(!ids.is_empty())
 }

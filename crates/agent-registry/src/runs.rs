@@ -4,9 +4,10 @@
 //! twice and in any order; of an agent's next fire time, the word that was said last counts; a one-off is finished
 //! only once for its timing version. Of an agent that is gone there is nothing to store.
 //!
-//! Rows are touched in the order of their keys, so that two batches at once never wait for each other in a circle.
+//! Rows are touched in the order of [`store`](crate::store), so that two batches at once never wait for each other in a
+//! circle.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -38,12 +39,8 @@ pub(crate) fn record(
     let existing = agents::existing(conn, agent_ids)?;
     batch.retain(|recorded| existing.binary_search(&recorded.record.run.agent_id.0).is_ok());
 
+    finish_one_offs(conn, &batch, now, written)?;
     activity::set_next_fires(conn, &next_fires(&batch))?;
-    for recorded in &batch {
-        if let Some(timing_version) = recorded.record.finished_timing_version {
-            finish_one_off(conn, recorded.record.run.agent_id.0, timing_version, now, written)?;
-        }
-    }
     let logs = not_ended(conn, furthest(batch))?;
     logs::upsert(conn, &logs)?;
     set_latest(conn, &logs, now)
@@ -117,16 +114,25 @@ fn set_latest(conn: &mut DbConnection, logs: &[Log], now: DateTime<Utc>) -> Quer
     activity::set_latest(conn, &newest.into_iter().filter_map(latest).collect::<Vec<_>>())
 }
 
-fn finish_one_off(
+/// Turns off the one-offs that are finished: first all agents, then their documents, each in their order.
+fn finish_one_offs(
     conn: &mut DbConnection,
-    agent_id: i64,
-    timing_version: i64,
+    batch: &[Recorded],
     now: DateTime<Utc>,
     written: &mut Written,
 ) -> QueryResult<()> {
-    let Some(organisation) = agents::finish_one_off(conn, agent_id, timing_version)? else { return Ok(()) };
-    let Some(agent) = agents::find(conn, &organisation, agent_id)? else { return Ok(()) };
-    documents::write(conn, &organisation, documents::of_agent(&agent), now, written)
+    let finished = |Recorded { record, .. }: &Recorded| Some((record.run.agent_id.0, record.finished_timing_version?));
+    let finished: BTreeSet<(i64, i64)> = batch.iter().filter_map(finished).collect();
+    let mut turned_off = Vec::new();
+    for (agent_id, timing_version) in finished {
+        let Some(organisation) = agents::finish_one_off(conn, agent_id, timing_version)? else { continue };
+        turned_off.extend(agents::find(conn, &organisation, agent_id)?);
+    }
+    turned_off.sort_by_key(|agent| agent.id.to_string());
+    for agent in &turned_off {
+        documents::write(conn, &agent.organisation, documents::of_agent(agent), now, written)?;
+    }
+    Ok(())
 }
 
 /// The status that a log shows: the original knows no run that is not started.

@@ -48,22 +48,23 @@ impl Handler for Held {
 
 /// The dispatcher plans an organisation's agents anew: that is in the audit log once for each edition of the database.
 fn note_replanned(conn: &mut DbConnection, said: &[Said]) -> QueryResult<()> {
-    for (event, said_at) in said {
-        for Replanned { organisation, tzdb } in &event.replanned {
-            let organisation = organisation.as_str();
-            // Locked, so that two batches do not both find nothing.
-            let known = organisations::find_for_update(conn, organisation)?.is_some();
-            let filter = AuditFilter {
-                organisation: organisation.to_owned(),
-                action: Some(REPLANNED.to_owned()),
-                subject_key: Some(tzdb.clone()),
-                ..AuditFilter::default()
-            };
-            if known && audit_log::count(conn, &filter)? == 0 {
-                let name = event.receiver.as_str();
-                let author = Author { username: name, acting_as: name, credential: "internal" };
-                audit::record_by(conn, organisation, author, REPLANNED, tzdb, &["next_fire_time"], *said_at)?;
-            }
+    let mut replanned: Vec<(&Replanned, &Said)> =
+        said.iter().flat_map(|said| said.0.replanned.iter().map(move |replanned| (replanned, said))).collect();
+    replanned.sort_by_key(|(replanned, _)| replanned.organisation.as_str());
+    for (Replanned { organisation, tzdb }, (event, said_at)) in replanned {
+        let organisation = organisation.as_str();
+        // Locked, so that two batches do not both find nothing.
+        let known = organisations::find_for_update(conn, organisation)?.is_some();
+        let filter = AuditFilter {
+            organisation: organisation.to_owned(),
+            action: Some(REPLANNED.to_owned()),
+            subject_key: Some(tzdb.clone()),
+            ..AuditFilter::default()
+        };
+        if known && audit_log::count(conn, &filter)? == 0 {
+            let name = event.receiver.as_str();
+            let author = Author { username: name, acting_as: name, credential: "internal" };
+            audit::record_by(conn, organisation, author, REPLANNED, tzdb, &["next_fire_time"], *said_at)?;
         }
     }
     Ok(())
@@ -91,8 +92,9 @@ fn store(conn: &mut DbConnection, said: Vec<Said>) -> QueryResult<()> {
             *known = held.version.max(*known);
         }
     }
-    documents::hold(conn, &versions)?;
+    // In the order of `store`.
     let existing = agents::existing(conn, next_fires.keys().copied().collect())?;
+    documents::hold(conn, &versions)?;
     let of_existing: Vec<NextFire> = existing.iter().filter_map(|id| next_fires.remove(id)).collect();
     activity::set_next_fires(conn, &of_existing)
 }

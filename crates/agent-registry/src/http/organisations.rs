@@ -141,7 +141,9 @@ fn change(
     organisations::update(conn, &row)?;
     documents::write_organisation(conn, &row, now, written)?;
     if row.default_provider != before.default_provider {
-        for mentor in mentors::without_own_provider(conn, &row.key)? {
+        let mut mentors = mentors::without_own_provider(conn, &row.key)?;
+        mentors.sort_by_key(|mentor| mentor.id.to_string());
+        for mentor in mentors {
             documents::write_mentor(conn, &mentor, Providers::of(Some(&row), &state.config), now, written)?;
         }
     }

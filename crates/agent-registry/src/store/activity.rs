@@ -71,6 +71,15 @@ pub(crate) fn by_agents(conn: &mut DbConnection, ids: Vec<i64>) -> QueryResult<H
     Ok(rows.into_iter().map(|row| (row.agent_id, row)).collect())
 }
 
+/// Locks the activities of these agents, in the order of `store`: for who then writes them in another.
+pub(crate) fn lock(conn: &mut DbConnection, ids: Vec<i64>) -> QueryResult<()> {
+    // A write transaction is alone on SQLite.
+    let DbConnection::Postgres(conn) = conn else { return Ok(()) };
+    let own = agent_activity::table.filter(agent_activity::agent_id.eq_any(ids));
+    let locked = own.select(agent_activity::agent_id).order(agent_activity::agent_id).for_no_key_update();
+    locked.load::<i64>(conn).map(|_| ())
+}
+
 /// Sets the newest logs of agents that exist, each at most once; an older log never takes the place of a newer.
 pub(crate) fn set_latest(conn: &mut DbConnection, rows: &[Latest]) -> QueryResult<()> {
     use diesel::query_dsl::methods::FilterDsl;

@@ -192,13 +192,17 @@ pub(crate) fn previous_of(conn: &mut DbConnection, id: i64) -> QueryResult<Optio
     Ok(previous.flatten())
 }
 
-/// The agents that wait for this one.
-pub(crate) fn following(conn: &mut DbConnection, organisation: &str, id: i64) -> QueryResult<Vec<i64>> {
-    agents::table
-        .filter(agents::organisation.eq(organisation))
-        .filter(agents::previous_agent_id.eq(Some(id)))
-        .select(agents::id)
-        .load(conn)
+/// Locks agents that are to be deleted, and those that wait for them, and returns them all. Whoever counts on one of
+/// them is waited for here, before anything else is locked. The organisation must be locked, so that nobody else begins
+/// to wait for them.
+pub(crate) fn lock_to_delete(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<i64>> {
+    let waits = agents::previous_agent_id.eq_any(ids.iter().map(|id| Some(*id)));
+    let query = agents::table.filter(agents::id.eq_any(ids).or(waits)).select(agents::id).order(agents::id);
+    match conn {
+        DbConnection::Postgres(c) => query.for_update().load(c),
+        // A write transaction is alone on SQLite.
+        DbConnection::Sqlite(c) => query.load(c),
+    }
 }
 
 /// Turns a finished one-off off, if its timing is still that one. Returns its organisation if it did.

@@ -7,6 +7,7 @@ use diesel::sql_types::Bool;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
+use super::activity;
 use super::schema::agent_activity;
 use crate::callback_states::NotWell;
 
@@ -19,6 +20,7 @@ pub(crate) fn replace(conn: &mut DbConnection, not_well: &BTreeMap<i64, NotWell>
         .filter(diesel::dsl::sql::<Bool>("callback_state <> 'ok'"))
         .select((agent_activity::agent_id, agent_activity::callback_state, agent_activity::failing_since))
         .load(conn)?;
+    activity::lock(conn, shown.iter().map(|row| row.0).chain(not_well.keys().copied()).collect())?;
     let well: Vec<i64> = shown.iter().map(|row| row.0).filter(|id| !not_well.contains_key(id)).collect();
     diesel::update(agent_activity::table.filter(agent_activity::agent_id.eq_any(well)))
         .set((agent_activity::callback_state.eq(OK), agent_activity::failing_since.eq(None::<Timestamp>)))

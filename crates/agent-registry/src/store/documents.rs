@@ -18,7 +18,7 @@ use super::schema::documents;
 /// How long a tombstone is kept.
 const TOMBSTONE_LIFE: TimeDelta = TimeDelta::days(30);
 
-/// Which document.
+/// Which document. In this order documents are locked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct DocumentName {
     pub(crate) kind: DocumentKind,
@@ -29,6 +29,12 @@ impl DocumentName {
     pub(crate) fn of(document: &Document) -> Self {
         Self { kind: document.kind(), key: document.key() }
     }
+}
+
+/// What has these ids, all of one kind, in the order of the names of its documents: their keys are text.
+pub(crate) fn in_order_of_keys(mut ids: Vec<i64>) -> Vec<i64> {
+    ids.sort_by_key(i64::to_string);
+    ids
 }
 
 /// A document that some receiver does not hold yet in its newest version.

@@ -215,7 +215,12 @@ impl World {
             version: document.version,
             next_fire_time: next,
         };
-        let event = DocumentsHeld { receiver, documents: vec![held], replanned: Vec::new() };
+        self.say_held(receiver, vec![held]).await;
+    }
+
+    /// Says what a receiver holds.
+    pub(crate) async fn say_held(&self, receiver: Receiver, documents: Vec<HeldDocument>) {
+        let event = DocumentsHeld { receiver, documents, replanned: Vec::new() };
         let message = Message::new(DocumentsHeld::KIND, receiver.as_str(), self.clock.now(), event.encode());
         self.bus.publish(vec![message]).await.unwrap();
     }

@@ -7,6 +7,7 @@ mod agents;
 mod announcements;
 mod api_docs;
 mod api_keys;
+mod at_once;
 mod audit;
 mod bad_input;
 mod callbacks;
