@@ -138,4 +138,4 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(deliveries, delivery_bodies, endpoint_states);
+diesel::allow_tables_to_appear_in_same_query!(deliveries, delivery_bodies, endpoint_states, endpoints);

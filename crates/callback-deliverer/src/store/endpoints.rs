@@ -178,17 +178,23 @@ fn upsert(connection: &mut DbConnection, rows: &[Endpoint], held: &HashMap<i64, 
         .get_results(c))
 }
 
-/// Ends the pending and the held deliveries of these agents. One that is being sent right now is left to what comes of that.
+/// Ends the pending and the held deliveries of these agents, whose documents are stored by now. One that waits for a
+/// later version goes on waiting, unless its agent is gone, as [`Endpoint::fate`] has it; one that is being sent right
+/// now is left to what comes of that.
 fn discard(connection: &mut DbConnection, agents: &[i64], reason: DiscardReason, now: Timestamp) -> QueryResult<usize> {
     if agents.is_empty() {
         return Ok(0);
     }
+    let held = endpoints::table.filter(endpoints::agent_id.eq(deliveries::agent_id)).select(endpoints::version);
+    let gone = (reason == DiscardReason::AgentDeleted).into_sql::<Bool>();
+    let awaits_no_later = deliveries::awaits_version.is_null().or(deliveries::awaits_version.le(held.single_value()));
     diesel::update(deliveries::table)
         .filter(deliveries::agent_id.eq_any(agents))
         .filter(undelivered())
         .filter(deliveries::status.eq_any([Status::Pending, Status::Held]))
         .filter(deliveries::to_alert_url.eq(false))
         .filter(deliveries::lease_owner.is_null())
+        .filter(awaits_no_later.or(gone))
         .set((
             deliveries::status.eq(Status::Discarded),
             deliveries::reason.eq(Some(reason)),

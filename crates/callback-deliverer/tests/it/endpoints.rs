@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use model::document::Subject;
 use model::event::DocumentChanged;
 use model::id::AgentId;
+use model::run::RunRecord;
 
 use crate::receiver::{Answer, Receiver};
 use crate::stage::{SECRET, Stage, agent, document, next_documents_held, next_held, noon, run, version_at};
@@ -37,6 +38,25 @@ async fn a_result_waits_for_the_version_in_which_its_agent_got_a_url() {
     // For agent 8 no such version comes: the URL was removed before the dispatcher knew.
     stage.clock.advance(TimeDelta::hours(1));
     assert_eq!(running.settled(42, "discarded").await["reason"], "callback_removed");
+}
+
+#[tokio::test]
+async fn a_result_that_waits_for_a_later_version_is_not_discarded_by_one_without_a_url() {
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
+    let running = stage.start().await;
+    let (mut documents, mut runs) = (stage.documents_held().await, stage.runs_held().await);
+    let runs_of_3 = [run(7, 41), run(8, 42), run(9, 43)].map(|run| RunRecord { agent_version: Some(3), ..run });
+    stage.finish(runs_of_3).await;
+    next_held(&mut runs).await;
+    let gone = document(2, Subject::AgentDeleted(AgentId(9)));
+    stage.publish(&DocumentChanged { documents: vec![agent(7, 2, None), agent(8, 2, None), gone] }).await;
+    next_documents_held(&mut documents).await;
+    assert_eq!(running.settled(43, "discarded").await["reason"], "agent_deleted");
+    assert_eq!(running.get("deliveries?status=pending").await.1["count"], 2);
+    stage.publish(&DocumentChanged { documents: vec![agent(8, 3, None)] }).await;
+    assert_eq!(running.settled(42, "discarded").await["reason"], "callback_removed");
+    stage.announce(7, 3, &receiver.url, None).await;
+    running.settled(41, "delivered").await;
 }
 
 #[tokio::test]
