@@ -1,52 +1,68 @@
 //! Forgetting: what is settled, and endpoints that are gone.
 
+use std::collections::HashMap;
+
 use chrono::TimeDelta;
 use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp};
 
 use crate::schema::{deliveries, endpoints, organisations, replays};
 
-/// Forgets deliveries that were settled longer ago than they are kept, longest first, at most `limit` for each
-/// organisation with a time of its own and for all the others. Their bodies and delivery attempts go with them. Returns
-/// the most that went at once.
+/// Forgets deliveries that were settled longer ago than they are kept, of each organisation the longest first, at most
+/// `limit` in all. Their bodies and delivery attempts go with them. Returns how many that was.
+///
+/// It goes from organisation to organisation along the index `deliveries_settled`: what is kept is not read.
 pub(crate) fn forget_settled(
     connection: &mut DbConnection,
     now: Timestamp,
     kept: TimeDelta,
     limit: i64,
 ) -> QueryResult<usize> {
-    let own: Vec<(String, Option<i32>)> = organisations::table
+    let own: HashMap<String, Option<i32>> = organisations::table
         .filter(organisations::deliveries_days.is_not_null())
         .select((organisations::organisation, organisations::deliveries_days))
-        .load(connection)?;
-    let others: Vec<&str> = own.iter().map(|(key, _)| key.as_str()).collect();
+        .load(connection)?
+        .into_iter()
+        .collect();
+    let (mut forgotten, mut after) = (0, String::new());
+    while forgotten < limit
+        && let Some((organisation, longest)) = next_settled(connection, &after)?
+    {
+        let own = own.get(&organisation).copied().flatten();
+        let before = Timestamp::from(*now - own.map_or(kept, |days| TimeDelta::days(days.into())));
+        if longest.is_some_and(|settled_at| settled_at <= before) {
+            forgotten += forget(connection, &organisation, before, limit - forgotten)?;
+        }
+        after = organisation;
+    }
+    Ok(usize::try_from(forgotten).unwrap_or(0))
+}
+
+/// The first organisation after that one of which something is settled, and when the longest was.
+fn next_settled(connection: &mut DbConnection, after: &str) -> QueryResult<Option<(String, Option<Timestamp>)>> {
+    deliveries::table
+        .filter(deliveries::settled_at.is_not_null())
+        .filter(deliveries::organisation.gt(after))
+        .order((deliveries::organisation, deliveries::settled_at))
+        .select((deliveries::organisation, deliveries::settled_at))
+        .first(connection)
+        .optional()
+}
+
+fn forget(connection: &mut DbConnection, organisation: &str, before: Timestamp, limit: i64) -> QueryResult<i64> {
     let settled: Vec<i64> = deliveries::table
-        .filter(deliveries::settled_at.le(Some(Timestamp::from(*now - kept))))
-        .filter(deliveries::organisation.ne_all(others))
+        .filter(deliveries::settled_at.le(Some(before)))
+        .filter(deliveries::organisation.eq(organisation))
         .order(deliveries::settled_at)
         .limit(limit)
         .select(deliveries::id)
         .load(connection)?;
-    let mut most = forget(connection, &settled)?;
-    for (key, days) in &own {
-        let kept = TimeDelta::days(days.unwrap_or(i32::MAX).into());
-        let settled: Vec<i64> = deliveries::table
-            .filter(deliveries::settled_at.le(Some(Timestamp::from(*now - kept))))
-            .filter(deliveries::organisation.eq(key))
-            .order(deliveries::settled_at)
-            .limit(limit)
-            .select(deliveries::id)
-            .load(connection)?;
-        most = most.max(forget(connection, &settled)?);
-    }
-    Ok(most)
-}
-
-fn forget(connection: &mut DbConnection, ids: &[i64]) -> QueryResult<usize> {
-    if ids.is_empty() {
-        return Ok(0);
-    }
-    diesel::delete(deliveries::table.filter(deliveries::id.eq_any(ids))).execute(connection)
+    // What was replayed meanwhile is on its way again.
+    let forgotten = diesel::delete(deliveries::table)
+        .filter(deliveries::id.eq_any(&settled))
+        .filter(deliveries::settled_at.le(Some(before)))
+        .execute(connection)?;
+    Ok(i64::try_from(forgotten).unwrap_or(limit))
 }
 
 /// Forgets replays that were finished by `before`.

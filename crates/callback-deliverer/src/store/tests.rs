@@ -1,4 +1,6 @@
-//! Leases: who may record what came of a delivery attempt; and what nobody sees any more.
+//! Leases: who may record what came of a delivery attempt.
+
+mod retention;
 
 use std::sync::Arc;
 
@@ -12,9 +14,8 @@ use uuid::Uuid;
 
 use super::endpoints::Endpoint;
 use super::intake::{Intake, News};
-use super::organisations::Organisation;
 use super::record::{DeliveryAttempt, Entry, Verdict};
-use super::{Leased, Lessee, claim, drain, endpoints, intake, listing, organisations, record, replicas, retention};
+use super::{Leased, Lessee, claim, drain, endpoints, intake, listing, record, replicas};
 use crate::lanes::{Lanes, Limits};
 use crate::log_link::LogLinks;
 use crate::schema;
@@ -178,76 +179,6 @@ async fn a_postponed_delivery_counts_nothing_and_an_exhausted_one_is_never_due()
         record(connection, &entries).unwrap();
         assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
         assert_eq!(claim::next_due(connection).unwrap(), None);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_delivery_is_forgotten_with_its_body_and_its_delivery_attempts() {
-    in_a_database(|connection| {
-        let delivery = leased(connection);
-        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 10).unwrap(), 0);
-        let entries = [entry(&delivery, OutcomeClass::Timeout, Verdict::Exhausted)];
-        record(connection, &entries).unwrap();
-        let before = noon() - TimeDelta::microseconds(1);
-        assert_eq!(retention::forget_settled(connection, before.into(), TimeDelta::zero(), 10).unwrap(), 0);
-        assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
-        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 0).unwrap(), 0);
-        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 10).unwrap(), 1);
-
-        let deliveries: i64 = schema::deliveries::table.count().get_result(connection).unwrap();
-        let bodies: i64 = schema::delivery_bodies::table.count().get_result(connection).unwrap();
-        let made: i64 = schema::delivery_attempts::table.count().get_result(connection).unwrap();
-        assert_eq!((deliveries, bodies, made), (0, 0, 0));
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn an_organisation_with_a_time_of_its_own_is_forgotten_by_that() {
-    in_a_database(|connection| {
-        let delivery = leased(connection);
-        let entries = [entry(&delivery, OutcomeClass::Timeout, Verdict::Exhausted)];
-        record(connection, &entries).unwrap();
-        let own = Organisation {
-            organisation: "acme".into(),
-            version: 1,
-            callbacks_in_flight_max: None,
-            deliveries_days: Some(90),
-            alert_url: None,
-            alert_sealed_secret: Vec::new(),
-        };
-        organisations::apply(connection, &[own]).unwrap();
-        let after = |days: i64| Timestamp::from(noon() + TimeDelta::days(days));
-        assert_eq!(retention::forget_settled(connection, after(89), TimeDelta::days(30), 10).unwrap(), 0);
-        assert_eq!(retention::forget_settled(connection, after(90), TimeDelta::days(30), 10).unwrap(), 1);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn only_tombstones_are_forgotten_and_only_old_ones() {
-    in_a_database(|connection| {
-        let endpoint = |agent_id: i64, deleted: bool, updated_at: DateTime<Utc>| Endpoint {
-            agent_id,
-            organisation: "acme".into(),
-            version: 1,
-            url: None,
-            sealed_secret: Vec::new(),
-            previous_sealed_secret: None,
-            previous_until: None,
-            encrypt: false,
-            signature_only_hub: false,
-            deleted,
-            updated_at: updated_at.into(),
-        };
-        let later = noon() + TimeDelta::seconds(1);
-        let held = [endpoint(1, true, noon()), endpoint(2, true, later), endpoint(3, false, noon())];
-        endpoints::apply(connection, &held, noon().into()).unwrap();
-        assert_eq!(retention::forget_tombstones(connection, noon().into(), 10).unwrap(), 1);
-        let mut left: Vec<i64> = endpoints::of_agents(connection, &[1, 2, 3]).unwrap().into_keys().collect();
-        left.sort_unstable();
-        assert_eq!(left, [2, 3]);
     })
     .await;
 }
