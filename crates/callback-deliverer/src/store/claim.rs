@@ -9,7 +9,7 @@ use service_kit::database::{DbConnection, Timestamp, Uid};
 use super::endpoints::{self, Endpoint, Fate, Hold};
 use super::organisations::{self, Organisation};
 use super::states::{self, EndpointState};
-use super::{Leased, Lessee, lane};
+use super::{Leased, Lessee, ROWS_MAX, lane};
 use crate::lanes::{Lanes, Refusal, Wanted};
 use crate::payload::PING;
 use crate::schema::{deliveries, delivery_bodies};
@@ -242,7 +242,7 @@ fn wait(
     to_alert_url: bool,
     now: Timestamp,
     until: Timestamp,
-) -> QueryResult<usize> {
+) -> QueryResult<()> {
     let due = deliveries::table
         .filter(deliveries::agent_id.eq(agent_id))
         .filter(endpoints::undelivered())
@@ -255,9 +255,12 @@ fn wait(
         DbConnection::Postgres(connection) => due.for_update().skip_locked().load(connection)?,
         DbConnection::Sqlite(connection) => due.load(connection)?,
     };
-    diesel::update(deliveries::table.filter(deliveries::id.eq_any(ids)))
-        .set((deliveries::due_at.eq(Some(until)), deliveries::lease_owner.eq(None::<Uid>)))
-        .execute(connection)
+    for ids in ids.chunks(ROWS_MAX) {
+        diesel::update(deliveries::table.filter(deliveries::id.eq_any(ids)))
+            .set((deliveries::due_at.eq(Some(until)), deliveries::lease_owner.eq(None::<Uid>)))
+            .execute(connection)?;
+    }
+    Ok(())
 }
 
 fn put_back(connection: &mut DbConnection, id: i64, status: Status, due_at: Option<Timestamp>) -> QueryResult<usize> {

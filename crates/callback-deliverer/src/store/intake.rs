@@ -15,16 +15,13 @@ use super::endpoints::{self, Endpoint, Fate, Hold, URL_WAIT};
 use super::new_delivery::{NewBody, NewDelivery, insert, insert_bodies};
 use super::organisations::{self, Organisation};
 use super::states;
-use super::{Leased, Lessee, Target, lane};
+use super::{Leased, Lessee, ROWS_MAX, Target, lane};
 use crate::lanes::{Lanes, Refusal, Slot, Wanted};
 use crate::log_link::LogLinks;
 use crate::payload::{self, NotEnded};
 use crate::schema::deliveries;
 use crate::webhook_id;
 use crate::words::Status;
-
-/// Rows of one statement: SQLite binds at most 32,766 values.
-const ROWS_MAX: usize = 1_000;
 
 /// What is to be told to an agent's endpoint.
 #[derive(Debug)]

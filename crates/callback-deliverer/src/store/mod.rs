@@ -31,6 +31,9 @@ use uuid::Uuid;
 
 use crate::lanes::{Lane, Slot};
 
+/// Rows of one statement: SQLite binds at most 32,766 values.
+const ROWS_MAX: usize = 1_000;
+
 /// A delivery in the hands of this process: all that one delivery attempt needs, with room for it.
 #[derive(Debug)]
 pub(crate) struct Leased {

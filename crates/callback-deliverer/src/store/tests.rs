@@ -1,5 +1,6 @@
 //! Leases: who may record what came of a delivery attempt.
 
+mod many;
 mod retention;
 
 use std::sync::Arc;

@@ -1,0 +1,60 @@
+//! What waits in thousands.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::lanes::Lane;
+use crate::payload::RUN_FINISHED;
+use crate::store::ROWS_MAX;
+use crate::store::new_delivery::{NewBody, NewDelivery, insert, insert_bodies};
+
+/// Endpoints of these agents, each at its URL.
+fn hold(connection: &mut DbConnection, urls: impl Iterator<Item = (i64, String)>) {
+    let endpoint = |(agent_id, url)| Endpoint {
+        agent_id,
+        organisation: "acme".into(),
+        version: 1,
+        url: Some(url),
+        sealed_secret: Vec::new(),
+        previous_sealed_secret: None,
+        previous_until: None,
+        encrypt: false,
+        signature_only_hub: false,
+        deleted: false,
+        updated_at: noon().into(),
+    };
+    let endpoints: Vec<Endpoint> = urls.map(endpoint).collect();
+    endpoints::apply(connection, &endpoints, noon().into()).unwrap();
+}
+
+/// Deliveries that are due at noon, of one agent and organisation each, in this order.
+fn due(connection: &mut DbConnection, of: &[(i64, String)]) {
+    let rows: Vec<NewDelivery<'_>> = of
+        .iter()
+        .zip(1..)
+        .map(|((agent_id, key), n)| {
+            NewDelivery::due(Uuid::from_u128(n), key, *agent_id, RUN_FINISHED, 2, noon().into())
+        })
+        .collect();
+    for rows in rows.chunks(ROWS_MAX) {
+        let inserted: HashMap<Uuid, i64> = insert(connection, rows).unwrap();
+        let bodies = inserted.into_values().map(|delivery_id| NewBody { delivery_id, body: "{}".into() });
+        insert_bodies(connection, &bodies.collect::<Vec<_>>()).unwrap();
+    }
+}
+
+/// More than SQLite binds in one statement.
+#[tokio::test]
+async fn all_that_is_due_in_a_closed_lane_waits_until_it_may_open() {
+    in_a_database(|connection| {
+        let lanes = lanes();
+        hold(connection, [(7, "https://a.example/".to_owned())].into_iter());
+        due(connection, &vec![(7, "acme".to_owned()); 33_000]);
+        let leased = claim::claim(connection, &lessee(1, noon()), &lanes).unwrap();
+        assert!(!leased.is_empty());
+        while !lanes.failed(&Lane::Endpoint(7), noon()) {}
+        assert!(claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().is_empty());
+        assert!(claim::next_due(connection).unwrap() > Some(noon().into()));
+    })
+    .await;
+}
