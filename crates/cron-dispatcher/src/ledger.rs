@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use model::crontab::tzdb_version;
+use model::document::OverlapPolicy;
 use model::id::AgentId;
+use model::run::SkipReason;
 use model::schedule::Timing;
 use serde::Serialize;
 use service_kit::config::DatabaseConfig;
@@ -200,7 +202,11 @@ impl AgentLedger {
         }
         let planned = self.schedule.waits.map(|(_, since)| since).or(self.schedule.nominal());
         let next = timing.first_after(self.schedule.fired_through.max(chapter.effective_from));
-        if planned != next {
+        let overlaps = matches!(self.schedule.waits, Some((SkipReason::Overlap, _)));
+        if overlaps && self.schedule.overlap != OverlapPolicy::QueueOne && self.schedule.next_fire_at.is_none() {
+            let what = "waits for a run to end, but its agent lets no tick wait for that".to_owned();
+            self.find(&mut report.missing, planned.unwrap_or_default(), what);
+        } else if planned != next {
             let what = planned.map_or("not planned".to_owned(), |planned| format!("{planned} is planned instead"));
             self.find(&mut report.missing, next.or(planned).unwrap_or_default(), what);
         }

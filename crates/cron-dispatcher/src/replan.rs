@@ -187,6 +187,12 @@ fn rewrite<'a>(
         schedule.waits = None;
     }
     schedule.overlap = agent.schedule.overlap;
+    if let Some((SkipReason::Overlap, since)) = schedule.waits
+        && schedule.overlap != OverlapPolicy::QueueOne
+    {
+        // Nobody looks for it at the end of the run any more: what waits is due now, to be settled by the new policy.
+        (schedule.next_fire_at, schedule.nominal_at) = (Some(since), Some(since));
+    }
     let called_back = agent.endpoint.as_ref().map(|endpoint| endpoint.callback_on);
     schedule.calls_back = called_back.is_some_and(|on| on.runs);
     schedule.calls_back_skipped = called_back.is_some_and(|on| on.skipped);

@@ -3,7 +3,7 @@
 use model::document::{Agent, OverlapPolicy};
 use model::run::{RunReason, SkipReason, TickOutcome, Trigger};
 
-use crate::harness::{House, agent, at};
+use crate::harness::{House, agent, at, versioned};
 
 fn with(mut agent: Agent, overlap: OverlapPolicy) -> Agent {
     agent.schedule.overlap = overlap;
@@ -62,6 +62,34 @@ async fn the_newest_tick_waits_for_the_earlier_run_to_end() {
     let until = at("2026-01-01T10:04:00Z");
     assert_eq!(house.ticks(7).await[1].outcome, TickOutcome::Skipped { reason: SkipReason::Overlap, until });
     house.assert_ledger_is_clean().await;
+}
+
+#[tokio::test]
+async fn a_tick_that_waits_is_settled_by_the_policy_that_an_edit_brings() {
+    for policy in [OverlapPolicy::Allow, OverlapPolicy::Skip, OverlapPolicy::CancelRunning] {
+        let mut house = House::start("2026-01-01T10:00:00Z").await;
+        let queueing = with(agent(7, "*", "*", house.version()), OverlapPolicy::QueueOne);
+        house.settle_in(vec![queueing.clone()]).await;
+        house.advance(60);
+        let first = house.requested().await;
+        house.started(&first).await;
+        house.recorded().await;
+        house.advance(60);
+        house.assert_nothing_requested().await;
+
+        house.advance(1);
+        house.announce(vec![versioned("acme", with(queueing, policy), house.version())]).await;
+        if policy == OverlapPolicy::Skip {
+            house.assert_nothing_requested().await;
+            house.answer(&first, "done").await;
+            house.recorded().await;
+            house.advance(60);
+        }
+        let next = house.requested().await.run;
+        let minute = if policy == OverlapPolicy::Skip { 3 } else { 2 };
+        assert_eq!(next.nominal_time, at(&format!("2026-01-01T10:0{minute}:00Z")), "{policy:?}");
+        house.assert_ledger_is_clean().await;
+    }
 }
 
 #[tokio::test]
