@@ -4,7 +4,7 @@
 //! just paused. A run that a limit keeps out leaves the queue for a place under that limit, so that a backlog that may
 //! not go on costs the walk along the queue nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use diesel::dsl::exists;
@@ -111,15 +111,17 @@ pub(crate) fn enter(
         return Ok(entered);
     }
     let limited = limits::any(conn)?;
-    release(conn, room)?;
     for _ in 0..WALKS_MAX {
+        release(conn, room)?;
         let candidates = next(conn, room)?;
         let whole = i64::try_from(candidates.len()).unwrap_or(i64::MAX) == room;
+        let looked_at = candidates.len();
         let admitted = if limited { admit(conn, candidates)? } else { candidates.iter().map(|one| one.id).collect() };
-        set_requested(conn, &admitted, check_at)?;
         room -= i64::try_from(admitted.len()).unwrap_or(room);
-        entered.ids.extend(admitted);
-        entered.more = whole && room > 0;
+        let kept_out = admitted.len() < looked_at;
+        entered.ids.extend(set_requested(conn, admitted, check_at)?);
+        // Whom a limit kept out may have left a wider one's place to another.
+        entered.more = (whole || kept_out) && room > 0;
         if !entered.more {
             break;
         }
@@ -154,9 +156,10 @@ fn next(conn: &mut DbConnection, room: i64) -> QueryResult<Vec<Candidate>> {
         .load(conn)
 }
 
-fn set_requested(conn: &mut DbConnection, ids: &[i64], check_at: DateTime<Utc>) -> QueryResult<()> {
+/// Returns those that are requested now, in the same order: what was cancelled since it was looked at is queued no more.
+fn set_requested(conn: &mut DbConnection, mut ids: Vec<i64>, check_at: DateTime<Utc>) -> QueryResult<Vec<i64>> {
     if ids.is_empty() {
-        return Ok(());
+        return Ok(ids);
     }
     let requested = (
         runs::stage.eq(Stage::Requested.as_str()),
@@ -164,8 +167,15 @@ fn set_requested(conn: &mut DbConnection, ids: &[i64], check_at: DateTime<Utc>) 
         runs::check_at.eq(stamp(Some(check_at))),
         runs::let_go_at.eq(None::<Timestamp>),
     );
-    diesel::update(runs::table.filter(runs::id.eq_any(ids))).set(requested).execute(conn)?;
-    Ok(())
+    let still = runs::table.filter(runs::id.eq_any(&ids).and(runs::stage.eq(Stage::Queued.literal())));
+    let set: HashSet<i64> = per_backend!(conn, c => diesel::update(still)
+        .set(requested)
+        .returning(runs::id)
+        .get_results(c))?
+    .into_iter()
+    .collect();
+    ids.retain(|id| set.contains(id));
+    Ok(ids)
 }
 
 /// Takes those that no limit keeps out; each other one goes to wait for the first limit that does.
@@ -188,7 +198,8 @@ fn admit(conn: &mut DbConnection, candidates: Vec<Candidate>) -> QueryResult<Vec
     }
     for (scope, ids) in kept_out {
         let waiting = (runs::stage.eq(Stage::Waiting.as_str()), runs::waits_for.eq(Some(scope)));
-        diesel::update(runs::table.filter(runs::id.eq_any(ids))).set(waiting).execute(conn)?;
+        let still = runs::id.eq_any(ids).and(runs::stage.eq(Stage::Queued.literal()));
+        diesel::update(runs::table.filter(still)).set(waiting).execute(conn)?;
     }
     Ok(admitted)
 }
@@ -257,7 +268,8 @@ fn release(conn: &mut DbConnection, room: i64) -> QueryResult<()> {
             .select(runs::id)
             .load(conn)?;
         let queued = (runs::stage.eq(Stage::Queued.as_str()), runs::waits_for.eq(None::<String>));
-        diesel::update(runs::table.filter(runs::id.eq_any(first))).set(queued).execute(conn)?;
+        let still = runs::id.eq_any(first).and(runs::stage.eq(Stage::Waiting.literal()));
+        diesel::update(runs::table.filter(still)).set(queued).execute(conn)?;
     }
     Ok(())
 }
