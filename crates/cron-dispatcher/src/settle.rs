@@ -49,12 +49,12 @@ pub(crate) fn fire(
         return Ok(Fired::default());
     }
     let agent_ids: Vec<i64> = due.iter().map(|schedule| schedule.agent_id).collect();
-    let directory = Directory::load(conn, &agent_ids)?;
+    let directory = Directory::load_keeping_pauses(conn, &agent_ids)?;
     let Some(mut fired) = zones::catch_up(conn, &due, &directory, config, now)? else {
         return settle(conn, due, &directory, through, now, config);
     };
     // They stand elsewhere now, and what was read before the change may have been the old zone.
-    let directory = Directory::load(conn, &agent_ids)?;
+    let directory = Directory::load_keeping_pauses(conn, &agent_ids)?;
     let mut stand: HashMap<i64, Schedule> =
         schedules::load(conn, &agent_ids)?.into_iter().map(|schedule| (schedule.agent_id, schedule)).collect();
     due = agent_ids.iter().filter_map(|agent_id| stand.remove(agent_id)).collect();

@@ -162,6 +162,29 @@ impl Directory {
         Self::around(conn, agents)
     }
 
+    /// The same, for whoever is about to let their ticks wait: where an organisation's pause, or that of everything, holds
+    /// some of them, it is kept until the end of the transaction. Whoever ends it comes after that, and finds them waiting.
+    pub(crate) fn load_keeping_pauses(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Self> {
+        let directory = Self::load(conn, agent_ids)?;
+        let paused = directory.organisations.iter().filter(|(_, settings)| settings.pause.paused);
+        let paused: Vec<&str> = paused.map(|(organisation, _)| organisation.as_str()).collect();
+        // A write transaction is alone on SQLite.
+        let DbConnection::Postgres(c) = &mut *conn else { return Ok(directory) };
+        if paused.is_empty() && !directory.everything_paused {
+            return Ok(directory);
+        }
+        if directory.everything_paused {
+            everything::keep(c)?;
+        }
+        documents::table
+            .filter(documents::kind.eq(DocumentKind::Organisation.as_str()).and(documents::key.eq_any(paused)))
+            .order(documents::key)
+            .select(documents::version)
+            .for_share()
+            .load::<i64>(c)?;
+        Self::load(conn, agent_ids)
+    }
+
     /// These agents, with what they lean on.
     pub(crate) fn around(conn: &mut DbConnection, agents: Vec<Document>) -> QueryResult<Self> {
         let mut directory = Self { everything_paused: everything::is_paused(conn)?, ..Self::default() };
@@ -228,7 +251,8 @@ pub(crate) fn ticks_days(conn: &mut DbConnection) -> QueryResult<Vec<(String, u3
 /// Forgets up to `limit` tombstones older than `before`. Returns how many.
 pub(crate) fn sweep_tombstones(conn: &mut DbConnection, before: DateTime<Utc>, limit: i64) -> QueryResult<usize> {
     let old: Vec<(String, String)> = documents::table
-        .filter(documents::deleted.eq(true).and(documents::changed_at.lt(Timestamp::from(before))))
+        // Bare, as the index is for: SQLite takes it for no value that is given.
+        .filter(documents::deleted.and(documents::changed_at.lt(Timestamp::from(before))))
         .select((documents::kind, documents::key))
         .limit(limit)
         .load(conn)?;

@@ -24,6 +24,11 @@ pub(crate) fn is_paused(conn: &mut DbConnection) -> QueryResult<bool> {
     Ok(paused.unwrap_or_default())
 }
 
+/// Keeps it as it is until the end of the transaction.
+pub(crate) fn keep(conn: &mut PgConnection) -> QueryResult<()> {
+    everything::table.find(ID).select(everything::id).for_share().load::<i32>(conn).map(drop)
+}
+
 /// As it was put last.
 pub(crate) fn load(conn: &mut DbConnection) -> QueryResult<Everything> {
     type Row = (bool, String, Timestamp);

@@ -402,6 +402,12 @@ impl House {
         done.expect("the statement is executed");
     }
 
+    /// A connection of the test's own; none to SQLite, where whoever writes is alone.
+    pub(crate) fn postgres(&self) -> Option<PgConnection> {
+        let url = Some(self.database.url.expose()).filter(|url| !url.starts_with("sqlite:"))?;
+        Some(PgConnection::establish(url).expect("a connection"))
+    }
+
     /// How often these tables were read up to now.
     pub(crate) fn scans(&self, tables: &[&str]) -> Option<Vec<Scans>> {
         Scans::so_far(self.database.url.expose(), tables)

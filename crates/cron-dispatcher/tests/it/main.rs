@@ -18,6 +18,7 @@ mod neighbours;
 mod outage;
 mod overlapping;
 mod pausing;
+mod races;
 mod resending;
 mod retrying;
 mod skipping;

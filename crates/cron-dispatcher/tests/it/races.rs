@@ -1,0 +1,75 @@
+//! Two transactions at once, on PostgreSQL: the test holds a row that the one waits for, until the other is done.
+
+use std::time::Duration;
+
+use cron_dispatcher::DispatcherConfig;
+use diesel::connection::SimpleConnection;
+use diesel::sql_types::BigInt;
+use diesel::{PgConnection, QueryableByName, RunQueryDsl};
+use model::document::{CatchUp, Document, Organisation, Pause, Subject};
+use model::event::DocumentChanged;
+use test_kit::until;
+
+use crate::harness::{House, agent, at, organisation};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const BLOCKED: &str = "SELECT count(*) AS number FROM pg_stat_activity \
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+fn count(conn: &mut PgConnection, query: &str) -> i64 {
+    diesel::sql_query(query).get_result::<Count>(conn).expect("a count").number
+}
+
+#[tokio::test]
+async fn a_run_that_ends_while_it_enters_the_window_stays_ended() {
+    let config = DispatcherConfig { window: 1, ..DispatcherConfig::default() };
+    let mut house = House::with_config("2026-01-01T10:00:00Z", config).await;
+    let (Some(mut cancelling), Some(mut looking)) = (house.postgres(), house.postgres()) else { return };
+    let version = house.version();
+    house.settle_in(vec![agent(7, "1", "10", version), agent(8, "1", "10", version)]).await;
+    house.advance(60);
+    let first = house.requested().await;
+    cancelling.batch_execute("BEGIN; SELECT id FROM runs WHERE stage = 'queued' FOR UPDATE").unwrap();
+    house.answer(&first, "done").await;
+    until("the other is about to enter", PATIENCE, async || (count(&mut looking, BLOCKED) == 1).then_some(())).await;
+    let cancel = "UPDATE runs SET stage = 'error', ended_at = now(), check_at = NULL WHERE stage = 'queued'; COMMIT";
+    cancelling.batch_execute(cancel).unwrap();
+    house.assert_nothing_requested().await;
+}
+
+#[tokio::test]
+async fn who_begins_to_wait_for_a_pause_while_it_ends_does_not_wait_for_ever() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let (Some(mut holding), Some(mut looking)) = (house.postgres(), house.postgres()) else { return };
+    let pause = |house: &House, pause: Pause| {
+        let settings = Organisation { pause, ..Organisation::default() };
+        Document { subject: Subject::Organisation(settings), ..organisation("acme", house.version()) }
+    };
+    house.settle_in(vec![agent(7, "*", "*", house.version())]).await;
+    house.advance(60);
+    let first = house.requested().await;
+    house.answer(&first, "done").await;
+    house.finished().await;
+    house.advance(1);
+    house.announce(vec![pause(&house, Pause { paused: true, resumed_with: None })]).await;
+    // Whoever fires locks the turns once it has looked for pauses.
+    holding.batch_execute("BEGIN; SELECT last_turn FROM turns FOR UPDATE").unwrap();
+    house.advance(60);
+    until("it is about to wait", PATIENCE, async || (count(&mut looking, BLOCKED) == 1).then_some(())).await;
+
+    let resumed = pause(&house, Pause { paused: false, resumed_with: Some(CatchUp::Latest) });
+    house.publish(&DocumentChanged { documents: vec![resumed] }).await;
+    let resuming = async || {
+        let has_resumed = count(&mut looking, "SELECT count(*) AS number FROM limits WHERE paused") == 0;
+        (has_resumed || count(&mut looking, BLOCKED) == 2).then_some(())
+    };
+    until("the pause ends, or waits for those that begin to wait", PATIENCE, resuming).await;
+    holding.batch_execute("COMMIT").unwrap();
+    assert_eq!(house.requested().await.run.nominal_time, at("2026-01-01T10:02:00Z"));
+}
