@@ -1,6 +1,7 @@
 //! The sweep: forgets what is older than its retention, a little at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -21,15 +22,20 @@ const TRIGGERS_KEPT: TimeDelta = TimeDelta::hours(25);
 
 /// Sweeps every minute, for as long as the process runs.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
-    service_kit::sweep::run(ROUND, context.clock.clone(), shutdown, || sweep(&context)).await
+    let walked = AtomicI64::new(i64::MIN);
+    service_kit::sweep::run(ROUND, context.clock.clone(), shutdown, || sweep(&context, &walked)).await
 }
 
-/// Returns the most rows that were forgotten of one table.
-async fn sweep(context: &Context) -> Result<usize, DispatchError> {
+/// Returns the most rows that were forgotten of one table. `walked`: how far it has come along the history.
+async fn sweep(context: &Context, walked: &AtomicI64) -> Result<usize, DispatchError> {
+    if !context.knows_the_time() {
+        return Ok(0);
+    }
     let now = context.clock.now();
     let limit = i64::from(ROWS_MAX);
     let default_days = context.config.ticks_days;
-    context
+    let after = walked.load(Ordering::Relaxed);
+    let swept = context
         .db
         .write(move |conn| {
             let before = |days: u32| now - TimeDelta::days(i64::from(days));
@@ -41,9 +47,14 @@ async fn sweep(context: &Context) -> Result<usize, DispatchError> {
             for (organisation, days) in &own {
                 most = most.max(ticks::sweep(conn, Retained::Of(organisation), before(*days), limit)?);
             }
-            most = most.max(history::sweep(conn, before(longest), limit)?);
+            let history = history::sweep(conn, after, before(longest), usize::from(ROWS_MAX))?;
+            most = most.max(history.forgotten);
             most = most.max(triggers::sweep(conn, now - TRIGGERS_KEPT, limit)?);
-            Ok(most.max(documents::sweep_tombstones(conn, now - TOMBSTONES_KEPT, limit)?))
+            most = most.max(documents::sweep_tombstones(conn, now - TOMBSTONES_KEPT, limit)?);
+            Ok::<_, DispatchError>((most, history.after))
         })
-        .await
+        .await;
+    let (most, after) = swept?;
+    walked.store(after, Ordering::Relaxed);
+    Ok(most)
 }

@@ -61,7 +61,7 @@ impl<'a> Batch<'a> {
         let any_waiting = window::any_waiting(conn)?;
         for organisation in organisations {
             let is_long = locked.turns.backlog(organisation) >= most;
-            if is_long || any_waiting && window::waiting(conn, organisation, most)? >= most {
+            if is_long || any_waiting && window::waits_at_least(conn, organisation, most)? {
                 backlogged.insert(organisation.to_owned());
             }
         }

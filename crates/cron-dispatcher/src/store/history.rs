@@ -12,6 +12,9 @@ use service_kit::per_backend;
 use super::{ROWS_MAX, stamp, time};
 use crate::schema::schedule_history;
 
+/// Chapters that a step of the sweep looks at.
+const STEP: usize = 10_000;
+
 /// A timing, and from when on it decided: later than `effective_from`, up to the next one's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chapter {
@@ -118,28 +121,34 @@ pub(crate) fn delete(conn: &mut DbConnection, agent_id: i64) -> QueryResult<()> 
     Ok(())
 }
 
-/// Forgets up to `limit` chapters that were over before `before`. Returns how many.
-pub(crate) fn sweep(conn: &mut DbConnection, before: DateTime<Utc>, limit: i64) -> QueryResult<usize> {
-    let (old, newer) = diesel::alias!(schedule_history as old, schedule_history as newer);
-    let over: Vec<(i64, Timestamp)> = old
-        .filter(old.field(schedule_history::effective_from).lt(Timestamp::from(before)))
-        .filter(diesel::dsl::exists(
-            newer.filter(
-                newer.field(schedule_history::agent_id).eq(old.field(schedule_history::agent_id)).and(
-                    newer
-                        .field(schedule_history::effective_from)
-                        .gt(old.field(schedule_history::effective_from))
-                        .and(newer.field(schedule_history::effective_from).lt(Timestamp::from(before))),
-                ),
-            ),
-        ))
-        .select(old.fields((schedule_history::agent_id, schedule_history::effective_from)))
-        .limit(limit)
+/// How far a walk along all chapters has come, which looks for those that are over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Walked {
+    /// Chapters that were forgotten.
+    pub(crate) forgotten: usize,
+    /// The next step begins behind this agent.
+    pub(crate) after: i64,
+}
+
+/// One step of it: of the next [`STEP`] chapters forgets up to `limit` that were over before `before`. Nothing else
+/// says which are over, and almost all are an agent's only one.
+pub(crate) fn sweep(conn: &mut DbConnection, after: i64, before: DateTime<Utc>, limit: usize) -> QueryResult<Walked> {
+    let begun: Vec<(i64, Timestamp)> = schedule_history::table
+        .filter(schedule_history::agent_id.gt(after))
+        .filter(schedule_history::effective_from.lt(Timestamp::from(before)))
+        .order((schedule_history::agent_id, schedule_history::effective_from))
+        .limit(STEP as i64)
+        .select((schedule_history::agent_id, schedule_history::effective_from))
         .load(conn)?;
+    // Over is what another of the same agent comes after.
+    let over = begun.windows(2).filter(|two| two[0].0 == two[1].0).map(|two| two[0]);
+    let over: Vec<(i64, Timestamp)> = over.take(limit).collect();
     for (agent_id, effective_from) in &over {
         diesel::delete(schedule_history::table.find((agent_id, effective_from))).execute(conn)?;
     }
-    Ok(over.len())
+    // The last agent's may go on beyond the step.
+    let last = if over.len() == limit { over.last() } else { begun.last().filter(|_| begun.len() == STEP) };
+    Ok(Walked { forgotten: over.len(), after: last.map_or(i64::MIN, |(agent_id, _)| agent_id - 1) })
 }
 
 /// The five fields, which hold no white space, in the order in which crontabs are written.

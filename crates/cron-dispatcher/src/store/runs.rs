@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::case_when;
+use diesel::dsl::{case_when, exists, not};
 use diesel::prelude::*;
 use model::document::Receiver;
 use model::id::{AgentId, OrganisationKey, RunId};
@@ -294,7 +294,7 @@ pub(crate) fn sweep(conn: &mut DbConnection, before: DateTime<Utc>, limit: i64) 
     let old: Vec<i64> = runs::table
         .filter(runs::ended_at.lt(Timestamp::from(before)))
         .filter(runs::check_at.is_null())
-        .filter(runs::id.ne_all(run_bodies::table.select(run_bodies::run_id)))
+        .filter(not(exists(run_bodies::table.filter(run_bodies::run_id.eq(runs::id)))))
         .limit(limit)
         .select(runs::id)
         .load(conn)?;

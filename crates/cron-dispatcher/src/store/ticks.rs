@@ -255,6 +255,7 @@ pub(crate) fn sweep(
 ) -> QueryResult<usize> {
     let old = skipped_ticks::table
         .filter(skipped_ticks::until.lt(Timestamp::from(before)))
+        .order(skipped_ticks::until)
         .select((skipped_ticks::agent_id, skipped_ticks::fire_time))
         .limit(limit);
     let old: Vec<(i64, Timestamp)> = match whose {

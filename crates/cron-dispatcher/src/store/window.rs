@@ -280,9 +280,12 @@ pub(crate) fn requested_of(conn: &mut DbConnection, organisation: &str) -> Query
     runs::table.filter(requested).order(runs::id).select(runs::id).load(conn)
 }
 
-/// How many runs of an organisation its limit keeps waiting, counted no further than `most`.
-pub(crate) fn waiting(conn: &mut DbConnection, organisation: &str, most: i64) -> QueryResult<i64> {
-    let scope = limits::of_organisation(organisation);
-    let waiting = runs::table.filter(runs::stage.eq(Stage::Waiting.literal()).and(runs::waits_for.eq(Some(scope))));
-    Ok(i64::try_from(waiting.limit(most).select(runs::id).load::<i64>(conn)?.len()).unwrap_or(i64::MAX))
+/// Whether limits keep so many runs of an organisation waiting, or more: its own, a mentor's or an agent's.
+pub(crate) fn waits_at_least(conn: &mut DbConnection, organisation: &str, count: i64) -> QueryResult<bool> {
+    let waiting = runs::table
+        .filter(runs::stage.eq(Stage::Waiting.literal()).and(runs::organisation.eq(organisation)))
+        .select(runs::id)
+        .limit(1)
+        .offset(count - 1);
+    Ok(waiting.first::<i64>(conn).optional()?.is_some())
 }

@@ -1,7 +1,9 @@
 //! Skipped ticks: who hears of them, and which are listed.
 
+use std::num::NonZeroU32;
+
 use cron_dispatcher::DispatcherConfig;
-use model::document::{CallbackOn, OverlapPolicy};
+use model::document::{Agent, CallbackOn, OverlapPolicy};
 use model::run::{SkipReason, TickOutcome};
 
 use crate::harness::{House, agent, at};
@@ -46,6 +48,26 @@ async fn ticks_are_listed_by_outcome_and_time() {
     assert_eq!(house.some_ticks(7, "&outcome=skipped").await.len(), 2);
     assert_eq!(house.some_ticks(7, "&outcome=run,skipped&from=2026-01-01T10:02:30Z").await.len(), 1);
     assert_eq!(house.some_ticks(7, "&to=2026-01-01T10:02:00Z").await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_waits_for_an_agents_own_limit_is_backlog_as_well() {
+    let config = DispatcherConfig { backlog_max: 3, ..DispatcherConfig::default() };
+    let mut house = House::with_config("2026-01-01T10:00:00Z", config).await;
+    let narrow = Agent { runs_in_flight_max: NonZeroU32::new(1), ..agent(7, "*", "*", house.version()) };
+    house.settle_in(vec![narrow]).await;
+    house.advance(60);
+    let first = house.requested().await;
+    house.started(&first).await;
+    house.recorded().await;
+    for _ in 0..4 {
+        house.advance(60);
+        house.assert_nothing_requested().await;
+    }
+    let ticks = house.ticks(7).await;
+    assert_eq!(ticks.len(), 5, "{ticks:?}");
+    assert!(matches!(ticks[0].outcome, TickOutcome::Skipped { reason: SkipReason::Backlog, .. }), "{ticks:?}");
+    house.assert_ledger_is_clean().await;
 }
 
 #[tokio::test]
