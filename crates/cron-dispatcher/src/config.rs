@@ -9,6 +9,14 @@ use service_kit::config::ConfigError;
 /// A runner takes what is requested less than two seconds after a cancel for what was cancelled.
 const RETRY_DELAY_SECONDS_MIN: u32 = 3;
 
+/// A hundred years: times beyond are none that every database knows.
+const TICKS_DAYS_MAX: u64 = 36_500;
+
+const OVERDUE_MS_MIN: u64 = 100;
+/// An hour, and a day: who waits longer would wait for ever.
+const OVERDUE_MS_MAX: u64 = 3_600_000;
+const VERDICT_GRACE_SECONDS_MAX: u64 = 86_400;
+
 /// The longest that a failed run waits to be tried again.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(600);
 
@@ -75,9 +83,19 @@ impl DispatcherConfig {
             let problem = format!("must be at least {RETRY_DELAY_SECONDS_MIN}, got {}", self.retry_delay_seconds);
             return Err(ConfigError::setting("dispatcher.retry_delay_seconds", problem));
         }
-        if self.overdue_ms < 100 {
-            let problem = format!("must be at least 100, got {}", self.overdue_ms);
+        if self.overdue_ms < OVERDUE_MS_MIN {
+            let problem = format!("must be at least {OVERDUE_MS_MIN}, got {}", self.overdue_ms);
             return Err(ConfigError::setting("dispatcher.overdue_ms", problem));
+        }
+        let bounded = [
+            ("dispatcher.ticks_days", u64::from(self.ticks_days), TICKS_DAYS_MAX),
+            ("dispatcher.overdue_ms", self.overdue_ms, OVERDUE_MS_MAX),
+            ("dispatcher.verdict_grace_seconds", self.verdict_grace_seconds, VERDICT_GRACE_SECONDS_MAX),
+        ];
+        for (key, value, most) in bounded {
+            if value > most {
+                return Err(ConfigError::setting(key, format!("must be at most {most}, got {value}")));
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What every role of the dispatcher shares.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Whether this host's clock may be gone by. While it may not, nothing is claimed, and nobody is judged.
+    pub(crate) fn knows_the_time(&self) -> bool {
+        self.clock_agrees.load(Ordering::Relaxed)
+    }
+
     /// The database and the bus do what they are asked; passes on what came of it.
     pub(crate) fn works<T>(&self, outcome: T) -> T {
         self.working.met();

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -25,6 +24,9 @@ use crate::window::request;
 
 /// The longest that the dispatcher sleeps, so that a frozen or misled replica notices soon.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// Until the next look while another dispatcher has in hand what is due.
+const OTHERS_TURN: Duration = Duration::from_millis(50);
 
 /// Batches that are fired and wait to be told while another is. Firing never waits for a broker that is slow, or away:
 /// beyond one of these, runs wait in the queue; beyond all, what is to be told is told when it is overdue.
@@ -71,36 +73,49 @@ async fn fire_all(context: &Context, telling: mpsc::Sender<Fired>, shutdown: &Ca
 
 /// Fires one batch, if anything is due. Returns the next tick, if any is planned; it may be due already.
 async fn fire_once(context: &Context, telling: &mpsc::Sender<Fired>) -> Result<Option<DateTime<Utc>>, DispatchError> {
-    if !context.clock_agrees.load(Ordering::Relaxed) {
+    if !context.knows_the_time() {
         return Ok(None);
     }
     let now = context.clock.now();
     let limit = i64::from(context.config.fire_batch);
-    let set_aside = context.set_aside();
-    let earliest =
-        context.db.read(move |conn| schedules::earliest(conn, &set_aside).map_err(DispatchError::from)).await?;
+    let earliest = next(context).await?;
     if earliest.is_none_or(|tick| tick > now) {
         return Ok(earliest);
     }
     let through = Through::Now { enters: telling.capacity() == telling.max_capacity() };
     let fired = match fire_due(context, now, limit, through).await {
-        Err(error) if !error.is_unavailable() => fire_one_by_one(context, now, limit, through, &error).await?,
+        Err(error) if !error.is_unavailable() => Some(fire_one_by_one(context, now, limit, through, &error).await?),
         fired => fired?,
+    };
+    let Some(fired) = fired else {
+        tokio::time::sleep(OTHERS_TURN).await;
+        return next(context).await;
     };
     context.runs_queued.notify_one();
     count(context, &fired);
     if telling.try_send(fired).is_err() {
         tracing::warn!("the broker is behind: what was just fired is announced when it is overdue");
     }
+    next(context).await
+}
+
+/// The next tick, but for those set aside.
+async fn next(context: &Context) -> Result<Option<DateTime<Utc>>, DispatchError> {
     let set_aside = context.set_aside();
     context.db.read(move |conn| schedules::earliest(conn, &set_aside).map_err(DispatchError::from)).await
 }
 
-async fn fire_due(context: &Context, now: DateTime<Utc>, limit: i64, through: Through) -> Result<Fired, DispatchError> {
+/// `None`: what is due is in another dispatcher's hands.
+async fn fire_due(
+    context: &Context,
+    now: DateTime<Utc>,
+    limit: i64,
+    through: Through,
+) -> Result<Option<Fired>, DispatchError> {
     let (set_aside, config) = (context.set_aside(), context.config.clone());
     let fire_batch = move |conn: &mut DbConnection| {
         let due = schedules::lock_due(conn, now, &set_aside, limit)?;
-        fire(conn, due, through, now, &config)
+        if due.is_empty() { Ok(None) } else { fire(conn, due, through, now, &config).map(Some) }
     };
     context.db.write(fire_batch).await
 }

@@ -76,7 +76,8 @@ pub(crate) fn take_starts(
     let mut begun = Vec::with_capacity(starts.len());
     for start in starts {
         let Some((_, request, _)) = known.iter().find(|(row, ..)| row.run.id == start.run_id) else { continue };
-        let verdict_at = start.started_at + request.timeout + config.verdict_grace();
+        // By whichever clock is later: a runner's may be behind.
+        let verdict_at = start.started_at.max(now) + request.timeout + config.verdict_grace();
         if runs::start(conn, start.run_id, start.run_attempt, start.started_at, verdict_at)? {
             begun.push(start.run_id.0);
         }
@@ -129,6 +130,9 @@ pub(crate) fn end_now(
     if ids.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
+    // Schedules before runs, as whoever takes answers locks them.
+    let agent_ids: Vec<i64> = runs::standing(conn, ids)?.values().map(|one| one.agent_id).collect();
+    schedules::lock_queueing(conn, &agent_ids)?;
     runs::lock(conn, ids)?;
     let mut unfinished = runs::load(conn, ids)?;
     unfinished.retain(|(row, ..)| !row.stage.state().is_final());

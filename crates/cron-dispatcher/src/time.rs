@@ -1,7 +1,7 @@
 //! Time: all dispatchers of one database go by that database's clock.
 //!
 //! Each corrects its host's clock by the measured offset. A host that is off by more than two seconds is not corrected
-//! but mistrusted: it claims nothing until somebody sets it right.
+//! but mistrusted: it claims nothing and judges nobody until somebody sets it right.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -43,6 +43,9 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
 }
 
 async fn round(context: &Context, queues: &mut SeenEmpty) -> Result<(), DispatchError> {
+    if !context.knows_the_time() {
+        return Ok(());
+    }
     let now = context.clock.now();
     announce_skipped_again(context, now).await?;
     let late = context.db.read(move |conn| overdue_by_stage(conn, now)).await?;

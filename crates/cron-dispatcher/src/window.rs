@@ -47,6 +47,9 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> a
 
 /// Requests what has a place. True: there may be more.
 async fn fill(context: &Context) -> Result<bool, DispatchError> {
+    if !context.knows_the_time() {
+        return Ok(false);
+    }
     let now = context.clock.now();
     let any = context.db.read(move |conn| window::any(conn, now).map_err(DispatchError::from)).await?;
     context.runs_wait.store(any, Ordering::Relaxed);

@@ -61,7 +61,9 @@ async fn rest(context: &Context, shutdown: &CancellationToken) {
 
 /// Walks one piece. False: there is none.
 async fn walk_on(context: &Context) -> Result<bool, DispatchError> {
-    if context.db.read(|conn| zone_changes::load(conn).map_err(DispatchError::from)).await?.is_empty() {
+    if !context.knows_the_time()
+        || context.db.read(|conn| zone_changes::load(conn).map_err(DispatchError::from)).await?.is_empty()
+    {
         return Ok(false);
     }
     let (now, config) = (context.clock.now(), context.config.clone());
