@@ -116,3 +116,23 @@ impl DispatcherConfig {
         Duration::from_secs(self.verdict_grace_seconds)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_time_can_hold_is_refused() {
+        let refused = |config: DispatcherConfig| config.validate().unwrap_err().to_string();
+        let usual = DispatcherConfig::default;
+        usual().validate().unwrap();
+        let days = refused(DispatcherConfig { ticks_days: 99_999_999, ..usual() });
+        assert!(days.contains("dispatcher.ticks_days") && days.contains("at most 36500, got 99999999"), "{days}");
+        refused(DispatcherConfig { overdue_ms: u64::MAX, ..usual() });
+        refused(DispatcherConfig { verdict_grace_seconds: u64::MAX, ..usual() });
+        refused(DispatcherConfig { ticks_days: 0, ..usual() });
+        let longest =
+            DispatcherConfig { ticks_days: 36_500, overdue_ms: 3_600_000, verdict_grace_seconds: 86_400, ..usual() };
+        longest.validate().unwrap();
+    }
+}
