@@ -3,7 +3,7 @@
 //! Each process writes a beat every [`BEAT`], by the database's own clock. Whoever finds a beat older than
 //! [`DEAD_AFTER`] removes that replica and gives back its leases, in one transaction. A process that was frozen, or cut
 //! off from the database, finds itself removed and goes on under a new id; before that, [`Replica::is_alive`] says by
-//! the monotonic clock that it may not send, and what it records under its old id changes nothing.
+//! the monotonic clock that it may neither claim nor send, and what it records under its old id changes nothing.
 //!
 //! A SQLite file belongs to one process: its leases are given back when it opens, and nothing beats.
 
@@ -39,6 +39,12 @@ struct Pulse {
     missed_at: Option<Instant>,
 }
 
+impl Pulse {
+    fn is_late(&self) -> bool {
+        self.beat_at.elapsed() >= ALIVE_WITHIN
+    }
+}
+
 impl Replica {
     /// A process that begins now, with its first beat written.
     pub(crate) async fn begin(db: &Db) -> Result<Self, DatabaseError> {
@@ -58,11 +64,12 @@ impl Replica {
     /// Whether nobody can have taken the replica of this id for dead.
     pub(crate) fn is_alive(&self, id: Uid) -> bool {
         let pulse = self.pulse();
-        pulse.id == id && (!self.shared || pulse.beat_at.elapsed() < ALIVE_WITHIN)
+        pulse.id == id && (!self.shared || !pulse.is_late())
     }
 
-    /// Writes a beat and, unless an outage is just over, gives back what the dead had leased.
-    async fn beat(&self, db: &Db) -> Result<Beat, DatabaseError> {
+    /// Writes a beat and, unless an outage is just over, gives back what the dead had leased. Returns what it found, and
+    /// whether this replica could not send until then.
+    async fn beat(&self, db: &Db) -> Result<(Beat, bool), DatabaseError> {
         let (began, pulse, fresh) = (Instant::now(), self.pulse(), fresh_id());
         // After an outage everybody's beat is old: the others get time to beat again.
         let settled = pulse.missed_at.is_none_or(|missed_at| missed_at.elapsed() > DEAD_AFTER);
@@ -71,11 +78,12 @@ impl Replica {
             .write(move |connection| Ok::<_, DatabaseError>(replicas::beat(connection, pulse.id, fresh, dead_after)?));
         let beat = beat.await?;
         let mut pulse = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = pulse.is_late();
         pulse.beat_at = began;
         if !beat.known {
             pulse.id = fresh;
         }
-        Ok(beat)
+        Ok((beat, late))
     }
 
     fn miss(&self) {
@@ -100,7 +108,7 @@ pub(crate) async fn run(core: &Core) {
         // Not by the product's clock: whether a process is alive is a matter of real time.
         tokio::time::sleep(BEAT).await;
         match core.replica.beat(&core.db).await {
-            Ok(beat) => hear(core, &beat),
+            Ok((beat, late)) => hear(core, &beat, late),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the heartbeat could not be written");
                 core.replica.miss();
@@ -109,13 +117,16 @@ pub(crate) async fn run(core: &Core) {
     }
 }
 
-fn hear(core: &Core, beat: &Beat) {
+fn hear(core: &Core, beat: &Beat, late: bool) {
     core.lanes.share_among(beat.replicas);
     if !beat.known {
         tracing::warn!("this replica was taken for dead: what it had leased was given to others");
     }
     if beat.released > 0 {
         tracing::info!(deliveries = beat.released, "deliveries that a dead replica had leased are free again");
+    }
+    // Nothing was claimed while no beat was written.
+    if beat.released > 0 || late {
         core.due.notify_one();
     }
 }

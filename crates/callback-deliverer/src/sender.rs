@@ -129,7 +129,7 @@ async fn claim_due(
 enum Round {
     Claimed(Vec<InHand>),
     NothingBefore(DateTime<Utc>),
-    /// What is due has to wait for room, or for another replica that is claiming it.
+    /// What is due has to wait for room, for another replica that is claiming it, or for a beat of this one's heart.
     NoRoom,
 }
 
@@ -139,6 +139,10 @@ async fn claim_round(core: &Core, now: DateTime<Utc>) -> Result<Round, DatabaseE
     if next.is_none_or(|next| *next > now) {
         core.lanes.begin_claim();
         return Ok(Round::NothingBefore(next.map_or(now + NAP_MAX, |next| *next)));
+    }
+    // All that it took now it would have to give back.
+    if !core.replica.is_alive(core.replica.id()) {
+        return Ok(Round::NoRoom);
     }
     let (began_at, lessee, lanes) = (Instant::now(), core.lessee(), Arc::clone(&core.lanes));
     let claimed =

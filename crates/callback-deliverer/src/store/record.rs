@@ -87,7 +87,8 @@ pub(crate) struct Recorded {
     pub(crate) ids: HashSet<i64>,
     /// Endpoints of which something is to be told, and how far it has come with them.
     pub(crate) told: Vec<(EndpointState, i32)>,
-    /// Whether something became due: a warning, or what a receiver refused whose place another has taken.
+    /// Whether something became due: a warning, what was given back, or what a receiver refused whose place another
+    /// has taken.
     pub(crate) due: bool,
 }
 
@@ -116,7 +117,10 @@ pub(crate) fn record(
             Verdict::RetryAt(due_at) => fail(connection, owner, id, number, (Status::Pending, Some(due_at), None))?,
             Verdict::Held => fail(connection, owner, id, number, (Status::Held, None, None))?,
             Verdict::Exhausted => fail(connection, owner, id, number, (Status::Exhausted, None, Some(now)))?,
-            Verdict::Postponed(due_at) => postpone(connection, owner, id, number, due_at)?,
+            Verdict::Postponed(due_at) => {
+                due |= due_at <= now;
+                postpone(connection, owner, id, number, due_at)?
+            }
         };
         ids.extend((changed > 0).then_some(id));
     }

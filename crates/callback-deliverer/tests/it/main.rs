@@ -7,6 +7,7 @@ mod delivery;
 mod doors;
 mod endpoints;
 mod health;
+mod heartbeat;
 mod hostile;
 mod lanes;
 mod late;
