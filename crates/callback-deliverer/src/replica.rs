@@ -1,9 +1,10 @@
 //! The heartbeat of this process in a database that it shares: what a dead process had leased is free again.
 //!
 //! Each process writes a beat every [`BEAT`], by the database's own clock. Whoever finds a beat older than
-//! [`DEAD_AFTER`] removes that replica and gives back its leases, in one transaction. A process that was frozen, or cut
-//! off from the database, finds itself removed and goes on under a new id; before that, [`Replica::is_alive`] says by
-//! the monotonic clock that it may neither claim nor send, and what it records under its old id changes nothing.
+//! [`DEAD_AFTER`] removes that replica and gives back its leases, in one transaction, unless its own beats were late as
+//! well: what stopped it may have stopped everybody. A process that was frozen, or cut off from the database, finds
+//! itself removed and goes on under a new id; before that, [`Replica::is_alive`] says by the monotonic clock that it may
+//! neither claim nor send, and what it records under its old id changes nothing.
 //!
 //! A SQLite file belongs to one process: its leases are given back when it opens, and nothing beats.
 
@@ -35,13 +36,19 @@ struct Pulse {
     id: Uid,
     /// When the last beat that was written began.
     beat_at: Instant,
-    /// When one could not be written.
+    /// When one could not be written, or was late.
     missed_at: Option<Instant>,
 }
 
 impl Pulse {
     fn is_late(&self) -> bool {
         self.beat_at.elapsed() >= ALIVE_WITHIN
+    }
+
+    /// Whether it may take others for dead. What made it late, or not beat at all, may have done so to everybody: the
+    /// others get time to beat again.
+    fn may_judge(&self) -> bool {
+        !self.is_late() && self.missed_at.is_none_or(|missed_at| missed_at.elapsed() > DEAD_AFTER)
     }
 }
 
@@ -67,18 +74,19 @@ impl Replica {
         pulse.id == id && (!self.shared || !pulse.is_late())
     }
 
-    /// Writes a beat and, unless an outage is just over, gives back what the dead had leased. Returns what it found, and
-    /// whether this replica could not send until then.
+    /// Writes a beat and, unless it is late or one was just before, gives back what the dead had leased. Returns what it
+    /// found, and whether this replica could not send until then.
     async fn beat(&self, db: &Db) -> Result<(Beat, bool), DatabaseError> {
         let (began, pulse, fresh) = (Instant::now(), self.pulse(), fresh_id());
-        // After an outage everybody's beat is old: the others get time to beat again.
-        let settled = pulse.missed_at.is_none_or(|missed_at| missed_at.elapsed() > DEAD_AFTER);
-        let dead_after = settled.then_some(DEAD_AFTER);
+        let dead_after = move || pulse.may_judge().then_some(DEAD_AFTER);
         let beat = db
             .write(move |connection| Ok::<_, DatabaseError>(replicas::beat(connection, pulse.id, fresh, dead_after)?));
         let beat = beat.await?;
         let mut pulse = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let late = pulse.is_late();
+        if late {
+            pulse.missed_at = Some(Instant::now());
+        }
         pulse.beat_at = began;
         if !beat.known {
             pulse.id = fresh;
@@ -136,4 +144,23 @@ pub(crate) async fn end(core: &Core) {
     let id = core.replica.id();
     // Whoever cannot say it is found dead soon enough.
     let _ = core.db.write(move |connection| Ok::<_, DatabaseError>(replicas::remove(connection, id)?)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_beats_late_takes_nobody_for_dead_before_all_had_time_to_beat_again() {
+        let ago = |duration: Duration| Instant::now().checked_sub(duration).unwrap();
+        let pulse = |beat_at, missed_at: Option<Duration>| Pulse {
+            id: fresh_id(),
+            beat_at: ago(beat_at),
+            missed_at: missed_at.map(ago),
+        };
+        assert!(pulse(BEAT, None).may_judge());
+        assert!(!pulse(ALIVE_WITHIN, None).may_judge());
+        assert!(!pulse(BEAT, Some(BEAT)).may_judge());
+        assert!(pulse(BEAT, Some(DEAD_AFTER)).may_judge());
+    }
 }

@@ -26,12 +26,13 @@ struct Gone {
 }
 
 /// Writes a beat of `id`, or the first one of `fresh` if `id` is not known; then removes those whose last beat is older
-/// than `dead_after`. On SQLite there is nobody else, and nothing is done.
+/// than `dead_after`, which is asked only then: the writing may have taken its time. On SQLite there is nobody else, and
+/// nothing is done.
 pub(crate) fn beat(
     connection: &mut DbConnection,
     id: Uid,
     fresh: Uid,
-    dead_after: Option<Duration>,
+    dead_after: impl FnOnce() -> Option<Duration>,
 ) -> QueryResult<Beat> {
     let DbConnection::Postgres(pg) = connection else { return Ok(Beat { known: true, replicas: 1, released: 0 }) };
     let known = diesel::sql_query("UPDATE replicas SET beat_at = clock_timestamp() WHERE id = $1")
@@ -43,7 +44,7 @@ pub(crate) fn beat(
             .bind::<SqlUuid, _>(fresh)
             .execute(pg)?;
     }
-    let gone: Vec<Gone> = match dead_after {
+    let gone: Vec<Gone> = match dead_after() {
         None => Vec::new(),
         // Who is just beating is not dead, whatever its row says yet.
         Some(dead_after) => diesel::sql_query(
