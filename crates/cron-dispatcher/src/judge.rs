@@ -34,7 +34,7 @@ pub(crate) fn take_answers(
     let standing = runs::standing(conn, &ids)?;
     let agent_ids: Vec<i64> = standing.values().map(|one| one.agent_id).collect();
     // Before any run ends: who finds one under way and makes its tick wait for it, has done so by then.
-    let queueing = schedules::lock_queueing(conn, &agent_ids)?;
+    let queueing = schedules::lock_concerned(conn, &agent_ids)?;
     let may_heal = |answer: &RunAnswer| {
         let again = standing.get(&answer.run_id.0).is_some_and(|one| one.may_try_again(answer.run_attempt));
         again && answer.result.reason.is_some_and(heals)
@@ -73,6 +73,8 @@ pub(crate) fn take_starts(
     let ids: Vec<i64> = starts.iter().map(|start| start.run_id.0).collect();
     let known = runs::load(conn, &ids)?;
     let standing = runs::standing(conn, &ids)?;
+    let agent_ids: Vec<i64> = standing.values().map(|one| one.agent_id).collect();
+    schedules::lock_concerned(conn, &agent_ids)?;
     let mut begun = Vec::with_capacity(starts.len());
     for start in starts {
         let Some((_, request, _)) = known.iter().find(|(row, ..)| row.run.id == start.run_id) else { continue };
@@ -132,7 +134,7 @@ pub(crate) fn end_now(
     }
     // Schedules before runs, as whoever takes answers locks them.
     let agent_ids: Vec<i64> = runs::standing(conn, ids)?.values().map(|one| one.agent_id).collect();
-    schedules::lock_queueing(conn, &agent_ids)?;
+    schedules::lock_concerned(conn, &agent_ids)?;
     runs::lock(conn, ids)?;
     let mut unfinished = runs::load(conn, ids)?;
     unfinished.retain(|(row, ..)| !row.stage.state().is_final());

@@ -5,7 +5,7 @@ use model::document::{CatchUp, OverlapPolicy};
 use model::run::SkipReason;
 use service_kit::database::DbConnection;
 
-use super::Of;
+use super::{Of, lock_followers};
 use crate::schema::schedules;
 use crate::store::literal::Literal;
 
@@ -31,17 +31,22 @@ pub(crate) fn resume(conn: &mut DbConnection, of: Of<'_>, choice: Option<CatchUp
     }
 }
 
-/// Locks those among these agents' schedules whose next tick waits for a run to end, in key order.
-pub(crate) fn lock_queueing(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Vec<i64>> {
+/// Locks the schedules that runs of these agents concern, as whoever fires does: their own, if the next tick may wait for
+/// a run to end, then those of agents that follow them; each in key order. Returns the agents of the former.
+///
+/// For whoever is about to change runs: schedules are locked first.
+pub(crate) fn lock_concerned(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Vec<i64>> {
     let queueing = schedules::table
         .filter(schedules::agent_id.eq_any(agent_ids))
         .filter(schedules::overlap.eq(Literal(OverlapPolicy::QueueOne.as_str())))
         .order(schedules::agent_id)
         .select(schedules::agent_id);
-    match conn {
-        DbConnection::Postgres(c) => queueing.for_update().load(c),
-        DbConnection::Sqlite(c) => queueing.load(c),
-    }
+    let queueing = match conn {
+        DbConnection::Postgres(c) => queueing.for_update().load(c)?,
+        DbConnection::Sqlite(c) => queueing.load(c)?,
+    };
+    lock_followers(conn, agent_ids)?;
+    Ok(queueing)
 }
 
 /// Runs of these agents have ended: the ticks that waited for it are due now.
