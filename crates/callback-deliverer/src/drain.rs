@@ -1,7 +1,8 @@
 //! Lets go what was held for endpoints that are enabled again, and goes on with replays, both at a limited rate: a
 //! receiver that has just come back must not fall over what waited for it.
 //!
-//! Each round is a transaction of its own. A crash leaves the rest held, or the job unfinished, for whoever looks next.
+//! A step of either is a transaction of its own, so that one that fails does not hold up the other. A crash leaves the
+//! rest held, or the job unfinished, for whoever looks next.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,15 +46,14 @@ pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> anyhow:
 /// Returns whether there may be more.
 async fn round(core: &Core) -> Result<bool, DatabaseError> {
     let now = Timestamp::from(core.clock.now());
-    let (let_go, replayed) = core
-        .db
-        .write(move |connection| {
-            let let_go = drain::let_go(connection, OF_EACH_ENDPOINT, now)?;
-            Ok::<_, DatabaseError>((let_go, replays::step(connection, REPLAYED, now)?))
-        })
-        .await?;
-    if let_go > 0 || replayed.is_some_and(|replayed| replayed > 0) {
+    let let_go =
+        core.db.write(move |connection| Ok::<_, DatabaseError>(drain::let_go(connection, OF_EACH_ENDPOINT, now)?));
+    let let_go = let_go.await;
+    let replayed = core.db.write(move |connection| Ok::<_, DatabaseError>(replays::step(connection, REPLAYED, now)?));
+    let replayed = replayed.await;
+    if matches!(let_go, Ok(1..)) || matches!(replayed, Ok(Some(1..))) {
         core.due.notify_one();
     }
+    let (let_go, replayed) = (let_go?, replayed?);
     Ok(let_go > 0 || replayed.is_some())
 }

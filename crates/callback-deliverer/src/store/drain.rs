@@ -1,6 +1,6 @@
 //! Letting go what is held for endpoints that are enabled again, a little at a time.
 
-use diesel::dsl::sql;
+use diesel::dsl::{exists, not, sql};
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use service_kit::database::{DbConnection, Timestamp};
@@ -13,11 +13,12 @@ const ENDPOINTS_MAX: i64 = 200;
 
 /// Makes due the oldest held deliveries of each enabled endpoint, at most `of_each`; how many.
 pub(crate) fn let_go(connection: &mut DbConnection, of_each: i64, now: Timestamp) -> QueryResult<usize> {
-    let disabled =
-        endpoint_states::table.filter(endpoint_states::disabled_at.is_not_null()).select(endpoint_states::agent_id);
+    let disabled = endpoint_states::table
+        .filter(endpoint_states::agent_id.eq(deliveries::agent_id))
+        .filter(endpoint_states::disabled_at.is_not_null());
     let agents: Vec<i64> = deliveries::table
         .filter(held())
-        .filter(deliveries::agent_id.ne_all(disabled))
+        .filter(not(exists(disabled)))
         .select(deliveries::agent_id)
         .distinct()
         .limit(ENDPOINTS_MAX)
