@@ -1,8 +1,9 @@
 //! Erases an organisation: as a job, in batches, each its own transaction, so that a crash leaves only less to do.
 //!
-//! It begins with a mark on the organisation and the end of its API keys; nothing new is taken from then on. Agents and
-//! mentors leave tombstones, by which the dispatcher and the deliverer erase theirs. Logs and the audit log follow, the
-//! organisation itself comes last; if somebody who may comes back later, it begins anew.
+//! It begins with a mark on the organisation and the end of its API keys; nothing new is taken from then on. Requests
+//! that might be repeated are forgotten first: their answers tell of what goes. Agents and mentors leave tombstones, by
+//! which the dispatcher and the deliverer erase theirs. Logs and the audit log follow, the organisation itself comes
+//! last; if somebody who may comes back later, it begins anew.
 //!
 //! What stays: tombstones (kind, id and organisation's name) for thirty days; the organisation's document, which has no
 //! tombstone and is emptied of all settings, so its name remains; at the service registry, everything: it is not told.
@@ -21,7 +22,7 @@ use crate::audit;
 use crate::documents::{self, Written};
 use crate::store::documents::in_order_of_keys;
 use crate::store::organisations::OrganisationRow;
-use crate::store::{agents, api_keys, audit_log, logs, mentors, organisations, users};
+use crate::store::{agents, api_keys, audit_log, idempotency, logs, mentors, organisations, users};
 
 /// Agents and mentors in a batch: each is several statements.
 const BATCH: i64 = 100;
@@ -47,6 +48,10 @@ pub(crate) fn some(
     written: &mut Written,
 ) -> QueryResult<bool> {
     let Some(organisation) = organisations::any_erasing(conn)? else { return Ok(false) };
+    // Before each batch, the last one too: also those of requests that were under way when the erasing began.
+    if idempotency::delete_of(conn, &organisation, limit)? > 0 {
+        return Ok(true);
+    }
     let locked = organisations::find_for_update(conn, &organisation)?;
     if locked.is_none_or(|row| row.erasing_since.is_none()) {
         // Another replica was quicker by a moment.

@@ -49,10 +49,10 @@ async fn sweep(state: &State, shutdown: &CancellationToken) -> Result<(), Databa
         let now = state.clock.now();
         let swept = state.db.write(move |conn| {
             let mut written = Written::new();
-            let more = erase::some(conn, now, limit, &mut written)?
+            let more = (idempotency::sweep(conn, now - LIFE, limit)? == BATCH)
+                | erase::some(conn, now, limit, &mut written)?
                 | sweep_logs(conn, limit)?
-                | (documents::sweep_tombstones(conn, now, limit)? == BATCH)
-                | (idempotency::sweep(conn, now - LIFE, limit)? == BATCH);
+                | (documents::sweep_tombstones(conn, now, limit)? == BATCH);
             Ok::<_, DatabaseError>((more, written))
         });
         let (left, written) = swept.await?;

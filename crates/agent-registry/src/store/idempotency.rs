@@ -7,6 +7,9 @@ use service_kit::per_backend;
 
 use super::schema::idempotency_keys;
 
+/// What a request is found by: its organisation, user, operation and key.
+type Key = (String, String, String, String);
+
 /// A request that may be repeated.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = idempotency_keys, treat_none_as_default_value = false)]
@@ -67,20 +70,28 @@ pub(crate) fn answer(conn: &mut DbConnection, row: &RequestRow, sealed: &[u8]) -
 
 /// Forgets up to `limit` requests from before `until`. Returns how many.
 pub(crate) fn sweep(conn: &mut DbConnection, until: DateTime<Utc>, limit: i64) -> QueryResult<usize> {
-    type Key = (String, String, String, String);
-    let old: Vec<Key> = idempotency_keys::table
+    let old = idempotency_keys::table
         .filter(idempotency_keys::created_at.le(Timestamp::from(until)))
         .order(idempotency_keys::created_at)
-        .select((
-            idempotency_keys::organisation,
-            idempotency_keys::username,
-            idempotency_keys::operation,
-            idempotency_keys::key,
-        ))
+        .select(idempotency_keys::table.primary_key())
         .limit(limit)
         .load(conn)?;
-    for (organisation, username, operation, key) in &old {
+    delete(conn, &old)
+}
+
+/// Forgets up to `limit` requests of the organisation. Returns how many.
+pub(crate) fn delete_of(conn: &mut DbConnection, organisation: &str, limit: i64) -> QueryResult<usize> {
+    let own = idempotency_keys::table
+        .filter(idempotency_keys::organisation.eq(organisation))
+        .select(idempotency_keys::table.primary_key())
+        .limit(limit)
+        .load(conn)?;
+    delete(conn, &own)
+}
+
+fn delete(conn: &mut DbConnection, keys: &[Key]) -> QueryResult<usize> {
+    for (organisation, username, operation, key) in keys {
         diesel::delete(idempotency_keys::table.find((organisation, username, operation, key))).execute(conn)?;
     }
-    Ok(old.len())
+    Ok(keys.len())
 }

@@ -3,7 +3,7 @@
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, App, World, path};
+use crate::harness::{Answer, App, ORG, World, path};
 
 async fn post(app: &App<'_>, rest: &str, key: &str, body: &Value) -> Answer {
     let authorization = format!("Bearer {}", app.world.admin_token());
@@ -97,4 +97,24 @@ async fn a_trigger_whose_answer_was_lost_is_repeated_and_runs_once() {
     assert_eq!(post(&app, &place, "k", &body).await.ok(202), log);
     assert_eq!(post(&app, &place, "k", &json!({})).await.ok(422)["code"], "idempotency_key_reused");
     assert_ne!(app.post(&place, body).await.ok(202)["id"], log["id"], "without a key each asking is a run");
+}
+
+#[tokio::test]
+async fn of_an_erased_organisation_no_request_is_known_any_more() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = json!({
+        "name": "Ada", "provider": { "kind": "echo" }, "unique_id": "0b7d1a52-6d7c-4f6e-9a53-2f0f6f1c8d11",
+    });
+    app.post("", mentor.clone()).await.ok(201);
+    let body = json!({ "mentor": mentor["unique_id"], "title": "T", "task": { "crontab": {} } });
+    let first = post(&app, "periodic-agents/", "k", &body).await.ok(201);
+
+    let admin = format!("Bearer {}", world.admin_token());
+    app.call_as(&admin, "DELETE", &format!("/api/core/orgs/{ORG}/"), None).await.ok(202);
+    world.until_rows("organisations", 0).await;
+    app.post("", mentor).await.ok(201);
+    let again = post(&app, "periodic-agents/", "k", &body).await.ok(201);
+    assert_ne!(again["id"], first["id"]);
+    app.get(&format!("periodic-agents/{}/", again["id"])).await.ok(200);
 }
