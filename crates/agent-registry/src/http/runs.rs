@@ -43,13 +43,12 @@ pub(super) async fn trigger_run(parts: AgentParts) -> Result<HttpResponse, ApiEr
     let repeatable = Repeatable::read(&state, request.headers(), &acting, &operation, &body)?;
     let mut trigger = read_trigger(&body, AgentId(id))?;
     let organisation = acting.organisation;
-    trigger.documents = state.db.read(move |conn| documents_of(conn, organisation, id)).await?;
-    if let Some(repeatable) = repeatable.clone() {
-        let beginner = Arc::clone(&state);
-        match state.db.write(move |conn| repeatable.begin(conn, &beginner)).await? {
-            Begun::Answered(body) => return Ok(accepted(body)),
-            Begun::New(token) => trigger.idempotency_key = token,
-        }
+    let (beginner, asked) = (Arc::clone(&state), repeatable.clone());
+    let begin = move |conn: &mut DbConnection| begin(conn, &beginner, asked.as_ref(), organisation, id);
+    let begun = if repeatable.is_some() { state.db.write(begin).await? } else { state.db.read(begin).await? };
+    match begun {
+        (Begun::Answered(body), _) => return Ok(accepted(body)),
+        (Begun::New(token), documents) => (trigger.idempotency_key, trigger.documents) = (token, documents),
     }
 
     let said_at = state.clock.now();
@@ -72,6 +71,26 @@ pub(super) async fn trigger_run(parts: AgentParts) -> Result<HttpResponse, ApiEr
 
 fn accepted(body: Vec<u8>) -> HttpResponse {
     HttpResponse::Accepted().content_type(ContentType::json()).body(body)
+}
+
+/// Whether a request was there before; if not, what the dispatcher must know. In one transaction for one that may be
+/// repeated: a refusal leaves its key free.
+fn begin(
+    conn: &mut DbConnection,
+    state: &State,
+    repeatable: Option<&Repeatable>,
+    organisation: String,
+    id: i64,
+) -> Result<(Begun, Vec<Document>), ApiError> {
+    let begun = match repeatable {
+        Some(repeatable) => repeatable.begin(conn, state)?,
+        None => Begun::New(String::new()),
+    };
+    let documents = match begun {
+        Begun::New(_) => documents_of(conn, organisation, id)?,
+        Begun::Answered(_) => Vec::new(),
+    };
+    Ok((begun, documents))
 }
 
 /// What the dispatcher must know of the agent to run it.

@@ -100,6 +100,26 @@ async fn a_trigger_whose_answer_was_lost_is_repeated_and_runs_once() {
 }
 
 #[tokio::test]
+async fn a_trigger_that_was_answered_is_answered_so_again_whatever_became_of_its_agent() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let agent = format!("periodic-agents/{}/", app.agent(&mentor, json!({})).await["id"]);
+    let (place, nothing) = (format!("{agent}run/"), json!({}));
+    let log = post(&app, &place, "k", &nothing).await.ok(202);
+
+    app.delete(&format!("{}/", mentor["unique_id"].as_str().unwrap())).await;
+    assert_eq!(post(&app, &place, "k", &nothing).await.ok(202), log);
+    assert_eq!(post(&app, &place, "k-2", &nothing).await.ok(409)["code"], "mentor_deleted");
+    app.patch(&agent, json!({ "mentor": app.mentor().await["unique_id"] })).await.ok(200);
+    let other = json!({ "prompt": "Now" });
+    assert_eq!(post(&app, &place, "k-2", &other).await.ok(202)["prompt"], "Now", "a refusal leaves its key free");
+    app.delete(&agent).await;
+    assert_eq!(post(&app, &place, "k", &nothing).await.ok(202), log);
+    post(&app, &place, "k-3", &nothing).await.ok(404);
+}
+
+#[tokio::test]
 async fn of_an_erased_organisation_no_request_is_known_any_more() {
     let world = World::new().await;
     let app = world.open().await;
