@@ -49,6 +49,7 @@ pub(crate) fn create(conn: &mut DbConnection, state: &State, edit: Edit) -> Resu
     let mut written = Written::new();
     let organisation = access::enter_organisation(conn, &edit.acting, now, &mut written)?;
     check_agents_max(conn, &organisation)?;
+    lock_chains(conn, &edit)?;
     let mut row = blank(&edit.acting, now);
     let mentor = apply(conn, state, Some(&organisation), None, &mut row, &edit)?;
     row.timing_version = next_version(0, now);
@@ -66,6 +67,7 @@ pub(crate) fn create(conn: &mut DbConnection, state: &State, edit: Edit) -> Resu
 pub(crate) fn change(conn: &mut DbConnection, state: &State, id: i64, edit: Edit) -> Result<Saved, ApiError> {
     let now = state.clock.now();
     let mut written = Written::new();
+    lock_chains(conn, &edit)?;
     let before = agents::find_for_update(conn, &edit.acting.organisation, id)?;
     let before = before.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
     let organisation = organisations::find(conn, &before.organisation)?;
@@ -110,6 +112,15 @@ pub(crate) fn store(
     documents::write(conn, &row.organisation, documents::of_agent(row), now, &mut written)?;
     audit::record(conn, acting, action, &row.id.to_string(), fields, now)?;
     Ok(written)
+}
+
+/// Has those who let an agent wait for another take turns: two at once would make a circle that neither sees. Nor does
+/// anybody delete the other meanwhile.
+fn lock_chains(conn: &mut DbConnection, edit: &Edit) -> QueryResult<()> {
+    if let Some(Some(_)) = edit.input.previous_agent {
+        organisations::find_for_update(conn, &edit.acting.organisation)?;
+    }
+    Ok(())
 }
 
 /// Refuses one agent more than the organisation may have. Where there is a limit, creations take turns, so that two at

@@ -4,7 +4,7 @@
 //!
 //! A transaction locks in this order, so that two at once never wait for each other in a circle: the key of a request
 //! that may be repeated; organisations, by key; agents, by id; mentors; documents, by [`documents::DocumentName`];
-//! activities, by agent; logs. Who deletes an agent holds the organisation meanwhile.
+//! activities, by agent; logs. Who deletes an agent, or has one wait for another, holds the organisation meanwhile.
 
 pub(crate) mod activity;
 pub(crate) mod agent_counts;

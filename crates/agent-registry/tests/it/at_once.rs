@@ -70,3 +70,23 @@ async fn edits_and_what_is_said_of_their_agents_do_not_wait_for_each_other_in_a_
         assert!(refused.is_empty(), "in round {round}: {refused:?}");
     }
 }
+
+#[tokio::test]
+async fn of_two_agents_that_are_to_wait_for_each_other_only_one_does() {
+    let world = World::new().await;
+    let app = world.open_with(false).await;
+    let mentor = app.mentor().await;
+    let (one, other) = (app.agent(&mentor, json!({})).await, app.agent(&mentor, json!({})).await);
+    let set = async |agent: &Value, previous: &Value| {
+        app.patch(&format!("periodic-agents/{}/", agent["id"]), json!({ "previous_agent": previous })).await
+    };
+    for round in 0..100 {
+        let (first, second) = futures::join!(set(&one, &other["id"]), set(&other, &one["id"]));
+        let mut answers = [first.status.as_u16(), second.status.as_u16()];
+        answers.sort_unstable();
+        assert_eq!(answers, [200, 400], "in round {round}");
+        for agent in [&one, &other] {
+            set(agent, &Value::Null).await.ok(200);
+        }
+    }
+}
