@@ -28,7 +28,7 @@ use crate::store::documents::{self, DocumentName, Unheld};
 /// What was announced and is not held after this long is overdue; doubles with each announcement.
 const OVERDUE_FIRST: TimeDelta = TimeDelta::seconds(5);
 const OVERDUE_MAX: TimeDelta = TimeDelta::minutes(5);
-/// Until the second look at a queue that was empty.
+/// Until the second look at a queue that was empty; and at least until the next one.
 const SECOND_LOOK: TimeDelta = TimeDelta::seconds(1);
 /// With nothing of its own to wait for: what another replica left behind when it died is found this soon.
 const IDLE_LOOK: TimeDelta = TimeDelta::seconds(30);
@@ -185,7 +185,8 @@ impl Announcer {
         let (overdue, waiting): (Vec<&Unheld>, Vec<&Unheld>) =
             unheld.iter().partition(|document| self.overdue_at(document) <= now);
         let next_overdue = waiting.into_iter().map(|document| self.overdue_at(document)).min();
-        let mut next_look = next_overdue.unwrap_or(now + IDLE_LOOK).min(now + IDLE_LOOK);
+        // Each look reads all that is not held: what becomes overdue one by one is looked for together.
+        let mut next_look = next_overdue.unwrap_or(now + IDLE_LOOK).clamp(now + SECOND_LOOK, now + IDLE_LOOK);
         if overdue.is_empty() {
             self.empty_looks.clear();
             return Ok(next_look);
