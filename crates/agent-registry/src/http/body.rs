@@ -1,22 +1,18 @@
-//! The body of a request: JSON or a form, read whole within its time.
-
-use std::time::Duration;
+//! The body of a request: JSON or a form.
 
 use actix_multipart::Multipart;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{HttpRequest, web};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use service_kit::error::ApiError;
+use service_kit::http::read_body;
 use url::form_urlencoded;
 
 use crate::state::State;
 use crate::validation::form::{self, FIELDS_MAX, Field, Shape};
 use crate::validation::json;
-
-/// How long a client may take to send its body.
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// What every call that takes a body takes.
 pub(super) const MEDIA_TYPES: [&str; 3] =
@@ -44,7 +40,7 @@ pub(super) async fn read(
     payload: web::Payload,
     form: Form,
 ) -> Result<Value, ApiError> {
-    let body = read_bytes(state, request, payload).await?;
+    let body = read_body(&state.clock, request, payload).await?;
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -60,21 +56,6 @@ pub(super) async fn read(
         _ => return Err(ApiError::unsupported_media_type(content_type)),
     };
     Ok(form::to_json(&fields, form.shape, form.partial))
-}
-
-/// The whole body, or 408: who sends slowly must not hold a part of the memory for as long as he likes.
-async fn read_bytes(state: &State, request: &HttpRequest, payload: web::Payload) -> Result<web::Bytes, ApiError> {
-    let mut payload = payload.into_inner();
-    let read = tokio::select! {
-        read = web::Bytes::from_request(request, &mut payload) => read,
-        () = state.clock.sleep(WITHIN) => {
-            return Err(ApiError::detail(StatusCode::REQUEST_TIMEOUT, "Request body took too long."));
-        }
-    };
-    read.map_err(|error| match error.as_response_error().status_code() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(),
-        _ => bad_request("The request body could not be read."),
-    })
 }
 
 fn urlencoded(body: &[u8]) -> Result<Vec<(String, Field)>, ApiError> {

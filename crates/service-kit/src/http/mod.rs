@@ -1,5 +1,6 @@
 //! Serving HTTP: listening, limits, the request log, and a graceful stop.
 
+mod body;
 mod observe;
 
 use std::io;
@@ -12,6 +13,7 @@ use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App, HttpServer, web};
 use tokio_util::sync::CancellationToken;
 
+pub use body::read_body;
 pub use observe::RequestContext;
 
 /// Longer than clients and proxies keep idle connections, so that it is they who close them.

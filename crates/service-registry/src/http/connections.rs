@@ -23,7 +23,8 @@ pub(super) async fn connect(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let owner = request::admit(&state, &request)?;
-    let ConnectionInput { service, group } = ConnectionInput::read(&request::read_json(&request, payload).await?)?;
+    let ConnectionInput { service, group } =
+        ConnectionInput::read(&request::read_json(&state, &request, payload).await?)?;
     let now = state.clock.now().into();
     let connected = state.db.write(move |conn| {
         check_own(conn, &owner, service, group)?;

@@ -40,7 +40,7 @@ pub(super) async fn create_group(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let owner = request::admit(&state, &request)?;
-    let GroupInput { name, is_private } = GroupInput::read(&request::read_json(&request, payload).await?)?;
+    let GroupInput { name, is_private } = GroupInput::read(&request::read_json(&state, &request, payload).await?)?;
     let now = state.clock.now().into();
     let created = state.db.write(move |conn| {
         if groups::count(conn, &owner)? >= GROUPS_MAX {
@@ -75,7 +75,7 @@ pub(super) async fn put_group(
 ) -> Result<HttpResponse, Refusal> {
     let owner = request::admit(&state, &request)?;
     let id = request::id(&request, "group_id")?;
-    let GroupInput { name, is_private } = GroupInput::read(&request::read_json(&request, payload).await?)?;
+    let GroupInput { name, is_private } = GroupInput::read(&request::read_json(&state, &request, payload).await?)?;
     let now = state.clock.now().into();
     let updated = state.db.write(move |conn| {
         if !groups::update(conn, &owner, id, (&name, is_private), now)? {

@@ -319,6 +319,7 @@ fn with_common_answers(mut operation: Operation) -> Operation {
         (401, detail("Authentication credentials were not provided.")),
         (403, detail("You do not have permission to perform this action.")),
         (404, detail("Service not found")),
+        (408, detail("Request body took too long.")),
         (413, detail("Request body is too large.")),
         (422, answer("What is wrong, and where.", reference("Faults"), json!({ "detail": [fault] }))),
         (503, answer("What is needed is away.", reference("Detail"), away)),

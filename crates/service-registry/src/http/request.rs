@@ -2,12 +2,13 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::{StatusCode, header};
+use actix_web::http::header;
 use actix_web::middleware::Next;
-use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use actix_web::{HttpMessage, HttpRequest, web};
 use serde_json::Value;
 use service_kit::auth::AuthError;
 use service_kit::error::ApiError;
+use service_kit::http::read_body;
 use uuid::Uuid;
 
 use crate::State;
@@ -48,17 +49,12 @@ pub(super) fn id(request: &HttpRequest, name: &str) -> Result<Uuid, Refusal> {
 }
 
 /// The request's JSON body, whatever the content type says: `curl -d` calls everything a form.
-pub(super) async fn read_json(request: &HttpRequest, payload: web::Payload) -> Result<Value, Refusal> {
+pub(super) async fn read_json(state: &State, request: &HttpRequest, payload: web::Payload) -> Result<Value, Refusal> {
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: usize| length > BODY_BYTES_MAX) {
         return Err(ApiError::body_too_large().into());
     }
-    let body = web::Bytes::from_request(request, &mut payload.into_inner()).await.map_err(|error| {
-        if error.as_response_error().status_code() == StatusCode::PAYLOAD_TOO_LARGE {
-            return ApiError::body_too_large();
-        }
-        ApiError::detail(StatusCode::BAD_REQUEST, "The request body could not be read")
-    })?;
+    let body = read_body(&state.clock, request, payload).await?;
     if body.len() > BODY_BYTES_MAX {
         return Err(ApiError::body_too_large().into());
     }

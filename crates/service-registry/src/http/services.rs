@@ -35,7 +35,7 @@ pub(super) async fn create_service(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let owner = request::admit(&state, &request)?;
-    let input = ServiceInput::read(&request::read_json(&request, payload).await?, &state.egress)?;
+    let input = ServiceInput::read(&request::read_json(&state, &request, payload).await?, &state.egress)?;
     let row = new_row(owner.clone(), input, state.clock.now())?;
     let created = state.db.write(move |conn| {
         if services::count(conn, &owner)? >= SERVICES_MAX {
@@ -71,7 +71,7 @@ pub(super) async fn put_service(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let owner = request::admit(&state, &request)?;
-    let body = request::read_json(&request, payload).await?;
+    let body = request::read_json(&state, &request, payload).await?;
     let (id, input) = ServiceInput::read_with_id(&body, &state.egress)?;
     let now = state.clock.now();
     let updated = state.db.write(move |conn| {

@@ -1,8 +1,12 @@
 //! What is wrong with a request is told by its place, all of it at once.
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
-use crate::harness::{AGENT, App, MODEL, PROTOCOL, World, service, service_with};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{AGENT, App, MODEL, PATIENCE, PROTOCOL, World, service, service_with};
 
 const REQUIRED: [&str; 8] =
     ["agent", "name", "description", "protocolDigest", "modelDigest", "modelName", "fields", "taskType"];
@@ -190,6 +194,29 @@ async fn a_body_beyond_bounds_is_refused() {
     let large = service_with(json!({ "description": "d".repeat(3 * 1024 * 1024) })).to_string();
     let answer = send_raw(&app, "POST", "/services", large.as_bytes()).await;
     assert_eq!(answer.ok(413), json!({ "detail": "Request body is too large.", "code": "body_too_large" }));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let world = World::new();
+    let app = world.open().await;
+    let mut stream = TcpStream::connect(app.base.strip_prefix("http://").unwrap()).await.unwrap();
+    let request = format!(
+        "POST /v1beta1/services HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 100\r\n\r\n{{",
+        world.ann()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+
+    let mut answer = String::new();
+    let answered = tokio::time::timeout(PATIENCE, async {
+        let mut reading = std::pin::pin!(stream.read_to_string(&mut answer));
+        while tokio::time::timeout(Duration::from_millis(5), &mut reading).await.is_err() {
+            world.advance(1);
+        }
+    });
+    assert!(answered.await.is_ok(), "the body is waited for still");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.ends_with(r#"{"code":"request_timeout","detail":"Request body took too long."}"#), "{answer}");
 }
 
 #[tokio::test]
