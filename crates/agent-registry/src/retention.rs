@@ -22,8 +22,7 @@ pub(crate) async fn sweep(state: &State, shutdown: &CancellationToken, limit: i6
         let Some((last, _)) = batch.last() else { return Ok(()) };
         after.clone_from(last);
         for (organisation, own_days) in batch {
-            let logs_days = own_days.map_or(state.config.registry.logs_days, i32::unsigned_abs);
-            sweep_organisation(state, shutdown, &organisation, logs_days, limit).await?;
+            sweep_organisation(state, shutdown, &organisation, own_days, limit).await?;
             if shutdown.is_cancelled() {
                 return Ok(());
             }
@@ -31,14 +30,27 @@ pub(crate) async fn sweep(state: &State, shutdown: &CancellationToken, limit: i6
     }
 }
 
+/// The same for one organisation.
+pub(crate) async fn sweep_one(
+    state: &State,
+    shutdown: &CancellationToken,
+    organisation: String,
+    limit: i64,
+) -> Result<(), DatabaseError> {
+    let found = state.db.read(move |conn| Ok::<_, DatabaseError>(organisations::find(conn, &organisation)?));
+    let Some(row) = found.await? else { return Ok(()) };
+    sweep_organisation(state, shutdown, &row.key, row.logs_days, limit).await
+}
+
 async fn sweep_organisation(
     state: &State,
     shutdown: &CancellationToken,
     organisation: &str,
-    logs_days: u32,
+    own_days: Option<i32>,
     limit: i64,
 ) -> Result<(), DatabaseError> {
     let now = state.clock.now();
+    let logs_days = own_days.map_or(state.config.registry.logs_days, i32::unsigned_abs);
     let (logs_before, audit_before) = (before(now, logs_days), before(now, state.config.registry.audit_days));
     let mut more = true;
     while more && !shutdown.is_cancelled() {

@@ -17,32 +17,38 @@ use crate::store::{agents, documents, idempotency, logs};
 use crate::{erase, retention};
 
 const BATCH: usize = 500;
+/// How often everything is looked at.
 const INTERVAL: Duration = Duration::from_secs(3600);
 /// After the database failed.
 const RETRY: Duration = Duration::from_secs(60);
 
 /// Runs until shutdown.
 pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut due = state.clock.now();
     while !shutdown.is_cancelled() {
         // The next time is counted from here: what becomes due while this one runs is not to wait an interval more.
         let began = state.clock.now();
-        let wait = match sweep(&state, &shutdown).await {
-            Ok(()) => INTERVAL,
+        match sweep(&state, &shutdown, began >= due).await {
+            Ok(()) if began >= due => due = began + INTERVAL,
+            Ok(()) => {}
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "sweeping failed, trying again");
-                RETRY
+                due = began + RETRY;
             }
-        };
+        }
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = state.broom.taken_up() => {}
-            () = state.clock.sleep_until(began + wait) => {}
+            () = state.clock.sleep_until(due) => {}
         }
     }
     Ok(())
 }
 
-async fn sweep(state: &State, shutdown: &CancellationToken) -> Result<(), DatabaseError> {
+/// Removes what is left over. What is old is looked for in all organisations if that `is_due`, else in those that want it
+/// kept for another time than before.
+async fn sweep(state: &State, shutdown: &CancellationToken, is_due: bool) -> Result<(), DatabaseError> {
+    let changed = state.broom.take_changed();
     let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
     let mut more = true;
     while more && !shutdown.is_cancelled() {
@@ -59,7 +65,13 @@ async fn sweep(state: &State, shutdown: &CancellationToken) -> Result<(), Databa
         state.outbox.announce(written);
         more = left;
     }
-    retention::sweep(state, shutdown, limit).await
+    if is_due {
+        return retention::sweep(state, shutdown, limit).await;
+    }
+    for organisation in changed {
+        retention::sweep_one(state, shutdown, organisation, limit).await?;
+    }
+    Ok(())
 }
 
 /// Removes a batch of logs of some deleted agent. Returns whether there may be more.

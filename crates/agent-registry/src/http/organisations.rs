@@ -87,7 +87,7 @@ pub(super) async fn patch_organisation(
     state.outbox.announce(written);
     state.request_limits.changed();
     if about_logs {
-        state.broom.sweep_now();
+        state.broom.retention_changed(organisation.clone());
     }
     tracing::info!(organisation, paused = row.paused, "an organisation was changed");
     if about_pausing {

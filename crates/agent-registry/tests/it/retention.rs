@@ -7,6 +7,8 @@ use serde_json::json;
 use crate::dispatcher_peer::pending_run;
 use crate::harness::{ORG, World, start};
 
+const HOUR: i64 = 3600;
+
 fn run(id: i64, agent_id: i64, state: RunState, days_ago: i64) -> RunRecord {
     let then = start() - TimeDelta::days(days_ago);
     let ended_at = state.is_final().then_some(then);
@@ -47,14 +49,40 @@ async fn where_nobody_says_otherwise_the_configuration_does_for_logs_and_the_aud
     let mentor = app.mentor().await;
     let id = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
     world.record(vec![run(1, id, RunState::Success, 6), run(2, id, RunState::Success, 4)]).await;
-    let other = app.agent(&mentor, json!({})).await;
     // The older one may be gone already, if the sweeper is late to begin.
     world.until_rows("logs WHERE id = 2", 1).await;
-    // Whatever wakes the sweeper has it look at everything.
-    assert_eq!(app.delete(&format!("periodic-agents/{}/", other["id"])).await.status, 204);
+    app.advance(HOUR).await;
     world.until_rows("logs", 1).await;
-    assert_eq!(world.rows("audit_log"), 5);
-    app.advance(7 * 24 * 3600 + 1).await;
-    assert_eq!(app.delete(&format!("periodic-agents/{id}/")).await.status, 204);
-    world.until_rows("audit_log", 1).await;
+    assert_eq!(world.rows("audit_log"), 3);
+    app.advance(7 * 24 * HOUR).await;
+    world.until_rows("audit_log", 0).await;
+}
+
+#[tokio::test]
+async fn a_deletion_is_no_reason_to_look_at_what_is_old() {
+    let mut world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let mut agents = Vec::new();
+    for _ in 0..6 {
+        agents.push(app.agent(&mentor, json!({})).await["id"].as_i64().unwrap());
+    }
+    let nearly_old = start() - TimeDelta::days(5) + TimeDelta::minutes(10);
+    let nearly_old = RunRecord { requested_at: nearly_old, ..run(2, agents[0], RunState::Success, 5) };
+    world.record(vec![run(1, agents[0], RunState::Success, 6), nearly_old]).await;
+    world.until_rows("logs", 2).await;
+    app.stop().await;
+
+    world.config.registry.logs_days = 5;
+    let app = world.open().await;
+    // What is old at the start is gone: the sweeper has begun, and begins again in an hour.
+    world.until_rows("logs", 1).await;
+    app.advance(HOUR / 2).await;
+    for agent in &agents[1..] {
+        app.delete(&format!("periodic-agents/{agent}/")).await;
+        world.until_rows("deleted_agents", 0).await;
+        assert_eq!(world.rows("logs"), 1);
+    }
+    app.advance(HOUR / 2).await;
+    world.until_rows("logs", 0).await;
 }
