@@ -103,13 +103,20 @@ pub(crate) fn not_well(connection: &mut DbConnection, limit: i64) -> QueryResult
         .load(connection)
 }
 
-/// Something arrived: these endpoints are well, unless somebody has to enable them.
+/// Something arrived: these endpoints are well, unless somebody has to enable them. For those that were well it takes no
+/// lock.
 pub(crate) fn arrived(connection: &mut DbConnection, agents: &[i64]) -> QueryResult<()> {
-    if agents.is_empty() {
+    let failing: Vec<i64> = endpoint_states::table
+        .filter(endpoint_states::agent_id.eq_any(agents))
+        .filter(endpoint_states::disabled_at.is_null())
+        .select(endpoint_states::agent_id)
+        .load(connection)?;
+    if failing.is_empty() {
         return Ok(());
     }
+    lock(connection)?;
     diesel::delete(endpoint_states::table)
-        .filter(endpoint_states::agent_id.eq_any(agents))
+        .filter(endpoint_states::agent_id.eq_any(failing))
         .filter(endpoint_states::disabled_at.is_null())
         .execute(connection)?;
     Ok(())
@@ -137,8 +144,9 @@ pub(crate) fn failed(
     Ok(told)
 }
 
-/// Who counts, counts alone until the end of his transaction: else two could disable the same endpoint, and tell it
-/// twice. PostgreSQL only; SQLite has one writer at a time.
+/// Who changes states, does so alone until the end of his transaction: else two could disable the same endpoint, and tell
+/// it twice, one could count on for an endpoint that is just being enabled, or two could wait for each other. Taken
+/// before the first change. PostgreSQL only; SQLite has one writer at a time.
 fn lock(connection: &mut DbConnection) -> QueryResult<()> {
     let DbConnection::Postgres(connection) = connection else { return Ok(()) };
     diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(LOCK).execute(connection)?;
@@ -187,6 +195,7 @@ pub(crate) fn enable(connection: &mut DbConnection, agents: &[i64]) -> QueryResu
     if agents.is_empty() {
         return Ok(0);
     }
+    lock(connection)?;
     diesel::delete(endpoint_states::table.filter(endpoint_states::agent_id.eq_any(agents))).execute(connection)
 }
 
