@@ -17,8 +17,8 @@ use crate::words::{DiscardReason, Status};
 
 /// Most due deliveries looked at in one statement.
 const LOOKED_AT_MAX: usize = 256;
-/// Most statements of one claim: each passes over the lanes that the ones before found full.
-const LOOKS_MAX: usize = 8;
+/// Most statements of one claim: each begins where the one before ended, and passes over what those found full.
+const LOOKS_MAX: usize = 32;
 
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = deliveries)]
@@ -35,13 +35,15 @@ struct Due {
     round_began_at: Timestamp,
     round_failures: i32,
     body_bytes: i64,
+    due_at: Option<Timestamp>,
     created_at: Timestamp,
 }
 
-/// What is passed over, as there is no room for it or this process has it in hand.
+/// What is passed over, as it was looked at already or there is no room for it.
 #[derive(Debug, Default)]
 struct PassedOver {
-    in_hand: Vec<i64>,
+    /// When the last one was due that was looked at, and its id.
+    up_to: Option<(Timestamp, i64)>,
     agents: Vec<i64>,
     organisations: Vec<String>,
     repeats: bool,
@@ -73,6 +75,7 @@ pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, lanes: &Arc<
     for _ in 0..LOOKS_MAX {
         let due = lock_due(connection, lessee.now, &passed_over)?;
         let all_seen = due.len() < LOOKED_AT_MAX;
+        passed_over.up_to = due.last().and_then(|last| Some((last.due_at?, last.id)));
         let before = leased.len();
         let room = take(connection, due, lessee, lanes, &mut leased, &mut passed_over)?;
         lease(connection, &mut leased[before..], lessee)?;
@@ -93,7 +96,7 @@ fn take(
     passed_over: &mut PassedOver,
 ) -> QueryResult<bool> {
     let held = held_for(connection, &due)?;
-    let (mut closed, seen_in_hand) = (BTreeMap::new(), passed_over.in_hand.len());
+    let (mut closed, mut in_hand) = (BTreeMap::new(), Vec::new());
     let mut room = true;
     for row in due {
         let organisation = held.organisations.get(&row.organisation);
@@ -143,11 +146,11 @@ fn take(
             Err(Refusal::FullOfRepeats) => passed_over.repeats = true,
             Err(Refusal::LaneFull | Refusal::HostFull) => passed_over.agents.push(row.agent_id),
             Err(Refusal::OrganisationFull) => passed_over.organisations.push(row.organisation),
-            Err(Refusal::InHand) => passed_over.in_hand.push(row.id),
+            Err(Refusal::InHand) => in_hand.push(row.id),
             Err(Refusal::Closed(until)) => drop(closed.insert((row.agent_id, row.to_alert_url), until)),
         }
     }
-    keep(connection, &passed_over.in_hand[seen_in_hand..], lessee)?;
+    keep(connection, &in_hand, lessee)?;
     for ((agent_id, to_alert_url), until) in closed {
         wait(connection, agent_id, to_alert_url, lessee.now, until.into())?;
     }
@@ -191,9 +194,11 @@ fn held_for(connection: &mut DbConnection, due: &[Due]) -> QueryResult<Held> {
 /// Reads what is due; on PostgreSQL without waiting for, or taking, what another replica is claiming.
 fn lock_due(connection: &mut DbConnection, now: Timestamp, passed_over: &PassedOver) -> QueryResult<Vec<Due>> {
     let most_failures = if passed_over.repeats { 0 } else { i32::MAX };
+    let (from, after) = passed_over.up_to.unwrap_or((chrono::DateTime::UNIX_EPOCH.into(), 0));
     let due = deliveries::table
         .filter(deliveries::due_at.le(Some(now)))
-        .filter(deliveries::id.ne_all(passed_over.in_hand.clone()))
+        .filter(deliveries::due_at.ge(Some(from)))
+        .filter(deliveries::due_at.gt(Some(from)).or(deliveries::id.gt(after)))
         .filter(deliveries::agent_id.ne_all(passed_over.agents.clone()))
         .filter(deliveries::organisation.ne_all(passed_over.organisations.clone()))
         .filter(deliveries::round_failures.le(most_failures))

@@ -58,3 +58,19 @@ async fn all_that_is_due_in_a_closed_lane_waits_until_it_may_open() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn thousands_that_wait_for_a_full_host_do_not_hide_who_is_behind_them() {
+    in_a_database(|connection| {
+        let lanes = lanes();
+        let behind = 3_001;
+        let host = |agent_id| if agent_id == behind { "free" } else { "full" };
+        hold(connection, (1..=behind).map(|agent_id| (agent_id, format!("https://{}.example/", host(agent_id)))));
+        // Each of an organisation of its own, so that none of these is full.
+        due(connection, &(1..=behind).map(|agent_id| (agent_id, format!("of-{agent_id}"))).collect::<Vec<_>>());
+        let leased = claim::claim(connection, &lessee(1, noon()), &lanes).unwrap();
+        let agents: Vec<i64> = leased.iter().map(|delivery| delivery.agent_id).collect();
+        assert_eq!(agents, [1, 2, 3, 4, 5, behind]);
+    })
+    .await;
+}
