@@ -45,8 +45,8 @@ pub(crate) async fn run(state: Arc<State>, shutdown: CancellationToken) -> anyho
     Ok(())
 }
 
-/// Removes what is left over. What is old is looked for in all organisations if that `is_due`, else in those that want it
-/// kept for another time than before.
+/// Removes what is left over. What is old is looked for in all organisations if that `is_due`, else in those that want
+/// it kept for another time than before.
 async fn sweep(state: &State, shutdown: &CancellationToken, is_due: bool) -> Result<(), DatabaseError> {
     let changed = state.broom.take_changed();
     let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
