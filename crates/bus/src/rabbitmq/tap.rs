@@ -5,7 +5,7 @@
 //! the broker delivers it again.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
@@ -26,6 +26,8 @@ use crate::topology::Queue;
 
 /// A channel that delivers.
 pub(super) struct Tap {
+    /// Itself: one settler for all that it hands out, so that they are settled together.
+    me: Weak<Self>,
     pub(super) queue: Queue,
     shared: Arc<Shared>,
     channel: Channel,
@@ -66,7 +68,17 @@ impl Tap {
             channel.basic_consume(name, tag, BasicConsumeOptions::default(), FieldTable::default()).await?;
         let (countings, counting) = mpsc::channel(1);
         let (state, arrived) = (Mutex::default(), Notify::new());
-        let tap = Arc::new(Self { queue, shared, channel, _session: session, state, arrived, countings });
+        let tap = |me: &Weak<Self>| Self {
+            me: me.clone(),
+            queue,
+            shared,
+            channel,
+            _session: session,
+            state,
+            arrived,
+            countings,
+        };
+        let tap = Arc::new_cyclic(tap);
         tap.shared.add_tap(&tap);
         let stop = CancellationToken::new();
         tokio::spawn(Arc::clone(&tap).pump(deliveries, counting, stop.clone()));
@@ -174,8 +186,7 @@ impl Tap {
         match envelope::open(&delivery.properties) {
             Ok((message, failures)) => {
                 let message = Message { body: delivery.data.into(), ..message };
-                let settler = Arc::new(TapSettler(Arc::clone(self)));
-                let lease = Lease::new(self.queue, tag, settler);
+                let lease = Lease::new(self.queue, tag, Arc::<Self>::clone(self));
                 Some(Delivery::new(message, failures, delivery.redelivered, lease))
             }
             Err(reason) => {
@@ -283,36 +294,31 @@ fn settled_together(unsettled: &BTreeSet<u64>, tags: &[u64]) -> Option<u64> {
     unsettled.iter().zip(tags).take_while(|(unsettled, tag)| unsettled == tag).last().map(|(_, tag)| *tag)
 }
 
-/// The settler of a tap.
-struct TapSettler(Arc<Tap>);
-
 #[async_trait]
-impl Settler for TapSettler {
+impl Settler for Tap {
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<(), BusError> {
-        let in_hand = InHand { shared: Arc::clone(&self.0.shared), count: settlements.len() };
-        let (tap, names) = (&self.0, &self.0.shared.names);
+        let in_hand = InHand { shared: Arc::clone(&self.shared), count: settlements.len() };
+        let names = &self.shared.names;
         let (mut acks, mut moved, mut envelopes) = (Vec::new(), Vec::new(), Vec::new());
         for Settlement { tag, message, failures, verdict } in settlements {
             let counted = failures.saturating_add(1);
             match verdict {
                 Verdict::Ack => acks.push(tag),
-                Verdict::Release => tap.give_back_all(&[tag]),
+                Verdict::Release => self.give_back_all(&[tag]),
                 Verdict::RetryLater { delay } => {
                     moved.push(tag);
-                    envelopes.push(Envelope::retry(names.retry(tap.queue, delay), &message, counted, delay));
+                    envelopes.push(Envelope::retry(names.retry(self.queue, delay), &message, counted, delay));
                 }
                 Verdict::DeadLetter { reason } => {
                     let exchange = names.dead_letters.clone();
                     moved.push(tag);
-                    envelopes.push(Envelope::dead(exchange, tap.queue, &message, counted, &reason));
+                    envelopes.push(Envelope::dead(exchange, self.queue, &message, counted, &reason));
                 }
             }
         }
-        let acknowledged = if acks.is_empty() { Ok(()) } else { tap.acknowledge(acks).await };
-        if moved.is_empty() {
-            return acknowledged;
-        }
-        let tap = Arc::clone(tap);
+        let acknowledged = if acks.is_empty() { Ok(()) } else { self.acknowledge(acks).await };
+        // Whoever calls this has it from an `Arc`.
+        let Some(tap) = self.me.upgrade().filter(|_| !moved.is_empty()) else { return acknowledged };
         // Goes on though the caller may not wait for it.
         let moving = tokio::spawn(async move {
             let _in_hand = in_hand;
@@ -322,8 +328,8 @@ impl Settler for TapSettler {
     }
 
     fn give_back(&self, tag: u64) {
-        let _in_hand = InHand { shared: Arc::clone(&self.0.shared), count: 1 };
-        self.0.give_back_all(&[tag]);
+        let _in_hand = InHand { shared: Arc::clone(&self.shared), count: 1 };
+        self.give_back_all(&[tag]);
     }
 }
 
