@@ -88,12 +88,17 @@ impl Link {
         let (sender, up) = watch::channel(is_up(&state.borrow()));
         tokio::spawn(async move {
             loop {
-                let now = state.borrow_and_update().clone();
-                sender.send_if_modified(|up| std::mem::replace(up, is_up(&now)) != is_up(&now));
+                let mut session = match &*state.borrow_and_update() {
+                    State::Up(session) => Some(session.blocked.clone()),
+                    State::Down(_) | State::Closed => None,
+                };
+                // Seen, so that the next change is waited for, and not this one found again and again.
+                let now = session.as_mut().is_some_and(|blocked| !*blocked.borrow_and_update());
+                sender.send_if_modified(|up| std::mem::replace(up, now) != now);
                 let blocked = async {
-                    match &now {
-                        State::Up(session) => session.blocked.clone().changed().await,
-                        State::Down(_) | State::Closed => std::future::pending().await,
+                    match &mut session {
+                        Some(blocked) => blocked.changed().await,
+                        None => std::future::pending().await,
                     }
                 };
                 tokio::select! {
