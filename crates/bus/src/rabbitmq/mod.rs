@@ -204,7 +204,14 @@ impl Bus for RabbitMqBus {
         let Envelope { exchange, routing_key, properties, body } =
             Envelope::event(self.shared.names.broadcast.clone(), &message);
         let options = BasicPublishOptions::default();
-        let sent = session.control.basic_publish(exchange, routing_key, options, &body, properties).await;
+        let sent = async {
+            // Nothing is sent meanwhile.
+            let _ = session.blocked.clone().wait_for(|blocked| !blocked).await;
+            session.control.basic_publish(exchange, routing_key, options, &body, properties).await
+        };
+        let Ok(sent) = tokio::time::timeout_at(deadline.into(), sent).await else {
+            return Err(PublishError::Unavailable("the broker takes nothing at present".into()));
+        };
         sent.map(drop).map_err(|error| PublishError::Unavailable(error.into()))
     }
 
