@@ -168,21 +168,22 @@ impl Writer {
 
     /// Returns the consumer if there is nothing for it yet.
     fn hand_out(&mut self, take: Take) -> Option<Take> {
-        let room = take.prefetch.saturating_sub(self.index.unacknowledged_by(take.consumer));
-        let entries = self.index.lease(take.queue, take.consumer, take.max.min(room), take.max_bytes);
-        if entries.is_empty() {
-            return Some(take);
-        }
-        let messages = match self.read(take.queue, &entries) {
-            Ok(messages) => messages,
-            Err(error) => {
-                self.postpone_reading(take.queue, &entries, &error);
+        let messages = loop {
+            let room = take.prefetch.saturating_sub(self.index.unacknowledged_by(take.consumer));
+            let entries = self.index.lease(take.queue, take.consumer, take.max.min(room), take.max_bytes);
+            if entries.is_empty() {
                 return Some(take);
             }
+            match self.read(take.queue, &entries) {
+                // None of these is for this version, and none of them is leased again.
+                Ok(messages) if messages.is_empty() => {}
+                Ok(messages) => break messages,
+                Err(error) => {
+                    self.postpone_reading(take.queue, &entries, &error);
+                    return Some(take);
+                }
+            }
         };
-        if messages.is_empty() {
-            return Some(take);
-        }
         let deliveries = messages.into_iter().map(|(entry, message, failures)| {
             let lease = Lease::new(take.queue, entry.id.cast_unsigned(), Arc::clone(&take.settler));
             Delivery::new(message, failures, entry.redelivered, lease)
