@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use metrics::{counter, gauge, histogram};
 use model::id::RunId;
 use service_kit::database::Timestamp;
@@ -17,14 +17,12 @@ use crate::lanes::Slot;
 use crate::outcome::Outcome;
 use crate::payload::PING;
 use crate::schedule::{self, Failure};
+use crate::secrets::KEY_WAIT;
 use crate::store::Leased;
 use crate::store::record::{DeliveryAttempt, Entry, Verdict};
 use crate::store::states::EndpointState;
 use crate::transport::Callback;
 use crate::words::{DisableReason, OutcomeClass, Status};
-
-/// How long until a delivery is looked at again whose secret needs a key that is missing.
-const KEY_WAIT: TimeDelta = TimeDelta::seconds(10);
 
 /// A delivery attempt that came to its end, with the slot that it keeps until that is recorded.
 pub(crate) struct Finished {

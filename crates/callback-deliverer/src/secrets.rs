@@ -1,14 +1,19 @@
 //! Opening callback secrets, and not being ready while a key for one is missing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use service_kit::admin::Condition;
 use service_kit::secrets::{KeyRing, OpenError, Secret};
 
 use crate::lanes::Lane;
 use crate::store::Target;
+
+/// How long until a delivery is looked at again whose secret needs a key that is missing.
+pub(crate) const KEY_WAIT: TimeDelta = TimeDelta::seconds(10);
+/// How long a key counts as missing after a delivery needed it last: several times [`KEY_WAIT`].
+const MISSING_FOR: TimeDelta = TimeDelta::seconds(60);
 
 /// Whose secret it is, and which, as it was sealed for.
 fn sealed_for(lane: &Lane) -> (String, &'static str) {
@@ -39,11 +44,11 @@ impl Opened {
     }
 }
 
-/// The key ring, and whose secrets were sealed with a key that it does not hold.
+/// The key ring, and whose secrets were sealed with a key that it does not hold, each with when it was last needed.
 pub(crate) struct Secrets {
     keys: KeyRing,
     condition: Condition,
-    locked: Mutex<BTreeSet<String>>,
+    locked: Mutex<BTreeMap<String, DateTime<Utc>>>,
 }
 
 impl Secrets {
@@ -75,7 +80,7 @@ impl Secrets {
         });
         match opened {
             Err(OpenError::UnknownKey(key)) => {
-                self.locked().insert(owner);
+                self.locked().insert(owner, now);
                 self.condition.unmet(format!("a callback secret is sealed with key `{key}`: add it to `secrets.keys`"));
                 Err(OpenError::UnknownKey(key))
             }
@@ -100,7 +105,54 @@ impl Secrets {
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    /// Forgets whose secrets no delivery has needed for long: that they are others now may have come to another replica.
+    pub(crate) fn forget_old(&self, now: DateTime<Utc>) {
+        let mut locked = self.locked();
+        if locked.is_empty() {
+            return;
+        }
+        locked.retain(|_, needed_at| now - *needed_at < MISSING_FOR);
+        if locked.is_empty() {
+            self.condition.met();
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, DateTime<Utc>>> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service_kit::admin::Readiness;
+    use service_kit::config::SecretsConfig;
+
+    use super::*;
+
+    fn keys(keys: &str) -> KeyRing {
+        KeyRing::parse(&SecretsConfig { keys: keys.to_owned().into() }).unwrap()
+    }
+
+    #[test]
+    fn a_key_that_no_delivery_has_needed_for_long_is_not_missing() {
+        let noon: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().unwrap();
+        let other = keys("k2:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=");
+        let target = Target {
+            url: "https://a.example/".into(),
+            sealed_secret: other.seal(b"s", "agent:7", "callback_secret").unwrap(),
+            previous_secret: None,
+            encrypt: false,
+            signature_only_hub: false,
+        };
+        let readiness = Readiness::new();
+        let own = keys("k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+        let secrets = Secrets::new(own, readiness.condition("keys"));
+        for needed_at in [noon, noon + KEY_WAIT] {
+            secrets.open(&Lane::Endpoint(7), &target, needed_at).unwrap_err();
+        }
+        secrets.forget_old(noon + MISSING_FOR);
+        assert!(!readiness.is_ready());
+        secrets.forget_old(noon + KEY_WAIT + MISSING_FOR);
+        assert!(readiness.is_ready());
     }
 }

@@ -93,6 +93,7 @@ async fn claim_due(
             report_panic(ended);
         }
         let now = core.clock.now();
+        core.secrets.forget_old(now);
         let nap = match claim_round(&core, now).await {
             Ok(Round::Claimed(batch)) => {
                 condition.met();

@@ -1,13 +1,18 @@
 //! Endpoints that come late, go away, or cannot be signed for.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use model::document::Subject;
 use model::event::DocumentChanged;
 use model::id::AgentId;
 use model::run::RunRecord;
+use test_kit::until;
 
 use crate::receiver::{Answer, Receiver};
 use crate::stage::{SECRET, Stage, agent, document, next_documents_held, next_held, noon, run, version_at};
+
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn a_result_waits_for_an_endpoint_that_is_on_its_way() {
@@ -114,4 +119,28 @@ async fn another_secret_makes_up_for_a_missing_key() {
     stage.announce(7, 2, &receiver.url, Some(SECRET)).await;
     running.settled(41, "delivered").await;
     running.readiness(service_kit::admin::Readiness::is_ready).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_missed_a_key_is_ready_again_once_another_one_has_delivered() {
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
+    if !stage.is_shared() {
+        return;
+    }
+    let without = stage.start_with(crate::stage::other_keys()).await;
+    stage.announce(7, 1, &receiver.url, Some(SECRET)).await;
+    stage.finish([run(7, 41)]).await;
+    without.readiness(|readiness| readiness.unmet().contains_key("callback-deliverer.keys")).await;
+    let with = stage.start_with(crate::stage::all_keys()).await;
+    until("the other one has delivered", PATIENCE, async || {
+        stage.clock.advance(TimeDelta::seconds(10));
+        (receiver.count() > 0).then_some(())
+    })
+    .await;
+    until("it is ready again", PATIENCE, async || {
+        stage.clock.advance(TimeDelta::seconds(10));
+        without.readiness.is_ready().then_some(())
+    })
+    .await;
+    with.stop().await;
 }

@@ -16,7 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 async fn what_is_given_back_while_no_beat_is_written_is_delivered_after_the_next() {
     let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     // In a SQLite file nothing beats.
-    let Ok(mut other) = PgConnection::establish(stage.database.expose()) else { return };
+    if !stage.is_shared() {
+        return;
+    }
+    let mut other = PgConnection::establish(stage.database.expose()).unwrap();
     let running = stage.start().await;
     stage.announce(7, 1, &receiver.url, None).await;
     stage.finish([run(7, 1)]).await;

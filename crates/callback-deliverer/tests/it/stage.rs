@@ -40,7 +40,7 @@ pub struct Stage {
     pub keys: KeyRing,
     pub config: Config,
     pub database: ConnectionUrl,
-    _backends: Backends,
+    backends: Backends,
 }
 
 /// A deliverer at work.
@@ -85,7 +85,12 @@ impl Stage {
         let backends = Backends::of_environment();
         let database = ConnectionUrl::new(backends.database("deliverer"));
         let bus = backends.bus().await;
-        Self { clock: Clock::manual(noon()), bus, keys: key_ring(KEY), config, database, _backends: backends }
+        Self { clock: Clock::manual(noon()), bus, keys: key_ring(KEY), config, database, backends }
+    }
+
+    /// Whether other processes may share its database.
+    pub fn is_shared(&self) -> bool {
+        self.backends.is_postgres()
     }
 
     pub async fn start(&self) -> Running {
