@@ -146,13 +146,17 @@ impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
         self.settled(settled).await;
     }
 
-    /// A message that could not be settled is back in its queue. Waiting keeps it from coming round and round.
+    /// A message that could not be settled is back in its queue. Waiting keeps it from coming round and round; then the
+    /// next one, whichever it is and whenever it comes, shows whether settling works again.
     async fn settled(&mut self, result: Result<(), BusError>) {
         match result {
             Ok(()) => self.end_outage(),
             // The next batch will say so too.
             Err(BusError::Closed) => {}
-            Err(error) => self.wait_out(&with_causes(error)).await,
+            Err(error) => {
+                self.wait_out(&with_causes(error)).await;
+                self.end_outage();
+            }
         }
     }
 

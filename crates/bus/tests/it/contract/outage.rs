@@ -52,9 +52,9 @@ pub async fn an_outage_is_not_counted(installation: impl Installation) {
 }
 
 /// Says when it has a batch, and finishes when it may.
-struct Gated {
-    entered: Arc<Semaphore>,
-    may_finish: Arc<Semaphore>,
+pub struct Gated {
+    pub entered: Arc<Semaphore>,
+    pub may_finish: Arc<Semaphore>,
 }
 
 #[async_trait]

@@ -2,14 +2,18 @@
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bus::embedded::EmbeddedBus;
 use bus::{Bus, BusError, Delivery, Depth, PublishError};
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
+use tokio::sync::Semaphore;
 
 use super::open;
+use crate::contract::handler::{NOT_HERE, Running, becomes_true, options};
+use crate::contract::outage::Gated;
 use crate::contract::{ANY_BYTES, QUEUE, depth_becomes, messages, numbers, run_requested, runs_requested, soon, take};
 
 fn opening_error(path: &Path) -> BusError {
@@ -141,6 +145,29 @@ async fn while_the_file_cannot_be_written_nothing_is_confirmed_and_later_it_work
     assert_eq!(numbers(&messages(&taken)), [1, 3]);
     Delivery::ack_all(taken).await.unwrap();
     depth_becomes(&bus, QUEUE, Depth::default()).await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_could_not_acknowledge_is_ready_again_though_another_has_the_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bus.sqlite");
+    let bus: Arc<dyn Bus> = Arc::new(EmbeddedBus::open(&path).unwrap());
+    bus.publish(vec![run_requested(1)]).await.unwrap();
+    let (entered, may_finish) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let handler = Gated { entered: Arc::clone(&entered), may_finish: Arc::clone(&may_finish) };
+    let running = Running::start_handler(&bus, options(NOT_HERE), handler);
+    soon(entered.acquire()).await.unwrap().forget();
+
+    let mut other = bus.consume(QUEUE, 10).await.unwrap();
+    let mut next = Box::pin(other.next_batch(10, ANY_BYTES));
+    assert!(futures::poll!(&mut next).is_pending());
+    let intruder = execute(&path, "BEGIN IMMEDIATE;");
+    may_finish.add_permits(1);
+    let taken = soon(next).await.unwrap();
+    drop(intruder);
+    becomes_true(|| async { *running.ready.lock().unwrap() == [true, false, true] }).await;
+    Delivery::ack_all(taken).await.unwrap();
+    running.stop().await;
 }
 
 #[tokio::test]
