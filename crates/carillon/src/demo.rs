@@ -1,6 +1,7 @@
 //! `carillon demo`: the main job, seen working. A real `carillon up` beside a receiver that checks signatures the way
 //! the API's documentation tells receivers to.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -171,6 +172,17 @@ fn provider(arguments: &DemoArguments) -> Vec<(String, String)> {
     settings.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect()
 }
 
+/// This program, configured by nothing of the shell's: a demonstration beside an installation that is configured so
+/// would join it, and take its messages with it when it ends.
+fn carillon() -> anyhow::Result<std::process::Command> {
+    let mut carillon = std::process::Command::new(std::env::current_exe()?);
+    let ours = |name: &OsString| name.to_string_lossy().starts_with("CARILLON__");
+    for name in std::env::vars_os().map(|(name, _)| name).filter(ours) {
+        carillon.env_remove(name);
+    }
+    Ok(carillon)
+}
+
 /// A running `carillon up`, stopped when dropped.
 struct Carillon {
     process: Child,
@@ -179,7 +191,7 @@ struct Carillon {
 
 impl Carillon {
     fn start(data_dir: &Path, arguments: &DemoArguments) -> anyhow::Result<Self> {
-        let mut process = std::process::Command::new(std::env::current_exe()?)
+        let mut process = carillon()?
             .args(["up", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             // The receiver of this demonstration is on this machine.
@@ -199,7 +211,7 @@ impl Carillon {
     }
 
     fn token(&self, data_dir: &Path) -> anyhow::Result<String> {
-        let output = std::process::Command::new(std::env::current_exe()?)
+        let output = carillon()?
             .args(["token", "--user", USER, "--org", ORGANISATION, "--role", "tenant_admin", "--data-dir"])
             .arg(data_dir)
             .stderr(Stdio::inherit())

@@ -172,6 +172,14 @@ fn each_microservice_gets_only_the_keys_that_it_needs() {
 }
 
 #[test]
+fn a_demonstration_heeds_nothing_that_the_shell_configures() {
+    let mut demo = Command::new(BINARY);
+    demo.arg("demo").env("CARILLON__DATABASE__AGENT_REGISTRY_URL", "sqlite:/nowhere/another-installations.db");
+    let output = demo.env("CARILLON__HTTP__BODY_BYTES_MAX", "none").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn every_command_has_help_with_an_example() {
     for command in [&["up"][..], &["token"], &["cron", "next"], &["verify-signature"], &["keys", "env"], &["demo"]] {
         let output = carillon(&[command, &["--help"]].concat());
