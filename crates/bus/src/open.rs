@@ -8,7 +8,7 @@ use crate::embedded::EmbeddedBus;
 use crate::error::BusError;
 use crate::rabbitmq::{DEFAULT_PREFIX, RabbitMqBus};
 
-/// Opens the bus that a URL names: `sqlite:<file>`, or `amqp://` and `amqps://` for RabbitMQ.
+/// Opens the bus that a URL names: `sqlite:<file>` (or `sqlite://<file>`, as for databases), or `amqp://` and `amqps://` for RabbitMQ.
 ///
 /// # Errors
 ///
@@ -16,7 +16,7 @@ use crate::rabbitmq::{DEFAULT_PREFIX, RabbitMqBus};
 /// error, see [`RabbitMqBus::open`].
 pub async fn open(url: &str) -> Result<Arc<dyn Bus>, BusError> {
     match url.strip_prefix("sqlite:") {
-        Some(path) => Ok(Arc::new(EmbeddedBus::open(Path::new(path))?)),
+        Some(path) => Ok(Arc::new(EmbeddedBus::open(Path::new(path.strip_prefix("//").unwrap_or(path)))?)),
         None => Ok(Arc::new(RabbitMqBus::open(url, DEFAULT_PREFIX).await?)),
     }
 }

@@ -21,6 +21,7 @@ use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
 use serde::{Deserialize, Serialize};
 use service_kit::clock::Clock;
 use service_kit::config::{ConnectionUrl, DatabaseConfig};
+use service_kit::database::Db;
 
 use crate::cli::{BackupArguments, RestoreArguments};
 use crate::config::Config;
@@ -91,7 +92,10 @@ pub(crate) async fn restore(arguments: &RestoreArguments) -> anyhow::Result<Exit
     progress.set_message("preparing documents to be announced again");
     let registry = target.partial.join(REGISTRY_DATABASE);
     let url = ConnectionUrl::new(format!("sqlite:{}", registry.display()));
-    let documents = agent_registry::republish(&DatabaseConfig { url, ..DatabaseConfig::default() }).await?;
+    let database = DatabaseConfig { url, ..DatabaseConfig::default() };
+    let db = Db::open(&database, agent_registry::migrations()).await?;
+    let documents = agent_registry::republish(&db).await?;
+    drop(db);
     target.finish()?;
     drop(progress);
     print(format_args!(

@@ -1,11 +1,10 @@
 //! `carillon bus`: what waits in the queues, what is in a message, and what becomes of dead letters.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::ensure;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bus::{Bus, Message, Queue};
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use crate::cli::{BusCommand, BusPeekArguments, BusPlace, BusStatusArguments, DeadLettersCommand, Output};
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::output::print;
 
 /// More dead letters than these are not counted one by one.
 const DEAD_LETTERS_COUNTED: usize = 1000;
@@ -51,7 +51,12 @@ async fn open(place: &BusPlace) -> anyhow::Result<Arc<dyn Bus>> {
     if !configured.is_empty() {
         return Ok(bus::open(&configured).await?);
     }
-    let file = DataDir::open(&place.place.data_dir)?.join("bus.db");
+    let file = DataDir::at(&place.place.data_dir).join("bus.db");
+    ensure!(
+        file.exists(),
+        "there is no {}: name the data directory with --data-dir, or the bus with --url",
+        file.display()
+    );
     Ok(bus::open(&format!("sqlite:{}", file.display())).await?)
 }
 
@@ -150,5 +155,5 @@ fn attributes(message: &Message) -> Value {
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}").context("cannot write to the standard output")
+    print(format_args!("{line}\n"))
 }

@@ -17,7 +17,7 @@ use service_kit::config::{
     self, AuthConfig, BusConfig, ConfigError, ConnectionUrl, DatabaseConfig, HttpConfig, InternalConfig, SecretsConfig,
     Settings, TelemetryConfig,
 };
-use service_kit::database::check_url;
+use service_kit::database::{check_url, sqlite_file};
 use service_kit::secrets::Secret;
 
 use crate::cli::Place;
@@ -170,7 +170,7 @@ impl Config {
                 DatabaseConfig { url: which(databases), pool_size }
             }
         };
-        if let Some(file) = database.url.expose().strip_prefix("sqlite:")
+        if let Some(file) = sqlite_file(database.url.expose())
             && !std::path::Path::new(file).exists()
         {
             bail!("there is no {file}: name the data directory with --data-dir, or the database with --url");
@@ -187,7 +187,7 @@ impl Config {
             databases.service_registry_url,
             databases.agent_registry_url,
         ];
-        let file = |(name, url): (&'static str, ConnectionUrl)| match url.expose().strip_prefix("sqlite:") {
+        let file = |(name, url): (&'static str, ConnectionUrl)| match sqlite_file(url.expose()) {
             Some(path) => Ok((name, PathBuf::from(path))),
             None => bail!("{name} is on a server: back that up with its own tools, as pg_dump"),
         };

@@ -70,7 +70,7 @@ impl Report {
 ///
 /// The database cannot be opened or read.
 pub async fn verify(database: &DatabaseConfig, ticks_days: u32, now: DateTime<Utc>) -> Result<Report, DatabaseError> {
-    let db = Db::open(database, store::migrations()).await?;
+    let db = Db::open_as_it_is(database, store::migrations()).await?;
     let (mut report, mut after) = (Report::default(), i64::MIN);
     loop {
         let page = db.read(move |conn| read_page(conn, after, ticks_days, now)).await?;

@@ -180,6 +180,25 @@ fn a_demonstration_heeds_nothing_that_the_shell_configures() {
 }
 
 #[test]
+fn who_looks_where_nothing_is_makes_nothing_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("nowhere");
+    let output = carillon(&["bus", "status", "--data-dir", nowhere.to_str().unwrap()]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("--data-dir"), "{said}");
+    assert!(!nowhere.exists());
+
+    let empty = folder.path().join("empty.db");
+    std::fs::write(&empty, "").unwrap();
+    let url = format!("sqlite://{}", empty.display());
+    for command in [&["ledger", "verify"][..], &["republish"]] {
+        let output = carillon(&[command, &["--url", &url]].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains("has no migration"), "{command:?}: {said}");
+    }
+}
+
+#[test]
 fn every_command_has_help_with_an_example() {
     for command in [&["up"][..], &["token"], &["cron", "next"], &["verify-signature"], &["keys", "env"], &["demo"]] {
         let output = carillon(&[command, &["--help"]].concat());

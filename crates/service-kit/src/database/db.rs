@@ -86,6 +86,18 @@ impl Db {
         Self::open_with(Manager::new(&config.url)?.by_index(), config, migrations).await
     }
 
+    /// As [`open`](Self::open), but changes nothing: for whoever only looks, or repairs what runs.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open); [`DatabaseError::Older`] if the database is not of this version.
+    pub async fn open_as_it_is(config: &DatabaseConfig, migrations: Migrations) -> Result<Self, DatabaseError> {
+        let manager = Manager::new(&config.url)?;
+        let (checked, migrations) =
+            blocking(move || migrate::check(&manager, &migrations).map(|()| (manager, migrations))).await??;
+        Self::open_with(checked, config, migrations).await
+    }
+
     async fn open_with(
         manager: Manager,
         config: &DatabaseConfig,

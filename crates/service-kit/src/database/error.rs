@@ -48,6 +48,17 @@ pub enum DatabaseError {
         /// The newest migration that is not known.
         version: String,
     },
+    /// An older Carillon made this database, or none did.
+    #[error(
+        "the database {database} has no migration {version}, which this version needs: start a microservice of this \
+         version on it first, or use the version that runs"
+    )]
+    Older {
+        /// Its URL without the password.
+        database: String,
+        /// The oldest migration that is missing.
+        version: String,
+    },
     /// Another process has held the migration lock for too long.
     #[error("another process has been migrating the database {database} for {waited:?}: see whether it hangs")]
     MigrationLocked {
@@ -88,7 +99,7 @@ impl DatabaseError {
         match self {
             Self::Unreachable { .. } | Self::Busy(_) | Self::Stopped | Self::Damaged { .. } => true,
             Self::Query(error) => is_outage(error),
-            Self::Url(_) | Self::File { .. } | Self::Newer { .. } => false,
+            Self::Url(_) | Self::File { .. } | Self::Newer { .. } | Self::Older { .. } => false,
             Self::MigrationLocked { .. } | Self::Migration { .. } | Self::Swallowed => false,
         }
     }

@@ -75,7 +75,7 @@ impl Manager {
     pub(super) fn new(url: &ConnectionUrl) -> Result<Self, DatabaseError> {
         let text = url.expose();
         let address = match text.split_once(':') {
-            Some(("sqlite", rest)) => Address::Sqlite(sqlite_file::path_of(rest)?),
+            Some(("sqlite", _)) => Address::Sqlite(sqlite_file::path_of(text)?),
             // libpq's own complaint about a URL may repeat parts of the password, so it does not get to see a bad one.
             Some(("postgres" | "postgresql", _)) if let Ok(parsed) = url::Url::parse(text) => {
                 refuse_tls_without_libpq(&parsed)?;

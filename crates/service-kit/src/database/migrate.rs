@@ -44,6 +44,30 @@ pub(super) fn migrate(manager: &Manager, migrations: &Migrations) -> Result<(), 
     }
 }
 
+/// Refuses a database that is not at the version of this program; changes nothing.
+pub(super) fn check(manager: &Manager, migrations: &Migrations) -> Result<(), DatabaseError> {
+    const TABLE: &str = "__diesel_schema_migrations";
+    let (mut connection, database) = (manager.open()?, manager.database());
+    let is_there = match connection {
+        DbConnection::Postgres(_) => format!("SELECT to_regclass('{TABLE}') IS NOT NULL"),
+        DbConnection::Sqlite(_) => format!("SELECT count(*) > 0 FROM sqlite_master WHERE name = '{TABLE}'"),
+    };
+    let applied: BTreeSet<String> = if diesel::dsl::sql::<Bool>(&is_there).get_result(&mut connection)? {
+        let versions = diesel::dsl::sql::<Text>(&format!("SELECT version FROM {TABLE}"));
+        versions.load::<String>(&mut connection)?.into_iter().collect()
+    } else {
+        BTreeSet::new()
+    };
+    let known = known(manager.backend(), migrations);
+    if let Some(version) = applied.difference(&known).last() {
+        return Err(DatabaseError::Newer { database, version: version.clone() });
+    }
+    match known.difference(&applied).next() {
+        Some(version) => Err(DatabaseError::Older { database, version: version.clone() }),
+        None => Ok(()),
+    }
+}
+
 /// Polls for the lock. Waiting for it inside the database would be a query in progress, which a migration with
 /// `CREATE INDEX CONCURRENTLY` in another process would in turn wait for.
 fn lock(manager: &Manager, connection: &mut PgConnection) -> Result<(), DatabaseError> {
@@ -83,9 +107,13 @@ fn migrate_sqlite(
 
 /// The newest migration that this program knows.
 pub(super) fn newest(backend: Backend, migrations: &Migrations) -> Option<String> {
-    fn of<DB: DieselBackend>(source: &EmbeddedMigrations) -> Option<String> {
-        let known = MigrationSource::<DB>::migrations(source).ok()?;
-        known.iter().map(|migration| migration.name().version().to_string()).max()
+    known(backend, migrations).pop_last()
+}
+
+fn known(backend: Backend, migrations: &Migrations) -> BTreeSet<String> {
+    fn of<DB: DieselBackend>(source: &EmbeddedMigrations) -> BTreeSet<String> {
+        let known = MigrationSource::<DB>::migrations(source).unwrap_or_default();
+        known.iter().map(|migration| migration.name().version().to_string()).collect()
     }
     match backend {
         Backend::Postgres => of::<diesel::pg::Pg>(&migrations.postgres),

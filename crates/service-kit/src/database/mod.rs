@@ -22,6 +22,7 @@ pub use deadline::in_time;
 pub use error::DatabaseError;
 pub use manager::check_url;
 pub use migrate::Migrations;
+pub use sqlite_file::sqlite_file;
 pub use types::{Json, SqlJson, SqlTimestamp, SqlUuid, Timestamp, Uid};
 
 /// Which database is behind a [`Db`].

@@ -24,9 +24,16 @@ const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PR
 const SWITCH_WAIT_MAX: Duration = Duration::from_secs(5);
 const SWITCH_POLL: Duration = Duration::from_millis(5);
 
-/// The path in `sqlite:path`, `sqlite://path` or `sqlite:///absolute/path`.
-pub(super) fn path_of(rest: &str) -> Result<PathBuf, DatabaseError> {
-    let path = rest.strip_prefix("//").unwrap_or(rest);
+/// The file that a URL of SQLite names: `sqlite:path`, `sqlite://path` or `sqlite:///absolute/path`. None: it is another.
+#[must_use]
+pub fn sqlite_file(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("sqlite:")?;
+    Some(rest.strip_prefix("//").unwrap_or(rest))
+}
+
+/// The same as a path, if it is one.
+pub(super) fn path_of(url: &str) -> Result<PathBuf, DatabaseError> {
+    let path = sqlite_file(url).unwrap_or_default();
     if path.is_empty() || path.starts_with(':') || path.starts_with("file:") {
         // Every connection to a database in memory would see one of its own.
         return Err(DatabaseError::Url(format!("must name a file after `sqlite:`, got `{path}`")));
