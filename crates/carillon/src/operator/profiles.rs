@@ -6,8 +6,9 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde::Deserialize;
+use service_kit::config::without_source;
 use service_kit::secrets::Secret;
 
 /// One Carillon, and as whom it is asked.
@@ -56,8 +57,10 @@ fn read(path: &Path) -> anyhow::Result<BTreeMap<String, Profile>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let profiles: BTreeMap<String, Profile> =
-        toml::from_str(&text).with_context(|| format!("{} is no profiles file", path.display()))?;
+    let profiles: BTreeMap<String, Profile> = toml::from_str(&text).map_err(|error| {
+        let problem = without_source(&error.to_string());
+        anyhow!("{} is no profiles file: {problem}", path.display())
+    })?;
     if profiles.values().any(|profile| profile.api_key.is_some()) {
         let mode = fs::metadata(path)?.permissions().mode();
         ensure!(

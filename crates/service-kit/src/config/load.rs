@@ -113,8 +113,25 @@ fn describe(error: &LibraryError) -> String {
         LibraryError::Type { unexpected, expected, key, .. } => {
             at(key.as_ref(), format_args!("expected {expected}, found {unexpected}"))
         }
-        LibraryError::FileParse { cause, .. } => cause.to_string().trim_end().to_owned(),
+        LibraryError::FileParse { cause, .. } => without_source(&cause.to_string()),
+        // It names no key, which may be that of a secret.
+        LibraryError::Message(text) => without_value(text),
         other => other.to_string(),
+    }
+}
+
+/// What a parser of TOML complains of, without the line that it shows: a secret may stand in it.
+#[must_use]
+pub fn without_source(complaint: &str) -> String {
+    let is_shown = |line: &&str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+    complaint.lines().filter(|line| !is_shown(line)).collect::<Vec<_>>().join(": ")
+}
+
+/// A complaint of serde about a string's type, without the string.
+fn without_value(complaint: &str) -> String {
+    match (complaint.find("string \""), complaint.rfind("\", expected ")) {
+        (Some(begin), Some(end)) if begin < end => format!("{}a string{}", &complaint[..begin], &complaint[end + 1..]),
+        _ => complaint.to_owned(),
     }
 }
 
@@ -238,6 +255,21 @@ mod tests {
 
         let error = refusal("[http]\nlisten = 80", &[]);
         assert!(error.contains("carillon.toml") && error.contains("http.listen"), "{error}");
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_in_a_complaint() {
+        const SECRET: &str = "s3cr3t-of-f0rty-characters-and-a-few-more";
+        for (file, variable) in [
+            (format!("[auth]\njwt_secret = {SECRET}\n"), "CARILLON__HTTP__LISTEN"),
+            (format!("[auth]\njwt_secret = \"{SECRET}\n[http]\n"), "CARILLON__HTTP__LISTEN"),
+            (String::new(), "CARILLON__AUTH"),
+            (String::new(), "CARILLON__DATABASE"),
+        ] {
+            let error = refusal(&file, &[(variable, SECRET)]);
+            assert!(!error.contains("s3cr3t"), "{error}");
+            assert!(error.contains("line 2") || error.contains(variable), "{error}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 pub use connection_url::ConnectionUrl;
 pub use error::ConfigError;
-pub use load::{effective, load, process_environment};
+pub use load::{effective, load, process_environment, without_source};
 pub use sections::{
     AuthConfig, BusConfig, ClaimsConfig, DatabaseConfig, EgressConfig, HttpConfig, InternalConfig, LogFormat,
     PeersConfig, SecretsConfig, TelemetryConfig, in_range,
