@@ -49,7 +49,9 @@ impl Api {
     ) -> anyhow::Result<Self> {
         let base = Url::parse(base).ok().filter(|base| matches!(base.scheme(), "http" | "https"));
         let base = base.context("the URL of the API must begin with http:// or https://")?;
-        let client = Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
+        let client = Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        // Through a tunnel of TLS a proxy sees nothing; else it would be shown the credentials.
+        let client = if base.scheme() == "https" { client } else { client.no_proxy() }.build()?;
         Ok(Self { client, base, organisation, user, credentials })
     }
 

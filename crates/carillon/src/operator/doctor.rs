@@ -175,7 +175,8 @@ struct Asker {
 
 impl Asker {
     fn new(admin: &Admin) -> anyhow::Result<Self> {
-        let client = Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
+        let client =
+            Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
         Ok(Self { client, signer: InternalSigner::new(&admin.internal()?, "carillon"), clock: Clock::host() })
     }
 

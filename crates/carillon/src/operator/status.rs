@@ -53,7 +53,7 @@ pub(crate) struct StatusArguments {
 
 /// Asks every process and prints what they say.
 pub(crate) async fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
-    let client = Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
+    let client = Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
     let urls = arguments.admin.urls()?;
     let asked = urls.iter().map(|url| ask(&client, url.trim_end_matches('/')));
     let answers = futures::future::join_all(asked).await;
