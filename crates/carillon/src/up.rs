@@ -18,6 +18,7 @@ use service_kit::config::{PeersConfig, effective};
 use service_kit::egress::Guard;
 use service_kit::process::{Door, Microservice, Process};
 use service_kit::secrets::KeyRing;
+use service_kit::supervise::ABANDONED_AFTER;
 use service_kit::telemetry;
 use service_registry::ServiceRegistry;
 use url::Url;
@@ -42,8 +43,10 @@ pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<ExitCode> {
     let config = config.complete(&data)?;
     telemetry::init(&config.telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(&config, &arguments.place.data_dir))?;
-    Ok(ExitCode::SUCCESS)
+    let ended = runtime.block_on(run(&config, &arguments.place.data_dir));
+    // Whatever waits for a database that does not answer is not waited for.
+    runtime.shutdown_timeout(ABANDONED_AFTER);
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 /// Prints what would be in force, or says what could not be.

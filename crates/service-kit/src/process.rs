@@ -20,7 +20,7 @@ use crate::config::{self, DatabaseConfig, HttpConfig, InternalConfig, Settings, 
 use crate::database::{Db, Migrations};
 use crate::doctor::{self, Examine};
 use crate::http::{self, Listener, ServerOptions};
-use crate::supervise::{Role, cancel_on_signal, supervise};
+use crate::supervise::{ABANDONED_AFTER, Role, cancel_on_signal, supervise};
 use crate::telemetry::{self, Metric};
 use crate::traces::Traces;
 
@@ -210,10 +210,13 @@ fn begin<S: Settings>(
         let opened = runtime.block_on(Db::open((database.config)(&settings), (database.migrations)()));
         return Ok(opened.map(drop)?);
     }
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let process = Process::begin(name, &http, &telemetry, door)?;
         run(settings, process).await
-    })
+    });
+    // Whatever waits for a database that does not answer is not waited for.
+    runtime.shutdown_timeout(ABANDONED_AFTER);
+    ended
 }
 
 fn command_line(name: &'static str, has_database: bool) -> Command {

@@ -12,6 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::chain;
 
+/// How long a process that has ended otherwise waits for what cannot be stopped: a call of a database that does not
+/// answer. Without a limit it would hang, and hear no signal any more.
+pub const ABANDONED_AFTER: Duration = Duration::from_secs(1);
+
 /// How the shell reports a process ended by Ctrl-C.
 const EXIT_INTERRUPTED: i32 = 130;
 
