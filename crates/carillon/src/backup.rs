@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -119,14 +119,16 @@ struct Target {
 }
 
 impl Target {
-    /// What an earlier attempt left behind is removed.
+    /// What an earlier attempt left behind is removed. A link is followed, as to a service's state directory.
     fn prepare(path: &Path) -> anyhow::Result<Self> {
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let empty = match fs::read_dir(path) {
             Ok(mut entries) => entries.next().is_none(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(error) => return Err(error).with_context(|| format!("cannot look into {}", path.display())),
         };
         ensure!(empty, "{} is there already and not empty: choose another", path.display());
+        ensure!(!is_mounted(path), "{} is where a volume begins: name a directory below it", path.display());
         let name = path.file_name().with_context(|| format!("{} is no name of a directory", path.display()))?;
         let partial = path.with_file_name(format!("{}.partial", name.to_string_lossy()));
         if partial.exists() {
@@ -145,6 +147,12 @@ impl Target {
         let above = self.path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Ok(File::open(above)?.sync_all()?)
     }
+}
+
+/// Whether a directory lies on another device than the one above it, so that none beside it can take its place.
+fn is_mounted(path: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
+    path.exists() && path.parent().is_some_and(|above| device(above) != device(path))
 }
 
 fn make_directory(path: &Path) -> anyhow::Result<()> {

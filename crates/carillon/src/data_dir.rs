@@ -1,11 +1,12 @@
 //! The data directory: databases, bus and keys of an installation that is one process.
 //!
 //! Keys are made on the first start, each in a file of its own that only its owner may read. They are made whole under
-//! another name and then renamed, so that a crash never leaves half a key.
+//! another name and then named, so that a crash never leaves half a key; of two processes at once, the first to do so
+//! makes the key of both.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -99,15 +100,20 @@ impl DataDir {
         }
         let (key, path) = (make()?, self.keys().join(name));
         self.write_key(&path, &key).with_context(|| format!("cannot write the key {}", path.display()))?;
-        Ok(key)
+        // Another process may have been quicker: then it is that one's.
+        self.find_key(name)?.with_context(|| format!("the key {} is gone", path.display()))
     }
 
+    /// Writes a key where there is none, for its owner alone.
     fn write_key(&self, path: &Path, key: &str) -> std::io::Result<()> {
-        let new = path.with_extension("new");
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        writeln!(file, "{key}")?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
+        let mut new = tempfile::Builder::new().suffix(".new").tempfile_in(self.keys())?;
+        writeln!(new, "{key}")?;
+        new.as_file().sync_all()?;
+        match new.persist_noclobber(path) {
+            Ok(_) => {}
+            Err(taken) if taken.error.kind() == ErrorKind::AlreadyExists => {}
+            Err(failed) => return Err(failed.error),
+        }
         File::open(self.keys())?.sync_all()
     }
 }
@@ -126,6 +132,17 @@ mod tests {
         assert_eq!(data.key("internal", || Ok("second".to_owned())).unwrap(), "first");
         let mode = fs::metadata(data.join("keys/internal")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn of_two_that_make_a_key_at_once_both_have_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&folder.path().join("data")).unwrap();
+        let late = || {
+            assert_eq!(data.key("internal", || Ok("first".to_owned())).unwrap(), "first");
+            Ok("second".to_owned())
+        };
+        assert_eq!(data.key("internal", late).unwrap(), "first");
     }
 
     #[test]
