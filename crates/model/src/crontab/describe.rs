@@ -53,7 +53,12 @@ impl Crontab {
         };
         let hours = match step(&hours, 24) {
             Some(step) if hours[0] == 0 => {
-                format!("of every {step}th hour").replace("2th", "2nd").replace("3th", "3rd")
+                let nth = match step {
+                    2 => "2nd".to_owned(),
+                    3 => "3rd".to_owned(),
+                    step => format!("{step}th"),
+                };
+                format!("of every {nth} hour")
             }
             _ if is_range(&hours) => format!("of the hours from {} to {}", hours[0], hours[hours.len() - 1]),
             _ => format!("of the hours {}", list(&hours, ToString::to_string)),
@@ -148,6 +153,7 @@ mod tests {
             ("30 2,14 1 * *", "At 02:30 and 14:30, on day 1 of the month."),
             ("0 9 13 * fri", "At 09:00, on day 13 of the month if that is a Friday."),
             ("*/5 9-17 * mar,oct *", "Every 5 minutes of the hours from 9 to 17, in March and October."),
+            ("*/10 */12 * * *", "Every 10 minutes of every 12th hour."),
             ("10 */2 1-7 6-8 *", "At minute 10 of every 2nd hour, on days 1 to 7 of the month, from June to August."),
         ] {
             assert_eq!(describe(crontab), english, "{crontab}");
