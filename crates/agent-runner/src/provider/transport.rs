@@ -185,9 +185,14 @@ pub(super) struct Body<'a> {
 }
 
 impl Body<'_> {
-    /// Gives the rest of the answer so much time; only the first time that this is said counts.
+    /// Gives the rest of the answer so much time, from the first time on that this is said.
     pub(super) fn end_within(&mut self, limit: Duration) {
         self.ends_at.get_or_insert_with(|| self.clock.now() + limit);
+    }
+
+    /// Gives it as much as it takes again.
+    pub(super) fn end_at_will(&mut self) {
+        self.ends_at = None;
     }
 
     /// The type of the answer without its parameters, in lower case; empty: it says none.

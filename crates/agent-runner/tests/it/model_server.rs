@@ -151,6 +151,24 @@ pub fn hanging_stream(pieces: Vec<String>) -> Script {
     })
 }
 
+/// A stream of these pieces, so much time on the clock of the runner between them, that then ends.
+pub fn slow_stream(clock: &Clock, every_ms: i64, pieces: Vec<String>) -> Script {
+    let clock = clock.clone();
+    Box::new(move || {
+        let clock = clock.clone();
+        let pieces = stream::iter(pieces.clone()).then(move |piece| {
+            let clock = clock.clone();
+            async move {
+                // What was said before is heard first.
+                tokio::time::sleep(PING_EVERY * 20).await;
+                clock.advance(TimeDelta::milliseconds(every_ms));
+                Ok(web::Bytes::from(piece))
+            }
+        });
+        event_stream(pieces)
+    })
+}
+
 /// A stream of these pieces that then says again and again that it is alive, and does not end.
 pub fn pinging_stream(pieces: Vec<String>) -> Script {
     Box::new(move || {

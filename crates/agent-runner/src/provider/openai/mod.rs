@@ -252,6 +252,7 @@ async fn read_stream(mut body: Body<'_>, request: &Request) -> Result<Reply, Fai
             Err(failed) => return Err(failed),
         };
         let Some(chunk) = chunk else { break };
+        let before = reply.bytes();
         read += chunk.as_ref().len();
         decoder.push(chunk.as_ref(), &mut events).map_err(|TooLarge| {
             Failed::permanent(format!("an event of the answer is larger than {OUTPUT_AND_LOG_BYTES_MAX} bytes"))
@@ -262,8 +263,10 @@ async fn read_stream(mut body: Body<'_>, request: &Request) -> Result<Reply, Fai
             }
             reply.take(parse(&event, request)?, request)?;
         }
-        if reply.finish_reason.is_some() {
-            body.end_within(LAST_WORDS);
+        // Some servers say in every event why the model has finished: as long as more comes, it has not.
+        match reply.finish_reason {
+            Some(_) if reply.bytes() == before => body.end_within(LAST_WORDS),
+            _ => body.end_at_will(),
         }
         if reply.bytes() > OUTPUT_AND_LOG_BYTES_MAX || read > STREAM_BYTES_MAX {
             reply.goes_on = true;

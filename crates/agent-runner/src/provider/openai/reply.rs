@@ -60,7 +60,8 @@ impl Reply {
                 let calls = said.tool_calls.map(|Few(calls)| calls).unwrap_or_default();
                 calls.into_iter().try_for_each(|part| self.take_call(part))?;
             }
-            self.finish_reason = choice.finish_reason.or(self.finish_reason.take());
+            let finish_reason = choice.finish_reason.filter(|reason| !reason.is_empty());
+            self.finish_reason = finish_reason.or(self.finish_reason.take());
         }
         Ok(())
     }
@@ -95,6 +96,9 @@ impl Reply {
         match function.arguments.map(|raw| serde_json::from_str(raw.get()).map_err(|_| raw)) {
             None => {}
             Some(Ok(Text(text))) => call.arguments.push_str(&text),
+            Some(Err(damaged)) if damaged.get().starts_with('"') => {
+                return Err(Failed::permanent("the arguments of a call are damaged: their text cannot be read"));
+            }
             Some(Err(whole)) => call.arguments = Box::<str>::from(whole).into(),
         }
         if call.arguments.len() > ARGUMENTS_BYTES_MAX {

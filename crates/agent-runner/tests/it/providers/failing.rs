@@ -9,8 +9,8 @@ use serde_json::json;
 use super::{API_KEY, ask};
 use crate::harness::World;
 use crate::model_server::{
-    ModelServer, Script, broken_stream, ending, event, hanging_stream, later, part, pinging_stream, status, stream,
-    text, with_header,
+    ModelServer, Script, broken_stream, ending, event, hanging_stream, later, part, pinging_stream, slow_stream,
+    status, stream, text, with_header,
 };
 
 fn answer() -> Script {
@@ -106,6 +106,18 @@ async fn a_stream_that_never_ends_after_the_model_had_finished_is_an_answer() {
     let answer = world.while_time_passes(1_000, world.end()).await;
     assert_eq!((answer.result.reason, answer.result.output.as_str()), (None, "all"), "{}", answer.result.log);
     assert!(answer.ended_at - begun < TimeDelta::seconds(60), "{}", answer.result.log);
+}
+
+#[tokio::test]
+async fn a_server_that_says_in_every_event_that_it_has_finished_is_heard_to_the_end() {
+    let world = World::new().await;
+    let _runner = world.runner().await;
+    let says = |text: &str| event(&json!({"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]}));
+    let pieces = ["to ", "the ", "very ", "end"].map(says).to_vec();
+    let server = ModelServer::start(&world.clock, vec![slow_stream(&world.clock, 8_000, pieces)]);
+    world.request(&ask("openai", &server, "hello")).await;
+    let result = world.end().await.result;
+    assert_eq!((result.reason, result.output.as_str()), (None, "to the very end"), "{}", result.log);
 }
 
 #[tokio::test]
