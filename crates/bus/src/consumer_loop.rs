@@ -80,6 +80,8 @@ struct ConsumerLoop<H, R> {
 struct Outage {
     since: Instant,
     tries: u32,
+    /// The next message, whenever it comes, shows whether it is over: until then it counts for nothing.
+    is_waited_out: bool,
 }
 
 /// What came of handing messages to the handler.
@@ -155,7 +157,10 @@ impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
             Err(BusError::Closed) => {}
             Err(error) => {
                 self.wait_out(&with_causes(error)).await;
-                self.end_outage();
+                if let Some(outage) = &mut self.outage {
+                    outage.is_waited_out = true;
+                }
+                self.tell();
             }
         }
     }
@@ -182,9 +187,10 @@ impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
     async fn wait_out(&mut self, reason: &str) {
         let outage = self.outage.get_or_insert_with(|| {
             tracing::warn!(queue = %self.queue, reason, "unavailable, consuming stops until it is back");
-            Outage { since: Instant::now(), tries: 0 }
+            Outage { since: Instant::now(), tries: 0, is_waited_out: false }
         });
         outage.tries = outage.tries.saturating_add(1);
+        outage.is_waited_out = false;
         let delay = self.options.outage_delays.after(outage.tries);
         self.tell();
         self.shutdown.run_until_cancelled(tokio::time::sleep(delay)).await;
@@ -200,7 +206,7 @@ impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
 
     /// Says whether it works at present, where that is news.
     fn tell(&mut self) {
-        let ready = self.outage.is_none() && *self.connected.borrow();
+        let ready = self.outage.as_ref().is_none_or(|outage| outage.is_waited_out) && *self.connected.borrow();
         if self.told.replace(ready) != Some(ready) {
             (self.ready)(ready);
         }
