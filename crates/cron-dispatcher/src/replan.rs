@@ -135,9 +135,9 @@ pub(crate) fn plan_by(
     if let Some(chapter) = rewrite(&mut schedule, view, &timing, follows_zone, (edited_at, now)) {
         history::begin(conn, &[chapter])?;
     }
-    if schedule.follows.is_some() && !schedule.finished && arrivals::is_waiting(conn, agent_id)? {
-        let allowed = timing.first_allowed(now).filter(|_| schedule.waits.is_none());
-        (schedule.next_fire_at, schedule.nominal_at) = (allowed, None);
+    let is_free = schedule.follows.is_some() && !schedule.finished && schedule.waits.is_none();
+    if is_free && arrivals::is_waiting(conn, agent_id)? {
+        (schedule.next_fire_at, schedule.nominal_at) = (timing.first_allowed(now), None);
     }
     Ok(schedules::put(conn, &schedule)?)
 }
