@@ -48,20 +48,18 @@ pub(crate) fn some(
     written: &mut Written,
 ) -> QueryResult<bool> {
     let Some(organisation) = organisations::any_erasing(conn)? else { return Ok(false) };
-    // Before each batch, the last one too: also those of requests that were under way when the erasing began.
-    if idempotency::delete_of(conn, &organisation, limit)? > 0 {
-        return Ok(true);
-    }
+    // With each batch, the last one too: also those of requests that were under way when the erasing began.
+    let forgot = idempotency::delete_of(conn, &organisation, limit)? > 0;
     let locked = organisations::find_for_update(conn, &organisation)?;
     if locked.is_none_or(|row| row.erasing_since.is_none()) {
         // Another replica was quicker by a moment.
         return Ok(true);
     }
-    let more = erase_agents(conn, &organisation, now, written)?
+    let erased = erase_agents(conn, &organisation, now, written)?
         || erase_mentors(conn, &organisation, now, written)?
         || logs::delete_of(conn, &organisation, limit)? > 0
         || audit_log::delete_some(conn, &organisation, now + TimeDelta::days(1), limit)? > 0;
-    if !more {
+    if !forgot && !erased {
         let blank = OrganisationRow::blank(&organisation, now);
         documents::write(conn, &organisation, documents::of_organisation(&blank, BTreeSet::new()), now, written)?;
         // A key made by a request that was under way when the erasing began.

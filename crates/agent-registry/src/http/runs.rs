@@ -58,10 +58,10 @@ pub(super) async fn trigger_run(parts: AgentParts) -> Result<HttpResponse, ApiEr
     let recorder = Arc::clone(&state);
     let stored = state.db.write(move |conn| {
         let mut written = Vec::new();
-        runs::record(conn, vec![Recorded { record, said_at }], recorder.clock.now(), &mut written)?;
         if let Some(repeatable) = &repeatable {
             repeatable.answer(conn, &recorder, &body)?;
         }
+        runs::record(conn, vec![Recorded { record, said_at }], recorder.clock.now(), &mut written)?;
         Ok::<_, ApiError>((body, written))
     });
     let (body, written) = stored.await?;
