@@ -47,7 +47,7 @@ pub(super) fn migrate(manager: &Manager, migrations: &Migrations) -> Result<(), 
 /// Refuses a database that is not at the version of this program; changes nothing.
 pub(super) fn check(manager: &Manager, migrations: &Migrations) -> Result<(), DatabaseError> {
     const TABLE: &str = "__diesel_schema_migrations";
-    let (mut connection, database) = (manager.open()?, manager.database());
+    let mut connection = manager.open()?;
     let is_there = match connection {
         DbConnection::Postgres(_) => format!("SELECT to_regclass('{TABLE}') IS NOT NULL"),
         DbConnection::Sqlite(_) => format!("SELECT count(*) > 0 FROM sqlite_master WHERE name = '{TABLE}'"),
@@ -59,11 +59,9 @@ pub(super) fn check(manager: &Manager, migrations: &Migrations) -> Result<(), Da
         BTreeSet::new()
     };
     let known = known(manager.backend(), migrations);
-    if let Some(version) = applied.difference(&known).last() {
-        return Err(DatabaseError::Newer { database, version: version.clone() });
-    }
+    refuse_newer(manager, &applied, &known)?;
     match known.difference(&applied).next() {
-        Some(version) => Err(DatabaseError::Older { database, version: version.clone() }),
+        Some(version) => Err(DatabaseError::Older { database: manager.database(), version: version.clone() }),
         None => Ok(()),
     }
 }
@@ -136,9 +134,7 @@ where
     let mut pending = MigrationSource::<DB>::migrations(source).map_err(|source| failed("list", source))?;
 
     let known: BTreeSet<String> = pending.iter().map(|migration| migration.name().version().to_string()).collect();
-    if let Some(version) = applied.difference(&known).last() {
-        return Err(DatabaseError::Newer { database: manager.database(), version: version.clone() });
-    }
+    refuse_newer(manager, &applied, &known)?;
 
     pending.retain(|migration| !applied.contains(&migration.name().version().to_string()));
     pending.sort_by(|a, b| a.name().version().cmp(&b.name().version()));
@@ -150,6 +146,14 @@ where
         newest = Some(version);
     }
     Ok(newest)
+}
+
+/// Refuses a database that has a migration which this program does not know.
+fn refuse_newer(manager: &Manager, applied: &BTreeSet<String>, known: &BTreeSet<String>) -> Result<(), DatabaseError> {
+    match applied.difference(known).last() {
+        Some(version) => Err(DatabaseError::Newer { database: manager.database(), version: version.clone() }),
+        None => Ok(()),
+    }
 }
 
 fn applied<C: MigrationHarness<DB>, DB: DieselBackend>(connection: &mut C) -> MigrationResult<BTreeSet<String>> {
