@@ -85,18 +85,13 @@ fn ended_run() -> RunRecord {
     }
 }
 
-/// One delivery, leased to owner 1 at noon.
-fn leased(connection: &mut DbConnection) -> Leased {
-    leased_in(connection, &lanes())
-}
-
-/// The same, with its slot in these lanes.
-fn leased_in(connection: &mut DbConnection, lanes: &Arc<Lanes>) -> Leased {
-    let endpoint = Endpoint {
-        agent_id: 7,
+/// An agent's endpoint, held since noon.
+fn endpoint(agent_id: i64, url: &str) -> Endpoint {
+    Endpoint {
+        agent_id,
         organisation: "acme".into(),
         version: 1,
-        url: Some("https://a.example/".into()),
+        url: Some(url.to_owned()),
         sealed_secret: Vec::new(),
         previous_sealed_secret: None,
         previous_until: None,
@@ -104,8 +99,17 @@ fn leased_in(connection: &mut DbConnection, lanes: &Arc<Lanes>) -> Leased {
         signature_only_hub: false,
         deleted: false,
         updated_at: noon().into(),
-    };
-    endpoints::apply(connection, &[endpoint], noon().into()).unwrap();
+    }
+}
+
+/// One delivery, leased to owner 1 at noon.
+fn leased(connection: &mut DbConnection) -> Leased {
+    leased_in(connection, &lanes())
+}
+
+/// The same, with its slot in these lanes.
+fn leased_in(connection: &mut DbConnection, lanes: &Arc<Lanes>) -> Leased {
+    endpoints::apply(connection, &[endpoint(7, "https://a.example/")], noon().into()).unwrap();
     let news = [News::Run(Box::new(ended_run()))];
     let intake = Intake { installation: Uuid::nil(), lessee: lessee(1, noon()), lanes, links: &LogLinks::none() };
     let taken = intake::take_in(connection, &news, &intake).unwrap();

@@ -10,20 +10,7 @@ use crate::store::new_delivery::{NewBody, NewDelivery, insert, insert_bodies};
 
 /// Endpoints of these agents, each at its URL.
 fn hold(connection: &mut DbConnection, urls: impl Iterator<Item = (i64, String)>) {
-    let endpoint = |(agent_id, url)| Endpoint {
-        agent_id,
-        organisation: "acme".into(),
-        version: 1,
-        url: Some(url),
-        sealed_secret: Vec::new(),
-        previous_sealed_secret: None,
-        previous_until: None,
-        encrypt: false,
-        signature_only_hub: false,
-        deleted: false,
-        updated_at: noon().into(),
-    };
-    let endpoints: Vec<Endpoint> = urls.map(endpoint).collect();
+    let endpoints: Vec<Endpoint> = urls.map(|(agent_id, url)| endpoint(agent_id, &url)).collect();
     endpoints::apply(connection, &endpoints, noon().into()).unwrap();
 }
 

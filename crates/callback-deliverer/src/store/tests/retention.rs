@@ -62,17 +62,10 @@ async fn each_organisation_is_forgotten_by_its_own_time_and_the_others_by_that_o
 async fn only_tombstones_are_forgotten_and_only_old_ones() {
     in_a_database(|connection| {
         let endpoint = |agent_id: i64, deleted: bool, updated_at: DateTime<Utc>| Endpoint {
-            agent_id,
-            organisation: "acme".into(),
-            version: 1,
             url: None,
-            sealed_secret: Vec::new(),
-            previous_sealed_secret: None,
-            previous_until: None,
-            encrypt: false,
-            signature_only_hub: false,
             deleted,
             updated_at: updated_at.into(),
+            ..endpoint(agent_id, "")
         };
         let later = noon() + TimeDelta::seconds(1);
         let held = [endpoint(1, true, noon()), endpoint(2, true, later), endpoint(3, false, noon())];
