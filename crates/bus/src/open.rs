@@ -8,7 +8,8 @@ use crate::embedded::EmbeddedBus;
 use crate::error::BusError;
 use crate::rabbitmq::{DEFAULT_PREFIX, RabbitMqBus};
 
-/// Opens the bus that a URL names: `sqlite:<file>` (or `sqlite://<file>`, as for databases), or `amqp://` and `amqps://` for RabbitMQ.
+/// Opens the bus that a URL names: `sqlite:<file>` (or `sqlite://<file>`, as for databases), or `amqp://` and `amqps://`
+/// for RabbitMQ.
 ///
 /// # Errors
 ///
