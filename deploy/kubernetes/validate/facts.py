@@ -32,7 +32,10 @@ class Facts:
     def __enter__(self):
         self.scratch = tempfile.TemporaryDirectory()
         self.folder = pathlib.Path(self.scratch.name)
-        self.queues = {one["queue"] for one in json.loads(
+        # As they are called at RabbitMQ: with the prefix, which `carillon bus` leaves out.
+        [prefix] = re.findall(r'^pub const DEFAULT_PREFIX: &str = "(.+)";$',
+                              (self.root / "crates/bus/src/rabbitmq/mod.rs").read_text(), re.M)
+        self.queues = {f"{prefix}.{one['queue']}" for one in json.loads(
             run([self.binaries / "carillon", "bus", "status", "--output", "json", "--url", f"sqlite:{self.folder}/q.db"]))}
         keys = {one["metadata"]["name"]: one for one in documents(
             run([self.root / "deploy/kubernetes/secrets.sh", "local", self.folder / "keys"]))}

@@ -50,7 +50,10 @@ MUTATIONS = [
     Mutation(EVERY, "drop: [ALL]", "drop: [CHOWN]", "has capabilities"),
     Mutation(EVERY, "terminationGracePeriodSeconds: 60", "terminationGracePeriodSeconds: 30", "may drain for 30 s"),
     # Scaling.
-    Mutation(f"{SCALING}/workers.yaml", "queueName: agent-runner.runs", "queueName: agent-runner.requests", "there is no queue"),
+    Mutation(f"{SCALING}/workers.yaml", "queueName: carillon.agent-runner.runs", "queueName: carillon.agent-runner.requests",
+             "there is no queue carillon.agent-runner.requests"),
+    Mutation(f"{SCALING}/workers.yaml", "queueName: carillon.agent-runner.runs", "queueName: agent-runner.runs",
+             "there is no queue agent-runner.runs"),
     Mutation(f"{SCALING}/workers.yaml", "scaleTargetRef: {name: agent-runner}", "scaleTargetRef: {name: runner}", "there is no Deployment runner"),
     Mutation(f"{SCALING}/workers.yaml", "key: CARILLON__BUS__URL", "key: BUS_URL", "there is no BUS_URL"),
     # Settings.
