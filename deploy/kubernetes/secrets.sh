@@ -5,7 +5,7 @@
 #   secrets.sh local DIRECTORY        with the passwords of overlays/local's own PostgreSQL and RabbitMQ
 #   secrets.sh production DIRECTORY   with the addresses of yours, out of the environment:
 #       AGENT_REGISTRY_DATABASE_URL, SERVICE_REGISTRY_DATABASE_URL, CRON_DISPATCHER_DATABASE_URL,
-#       CALLBACK_DELIVERER_DATABASE_URL   postgres://…?sslmode=verify-full&sslrootcert=system
+#       CALLBACK_DELIVERER_DATABASE_URL   postgres://…?sslmode=verify-full&sslrootcert=/etc/ssl/certs/ca-certificates.crt
 #       BUS_URL                           amqps://…
 #
 # DIRECTORY keeps all keys and passwords made at the first time; a second time the same are printed. Keep it as safe as
