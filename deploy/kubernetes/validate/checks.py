@@ -222,7 +222,8 @@ def ports_and_paths(overlay, facts):
             for name in MICROSERVICES:
                 server = {"admin": "admin", "http": "public"}.get(endpoint["port"], endpoint["port"])
                 status, body = facts.get(name, server, endpoint["path"]) or (None, "")
-                if status != 200 or "# TYPE carillon_" not in body:
+                # Of every process from its start on: an alert takes who has none for gone.
+                if status != 200 or "carillon_condition_met{" not in body:
                     yield f"{label(monitor)}: {name} serves no metrics at {endpoint['port']}{endpoint['path']}"
     peers = {f"CARILLON__PEERS__{name.upper().replace('-', '_')}_URL": name for name in MICROSERVICES}
     for deployment, container, _ in overlay.microservices():

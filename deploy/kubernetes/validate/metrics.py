@@ -8,7 +8,7 @@ import re
 
 import promql_parser
 
-from manifests import label
+from manifests import MICROSERVICES, label
 
 # What Prometheus and the cluster add to everything that they scrape.
 ADDED = {"job", "instance", "pod", "namespace", "service", "container", "endpoint"}
@@ -79,6 +79,8 @@ def of_manifests(overlay, root):
         if anchor != rule["alert"].lower() or page != "docs/runbooks.md":
             yield f"alert {rule['alert']} names the runbook {page}#{anchor}"
     if alerts:
+        gone = [one for rule in alerts for one in re.findall(r'absent\(\w+{[^}]*job="([^"]+)"', rule["expr"])]
+        yield from (f"no alert tells that {name} is gone" for name in MICROSERVICES if name not in gone)
         sections = re.findall(r"^## (\w+)$", (root / "docs/runbooks.md").read_text(), re.M)
         names = [rule["alert"] for rule in alerts]
         yield from (f"alert {name} has no section in docs/runbooks.md" for name in names if name not in sections)

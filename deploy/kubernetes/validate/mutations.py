@@ -66,5 +66,6 @@ MUTATIONS = [
     Mutation(f"{MONITORING}/rules.yaml", '{status="exhausted"}', '{state="exhausted"}', "has no label state"),
     Mutation(f"{MONITORING}/rules.yaml", "abs(carillon_clock_offset_seconds)", "abs(carillon_clock_offset_seconds", "cannot be read"),
     Mutation(f"{MONITORING}/rules.yaml", "alert: CarillonClockOff", "alert: CarillonClockIsOff", "no section in docs/runbooks.md"),
+    Mutation(f"{MONITORING}/rules.yaml", 'job="agent-runner"', 'job="runner"', "no alert tells that agent-runner is gone"),
     Mutation("deploy/grafana/carillon.json", "carillon_runs{", "carillon_run{", "no metric carillon_run "),
 ]
