@@ -22,7 +22,13 @@ password() {
 mkdir -p "$INIT/keys" "$INIT/postgres" "$INIT/rabbitmq"
 chmod 700 "$INIT/keys"
 password postgres >"$INIT/postgres/password"
-printf 'default_user = carillon\ndefault_pass = %s\nloopback_users = none\n' "$(password rabbitmq)" >"$INIT/rabbitmq/20-carillon.conf"
+# This folder hides the image's own 10-defaults.conf, which has the log on the console.
+cat >"$INIT/rabbitmq/20-carillon.conf" <<END
+default_user = carillon
+default_pass = $(password rabbitmq)
+loopback_users = none
+log.console = true
+END
 
 : >"$INIT/postgres/roles.sql"
 for name in agent-registry cron-dispatcher callback-deliverer service-registry agent-runner; do
