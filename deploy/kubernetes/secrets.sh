@@ -37,15 +37,16 @@ unpack() { # file with exports, folder
     )
 }
 
-case $MODE in
-    local)
-        CARILLON_INIT_DIR=$DIRECTORY "$ROOT/deploy/docker/init.sh"
-        secret postgres "$DIRECTORY/postgres"
-        secret rabbitmq "$DIRECTORY/rabbitmq"
-        ;;
-    production) mkdir -p "$DIRECTORY" ;;
-    *) die "local or production, not \`$MODE\`" ;;
-esac
+[ "$MODE" = local ] || [ "$MODE" = production ] || die "local or production, not \`$MODE\`"
+# Before anything is in it: init.sh lets everybody read what it writes, for the users of other containers.
+mkdir -p "$DIRECTORY"
+chmod 700 "$DIRECTORY"
+
+if [ "$MODE" = local ]; then
+    CARILLON_INIT_DIR=$DIRECTORY "$ROOT/deploy/docker/init.sh"
+    secret postgres "$DIRECTORY/postgres"
+    secret rabbitmq "$DIRECTORY/rabbitmq"
+fi
 
 for name in agent-registry service-registry cron-dispatcher agent-runner callback-deliverer; do
     exports=$DIRECTORY/$name/env
