@@ -73,6 +73,10 @@ def references(overlay, _):
         for constraint in spec.get("topologySpreadConstraints", []):
             if not matches(template["metadata"]["labels"], constraint["labelSelector"]["matchLabels"]):
                 yield f"{label(owner)} spreads other pods than its own"
+            # A zone that must have its share, or is counted while its nodes are tainted, keeps the others from taking it.
+            strict = constraint["whenUnsatisfiable"] == "DoNotSchedule"
+            if strict and ("minDomains" in constraint or constraint.get("nodeTaintsPolicy") != "Honor"):
+                yield f"{label(owner)} is not placed anew when a zone is away"
         for volume in spec.get("volumes", []):
             if "secret" in volume and not overlay.named("Secret", volume["secret"]["secretName"]):
                 yield f"{label(owner)}: there is no Secret {volume['secret']['secretName']}"

@@ -56,6 +56,8 @@ MUTATIONS = [
              "there is no queue agent-runner.runs"),
     Mutation(f"{SCALING}/workers.yaml", "scaleTargetRef: {name: agent-runner}", "scaleTargetRef: {name: runner}", "there is no Deployment runner"),
     Mutation(f"{SCALING}/workers.yaml", "key: CARILLON__BUS__URL", "key: BUS_URL", "there is no BUS_URL"),
+    Mutation("deploy/kubernetes/overlays/production/kustomization.yaml", "nodeTaintsPolicy, value: Honor", "minDomains, value: 3",
+             "is not placed anew when a zone is away"),
     # Settings.
     Mutation("docs/configuring.md", "| `window` |", "| `windows` |", "dispatcher.window, which cron-dispatcher knows"),
     Mutation("docs/configuring.md", "Read by agent-runner.", "Read by agent-registry.", "agent-registry does not know sessions.issuer"),
