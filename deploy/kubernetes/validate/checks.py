@@ -7,7 +7,7 @@ from cloudcoil.models.keda import v1alpha1 as keda
 from cloudcoil.models.prometheus_operator import v1 as monitoring
 from pydantic import ValidationError
 
-from manifests import MICROSERVICES, decoded, label, matches, title
+from manifests import MICROSERVICES, label, matches, title
 
 # Of objects that no Kubernetes knows by itself.
 CUSTOM = {
@@ -249,39 +249,6 @@ def serves_health(answer):
         return False
 
 
-def ingress(overlay, facts):
-    """Every documented path is led to a process that serves it, and none to an admin listener."""
-    for one in overlay.of("Ingress"):
-        rules = [path for rule in one["spec"]["rules"] for path in rule["http"]["paths"]]
-        for path in rules:
-            service = overlay.named("Service", path["backend"]["service"]["name"])
-            if not service:
-                yield f"{label(one)}: there is no Service {path['backend']['service']['name']}"
-            elif path["backend"]["service"]["port"].get("name") != "http":
-                yield f"{label(one)}: {path['path']} does not lead to the port http"
-        for page in ["openapi.json", "openapi-services.json"]:
-            documented = json.loads((facts.root / "docs" / page).read_text())["paths"]
-            for path, operations in documented.items():
-                rule = next((rule for rule in rules if leads(rule, path)), None)
-                if rule is None:
-                    yield f"{label(one)} leads {path} nowhere"
-                    continue
-                name = rule["backend"]["service"]["name"]
-                # By a method that it has not: what is served there and not found is 404, too.
-                method = next(one for one in ["DELETE", "PATCH", "PUT", "POST"] if one.lower() not in operations)
-                address = path.replace("{", "").replace("}", "")
-                answer = facts.get(name, "public", address, method) if name in facts.addresses else None
-                if answer is None or answer[0] == 404:
-                    yield f"{label(one)} leads {path} to {name}, which does not serve it"
-
-
-def leads(rule, path):
-    prefix = rule["path"]
-    if rule["pathType"] == "Exact":
-        return path == prefix
-    return path == prefix or path.startswith(prefix.rstrip("/") + "/")
-
-
 def grace(overlay, facts):
     """Nobody is killed while it drains."""
     for deployment, container, name in overlay.microservices():
@@ -301,29 +268,3 @@ def grace(overlay, facts):
         given = deployment["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
         if given <= float(sleep) + drain + 5:
             yield f"{label(deployment)} is killed after {given} s, but may drain for {drain} s after {sleep} s"
-
-
-def scaling(overlay, facts):
-    """Scalers look at queues and secrets that there are; no workload has two scalers."""
-    targets = [one["spec"]["scaleTargetRef"]["name"] for one in overlay.of("ScaledObject", "HorizontalPodAutoscaler")]
-    for name in sorted(set(targets)):
-        if targets.count(name) > 1:
-            yield f"{name} has {targets.count(name)} scalers"
-    if overlay.name == "production" and set(targets) != set(MICROSERVICES):
-        yield f"only {sorted(targets)} are scaled"
-    for authentication in overlay.of("TriggerAuthentication"):
-        for reference in authentication["spec"]["secretTargetRef"]:
-            secret = overlay.named("Secret", reference["name"])
-            if not secret or reference["key"] not in decoded(secret):
-                yield f"{label(authentication)}: there is no {reference['key']} in a Secret {reference['name']}"
-    for scaler in overlay.of("ScaledObject"):
-        if scaler["spec"]["minReplicaCount"] < 1:
-            yield f"{label(scaler)} may end everything"
-        for trigger in scaler["spec"]["triggers"]:
-            if trigger["type"] == "rabbitmq":
-                queue = trigger["metadata"]["queueName"]
-                if queue not in facts.queues:
-                    yield f"{label(scaler)}: there is no queue {queue}"
-                name = trigger.get("authenticationRef", {}).get("name")
-                if not overlay.named("TriggerAuthentication", name):
-                    yield f"{label(scaler)}: there is no TriggerAuthentication {name}"

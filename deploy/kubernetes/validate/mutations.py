@@ -44,6 +44,7 @@ MUTATIONS = [
     Mutation(DISPATCHER, "podSelector: {matchLabels: {app.kubernetes.io/name: agent-registry}}\n      ports: [{port: admin}]",
              "podSelector: {matchLabels: {app.kubernetes.io/name: agent-registry}}\n      ports: [{port: http}]",
              "opens port http"),
+    Mutation(f"{BASE}/ingress.yaml", "proxy-body-size: 4m", "proxy-body-size: 3m", "lets in 3145728 bytes"),
     # What keeps it safe.
     Mutation(EVERY, "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "may write to its image"),
     Mutation(EVERY, "runAsNonRoot: true", "runAsNonRoot: false", "may run as root"),

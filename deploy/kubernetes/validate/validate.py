@@ -11,8 +11,10 @@ import tempfile
 import time
 
 import checks
+import ingress
 import metrics
 import mutations
+import scaling
 import settings
 from facts import Facts
 from manifests import Overlay
@@ -25,9 +27,10 @@ CHECKS = [
     checks.hardening,
     checks.configuration,
     checks.ports_and_paths,
-    checks.ingress,
     checks.grace,
-    checks.scaling,
+    ingress.paths,
+    ingress.bodies,
+    scaling.scalers,
 ]
 
 
