@@ -20,7 +20,7 @@ class Overlay:
 
     def __init__(self, root, name, facts):
         folder = root / "deploy/kubernetes"
-        self.name = name
+        self.root, self.name = root, name
         self.objects = documents(run(["kubectl", "kustomize", folder / "overlays" / name]))
         script = [folder / "secrets.sh", name, facts.folder / f"secrets-{name}"]
         # Keys are made once for all the times that this is done.

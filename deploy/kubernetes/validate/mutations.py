@@ -22,7 +22,7 @@ MUTATIONS = [
     Mutation(DISPATCHER, "limits: {memory: 768Mi}", "limits: {memory: [768]}", "Deployment cron-dispatcher"),
     Mutation(f"{SCALING}/workers.yaml", "minReplicaCount: 2", "minReplicas: 2", "minReplica"),
     Mutation(f"{SCALING}/workers.yaml", "pollingInterval: 10", "pollInterval: 10", "unknown field .spec.pollInterval"),
-    Mutation(f"{SCALING}/workers.yaml", "maxReplicaCount: 32", "maxReplicaCount: many", "ScaledObject agent-runner"),
+    Mutation(f"{SCALING}/workers.yaml", "maxReplicaCount: 31", "maxReplicaCount: many", "ScaledObject agent-runner"),
     Mutation(f"{MONITORING}/rules.yaml", "for: 5m", "during: 5m", "unknown field .spec.groups[0].rules[0].during"),
     Mutation(f"{MONITORING}/service-monitor.yaml", "interval: 15s", "every: 15s", "unknown field .spec.endpoints[0].every"),
     # Keys of the configuration.
@@ -57,6 +57,8 @@ MUTATIONS = [
              "there is no queue agent-runner.runs"),
     Mutation(f"{SCALING}/workers.yaml", "scaleTargetRef: {name: agent-runner}", "scaleTargetRef: {name: runner}", "there is no Deployment runner"),
     Mutation(f"{SCALING}/workers.yaml", "key: CARILLON__BUS__URL", "key: BUS_URL", "there is no BUS_URL"),
+    Mutation(f"{SCALING}/workers.yaml", "maxReplicaCount: 31", "maxReplicaCount: 32", "32 runners have 2048 slots"),
+    Mutation(f"{SCALING}/http.yaml", "maxReplicas: 8", "maxReplicas: 80", "may open 424 connections"),
     Mutation("deploy/kubernetes/overlays/production/kustomization.yaml", "nodeTaintsPolicy, value: Honor", "minDomains, value: 3",
              "is not placed anew when a zone is away"),
     # Settings.

@@ -31,6 +31,7 @@ CHECKS = [
     ingress.paths,
     ingress.bodies,
     scaling.scalers,
+    scaling.room,
 ]
 
 
