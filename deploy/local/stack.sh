@@ -11,7 +11,7 @@ set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 SERVICES="$ROOT/deploy/local/services.sh"
-BIN=${CARILLON_BIN_DIR:-$ROOT/target/debug}
+BIN=${CARILLON_BIN_DIR:-${CARGO_TARGET_DIR:-$ROOT/target}/debug}
 STATE=${CARILLON_STACK_DIR:-$ROOT/target/local-stack}
 MICROSERVICES="cron-dispatcher agent-runner callback-deliverer agent-registry service-registry"
 DISPATCHER_ADMIN=127.0.0.1:9110
@@ -38,9 +38,12 @@ admin_address() {
 }
 
 running() {
-    local pid
+    local pid exe
     pid=$(cat "$STATE/$1.pid" 2>/dev/null) || return 1
-    [ -e "/proc/$pid/exe" ] && [ "$(basename "$(readlink -f "/proc/$pid/exe")")" = "${1%-[0-9]*}" ]
+    exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || return 1
+    # Of a binary that was built anew meanwhile, this is added to the name.
+    exe=${exe% (deleted)}
+    [ "${exe##*/}" = "${1%-[0-9]*}" ]
 }
 
 start() { # microservice, number of the replica
@@ -70,12 +73,18 @@ start() { # microservice, number of the replica
     echo $! >"$STATE/$instance.pid"
 }
 
+# What a process answers at /readyz. By bash alone: a bare Debian has no curl.
+readiness() { # admin address
+    (exec 3<>"/dev/tcp/${1%:*}/${1#*:}" && printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3 && timeout 5 cat <&3) 2>/dev/null
+}
+
 await_ready() { # instance, admin address
-    local tries=0
-    until curl -fs -o /dev/null "http://$2/readyz"; do
-        running "$1" || die "$1 ended: $(tail -n 1 "$STATE/$1.log")"
+    local tries=0 answer
+    until answer=$(readiness "$2") && [[ $answer == HTTP/1.?\ 200\ * ]]; do
+        # Not `running`: at first it is this script, which fetches its keys.
+        kill -0 "$(cat "$STATE/$1.pid")" 2>/dev/null || die "$1 ended: $(tail -n 1 "$STATE/$1.log")"
         tries=$((tries + 1))
-        [ $tries -lt 300 ] || die "$1 is not ready after 30 s: $(curl -s "http://$2/readyz")"
+        [ $tries -lt 300 ] || die "$1 is not ready after 30 s: ${answer##*$'\n'}"
         sleep 0.1
     done
 }
