@@ -2,9 +2,10 @@
 # Makes, at the first start, every key and password of the containers: nothing that works elsewhere is ever shipped.
 #
 # Under $CARILLON_INIT_DIR (by default /init) is a folder for each container, each a volume of its own, so that none
-# sees another's secrets: <microservice>/env, a shell's exports; postgres/ with the superuser's password and the SQL that
-# makes one role and one database for each microservice; rabbitmq/ with its configuration; keys/ with all keys, seen by
-# nobody but this script. What is there already is kept: a second start changes nothing.
+# sees another's secrets: <microservice>/env, a shell's exports; toolbox/env, those of the operator's commands; postgres/
+# with the superuser's password and the SQL that makes one role and one database for each microservice; rabbitmq/ with its
+# configuration; keys/ with all keys, seen by nobody but this script. What is there already is kept: a second start
+# changes nothing.
 set -eu
 umask 022
 
@@ -47,3 +48,12 @@ END
     echo "export CARILLON__BUS__URL='amqp://carillon:$(password rabbitmq)@$RABBITMQ/%2f'" >>"$INIT/$name/env.new"
     mv "$INIT/$name/env.new" "$INIT/$name/env"
 done
+
+# What the operator's commands need: the bus, two of the databases, and the keys that open internal routes and sign tokens.
+mkdir -p "$INIT/toolbox"
+{
+    grep -E '^export CARILLON__(AUTH__JWT_SECRET|INTERNAL__KEY|BUS__URL)=' "$INIT/agent-registry/env"
+    sed -n 's/^export CARILLON__DATABASE__URL=/export CARILLON__DATABASE__AGENT_REGISTRY_URL=/p' "$INIT/agent-registry/env"
+    sed -n 's/^export CARILLON__DATABASE__URL=/export CARILLON__DATABASE__CRON_DISPATCHER_URL=/p' "$INIT/cron-dispatcher/env"
+} >"$INIT/toolbox/env.new"
+mv "$INIT/toolbox/env.new" "$INIT/toolbox/env"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the Secrets of an installation, one for each microservice, for `kubectl apply -f -`; needs `carillon` and
-# `kubectl` in the PATH, and asks no cluster.
+# Prints the Secrets of an installation, one for each microservice and one for the operator's commands (toolbox), for
+# `kubectl apply -f -`; needs `carillon` and `kubectl` in the PATH, and asks no cluster.
 #
 #   secrets.sh local DIRECTORY        with the passwords of overlays/local's own PostgreSQL and RabbitMQ
 #   secrets.sh production DIRECTORY   with the addresses of yours, out of the environment:
@@ -63,3 +63,10 @@ for name in agent-registry service-registry cron-dispatcher agent-runner callbac
     (unset ${!CARILLON__*} && unpack "$exports" "$SCRATCH/$name")
     secret "$name" "$SCRATCH/$name"
 done
+
+# What the operator's commands need: the bus, two of the databases, and the keys that open internal routes and sign tokens.
+mkdir "$SCRATCH/toolbox"
+cp "$SCRATCH"/agent-registry/CARILLON__{AUTH__JWT_SECRET,INTERNAL__KEY,BUS__URL} "$SCRATCH/toolbox"
+cp "$SCRATCH/agent-registry/CARILLON__DATABASE__URL" "$SCRATCH/toolbox/CARILLON__DATABASE__AGENT_REGISTRY_URL"
+cp "$SCRATCH/cron-dispatcher/CARILLON__DATABASE__URL" "$SCRATCH/toolbox/CARILLON__DATABASE__CRON_DISPATCHER_URL"
+secret toolbox "$SCRATCH/toolbox"

@@ -65,7 +65,9 @@ def references(overlay, _):
     """Whatever is named is there: secrets, config maps, accounts, ports, pods, and what is to be scaled."""
     for owner, template in overlay.pods():
         spec = template["spec"]
-        if not matches(template["metadata"]["labels"], owner["spec"]["selector"]["matchLabels"]):
+        # A Job's selector is made with it.
+        selector = owner["spec"].get("selector", {}).get("matchLabels")
+        if not matches(template["metadata"]["labels"], selector):
             yield f"{label(owner)} does not select its own pods"
         account = spec.get("serviceAccountName")
         if account and not overlay.named("ServiceAccount", account):

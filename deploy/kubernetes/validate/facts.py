@@ -96,5 +96,7 @@ class Facts:
         """The configuration that a process with this environment would have; ValueError with why it would have none."""
         key = (name, tuple(sorted(environment.items())))
         if key not in self.settings:
-            self.settings[key] = tomllib.loads(run([self.binaries / name, "--check-config"], environment))
+            # The command line has it under a command, and all sections.
+            command = [self.binaries / name, *(["up"] if name == "carillon" else []), "--check-config"]
+            self.settings[key] = tomllib.loads(run(command, environment))
         return self.settings[key]

@@ -36,7 +36,8 @@ class Overlay:
 
     def pods(self):
         """Every object that makes pods, and its template."""
-        return [(one, one["spec"]["template"]) for one in self.of("Deployment", "StatefulSet", "Job")]
+        of_jobs = [(one, one["spec"]["jobTemplate"]["spec"]["template"]) for one in self.of("CronJob")]
+        return [(one, one["spec"]["template"]) for one in self.of("Deployment", "StatefulSet")] + of_jobs
 
     def selected(self, selector):
         """The templates of pods with these labels."""

@@ -13,6 +13,7 @@ class Mutation(NamedTuple):
 BASE = "deploy/kubernetes/base"
 SCALING = "deploy/kubernetes/components/scaling"
 MONITORING = "deploy/kubernetes/components/monitoring"
+TOOLBOX = "deploy/kubernetes/components/toolbox/toolbox.yaml"
 DISPATCHER = f"{BASE}/cron-dispatcher.yaml"
 EVERY = f"{BASE}/every-microservice.yaml"
 
@@ -61,6 +62,11 @@ MUTATIONS = [
     Mutation(f"{SCALING}/http.yaml", "maxReplicas: 8", "maxReplicas: 80", "may open 424 connections"),
     Mutation("deploy/kubernetes/overlays/production/kustomization.yaml", "nodeTaintsPolicy, value: Honor", "minDomains, value: 3",
              "is not placed anew when a zone is away"),
+    # The operator's commands.
+    Mutation(TOOLBOX, "secretRef: {name: toolbox}", "secretRef: {name: tools}", "there is no Secret tools"),
+    Mutation(TOOLBOX, "secretRef: {name: toolbox}", "secretRef: {name: agent-registry}", "carillon failed"),
+    Mutation(TOOLBOX, "http://agent-registry:8080", "http://agent-registry:80", "is not where the API is"),
+    Mutation("deploy/docker/profiles.toml", "http://agent-runner:9090", "http://runner:9090", "not have where agent-runner is asked"),
     # Settings.
     Mutation("docs/configuring.md", "| `window` |", "| `windows` |", "dispatcher.window, which cron-dispatcher knows"),
     Mutation("docs/configuring.md", "Read by agent-runner.", "Read by agent-registry.", "agent-registry does not know sessions.issuer"),

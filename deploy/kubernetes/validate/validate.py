@@ -16,6 +16,7 @@ import metrics
 import mutations
 import scaling
 import settings
+import toolbox
 from facts import Facts
 from manifests import Overlay
 
@@ -32,6 +33,7 @@ CHECKS = [
     ingress.bodies,
     scaling.scalers,
     scaling.room,
+    toolbox.commands,
 ]
 
 
