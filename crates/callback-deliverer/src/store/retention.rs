@@ -8,34 +8,59 @@ use service_kit::database::{DbConnection, Timestamp};
 
 use crate::schema::{deliveries, endpoints, organisations, replays};
 
-/// Forgets deliveries that were settled longer ago than they are kept, of each organisation the longest first, at most
-/// `limit` in all. Their bodies and delivery attempts go with them. Returns how many that was.
-///
-/// It goes from organisation to organisation along the index `deliveries_settled`: what is kept is not read.
-pub(crate) fn forget_settled(
-    connection: &mut DbConnection,
-    now: Timestamp,
-    kept: TimeDelta,
-    limit: i64,
-) -> QueryResult<usize> {
-    let own: HashMap<String, Option<i32>> = organisations::table
-        .filter(organisations::deliveries_days.is_not_null())
-        .select((organisations::organisation, organisations::deliveries_days))
-        .load(connection)?
-        .into_iter()
-        .collect();
-    let (mut forgotten, mut after) = (0, String::new());
-    while forgotten < limit
-        && let Some((organisation, longest)) = next_settled(connection, &after)?
-    {
-        let own = own.get(&organisation).copied().flatten();
-        let before = Timestamp::from(*now - own.map_or(kept, |days| TimeDelta::days(days.into())));
-        if longest.is_some_and(|settled_at| settled_at <= before) {
-            forgotten += forget(connection, &organisation, before, limit - forgotten)?;
+/// The most organisations that a step looks at.
+const ORGANISATIONS_MAX: usize = 500;
+
+/// How far a walk has come, which looks at each organisation for what is kept no longer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Walk {
+    /// The next step begins behind this organisation; empty: at the first.
+    pub(crate) after: String,
+}
+
+impl Walk {
+    /// One step of it: forgets deliveries that were settled longer ago than they are kept, of each organisation the
+    /// longest first, at most `limit` in all. Their bodies and delivery attempts go with them. Returns how many that
+    /// was.
+    ///
+    /// It goes from organisation to organisation along the index `deliveries_settled`: what is kept is not read.
+    pub(crate) fn step(
+        &mut self,
+        connection: &mut DbConnection,
+        now: Timestamp,
+        kept: TimeDelta,
+        limit: i64,
+    ) -> QueryResult<i64> {
+        let own: HashMap<String, Option<i32>> = organisations::table
+            .filter(organisations::deliveries_days.is_not_null())
+            .select((organisations::organisation, organisations::deliveries_days))
+            .load(connection)?
+            .into_iter()
+            .collect();
+        let mut forgotten = 0;
+        for _ in 0..ORGANISATIONS_MAX {
+            let Some((organisation, longest)) = next_settled(connection, &self.after)? else {
+                self.after.clear();
+                break;
+            };
+            let own = own.get(&organisation).copied().flatten();
+            let before = Timestamp::from(*now - own.map_or(kept, |days| TimeDelta::days(days.into())));
+            if longest.is_some_and(|settled_at| settled_at <= before) {
+                forgotten += forget(connection, &organisation, before, limit - forgotten)?;
+            }
+            // The last one may have more.
+            if forgotten >= limit {
+                break;
+            }
+            self.after = organisation;
         }
-        after = organisation;
+        Ok(forgotten)
     }
-    Ok(usize::try_from(forgotten).unwrap_or(0))
+
+    /// Whether it came to the last organisation.
+    pub(crate) fn is_through(&self) -> bool {
+        self.after.is_empty()
+    }
 }
 
 /// The first organisation after that one of which something is settled, and when the longest was.

@@ -4,20 +4,21 @@ use super::*;
 use crate::payload::RUN_FINISHED;
 use crate::store::new_delivery::NewDelivery;
 use crate::store::organisations::Organisation;
-use crate::store::{new_delivery, organisations, retention};
+use crate::store::retention::{self, Walk};
+use crate::store::{new_delivery, organisations};
 
 #[tokio::test]
 async fn a_delivery_is_forgotten_with_its_body_and_its_delivery_attempts() {
     in_a_database(|connection| {
         let delivery = leased(connection);
-        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 10).unwrap(), 0);
+        assert_eq!(Walk::default().step(connection, noon().into(), TimeDelta::zero(), 10).unwrap(), 0);
         let entries = [entry(&delivery, OutcomeClass::Timeout, Verdict::Exhausted)];
         record(connection, &entries).unwrap();
         let before = noon() - TimeDelta::microseconds(1);
-        assert_eq!(retention::forget_settled(connection, before.into(), TimeDelta::zero(), 10).unwrap(), 0);
+        assert_eq!(Walk::default().step(connection, before.into(), TimeDelta::zero(), 10).unwrap(), 0);
         assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
-        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 0).unwrap(), 0);
-        assert_eq!(retention::forget_settled(connection, noon().into(), TimeDelta::zero(), 10).unwrap(), 1);
+        assert_eq!(Walk::default().step(connection, noon().into(), TimeDelta::zero(), 0).unwrap(), 0);
+        assert_eq!(Walk::default().step(connection, noon().into(), TimeDelta::zero(), 10).unwrap(), 1);
 
         let deliveries: i64 = schema::deliveries::table.count().get_result(connection).unwrap();
         let bodies: i64 = schema::delivery_bodies::table.count().get_result(connection).unwrap();
@@ -49,11 +50,38 @@ async fn each_organisation_is_forgotten_by_its_own_time_and_the_others_by_that_o
         organisations::apply(connection, &[own]).unwrap();
         let mut forget = |days: i64, limit| {
             let now = Timestamp::from(noon() + TimeDelta::days(days));
-            retention::forget_settled(connection, now, TimeDelta::days(30), limit).unwrap()
+            Walk::default().step(connection, now, TimeDelta::days(30), limit).unwrap()
         };
         assert_eq!(forget(29, 10), 0);
         assert_eq!((forget(30, 1), forget(30, 10), forget(89, 10)), (1, 1, 0));
         assert_eq!((forget(90, 1), forget(90, 10)), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_walk_over_many_organisations_takes_several_steps_and_carries_on_where_it_was() {
+    in_a_database(|connection| {
+        let names: Vec<_> = (0..1_100).map(|n| format!("org-{n:04}")).collect();
+        let settled = (0..).zip(&names).map(|(n, name)| NewDelivery {
+            status: Status::Exhausted,
+            due_at: None,
+            settled_at: Some(noon().into()),
+            ..NewDelivery::due(Uuid::from_u128(n), name, 7, RUN_FINISHED, 0, noon().into())
+        });
+        let rows: Vec<_> = settled.collect();
+        new_delivery::insert(connection, &rows).unwrap();
+        let mut walk = Walk::default();
+        let mut step = |limit| {
+            let forgotten = walk.step(connection, noon().into(), TimeDelta::zero(), limit).unwrap();
+            (forgotten, walk.is_through())
+        };
+        // A step ends at so many organisations or rows, whichever comes first.
+        assert_eq!(step(1_000), (500, false));
+        assert_eq!(step(10), (10, false));
+        assert_eq!(step(1_000), (500, false));
+        assert_eq!(step(1_000), (90, true));
+        assert_eq!(step(1_000), (0, true));
     })
     .await;
 }
