@@ -20,7 +20,7 @@ use crate::apply::apply;
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
 use crate::store::{runs, ticks};
-use crate::{fire, judge, traces};
+use crate::{fire, judge, outcome, traces};
 
 fn decode<E: Event>(message: &Message) -> Result<E, DispatchError> {
     Ok(decode_event(message.kind, &message.body)?)
@@ -115,19 +115,12 @@ impl Answers {
             return Ok(());
         }
         let announcements = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
-        for ended in announcements.iter().filter(|one| one.record.state.is_final()) {
-            let reason = ended.record.result.as_ref().and_then(|result| result.reason);
-            let reason = reason.map_or("", model::run::RunReason::as_str);
-            metrics::counter!("carillon_runs_ended_total", "state" => ended.record.state.as_str(), "reason" => reason)
-                .increment(1);
-        }
-        traces::outcomes(context, &announcements, &origins);
         if context.runs_wait.load(Ordering::Relaxed) {
             context.runs_queued.notify_one();
         }
         context.schedules_changed.notify_one();
         // Not heard, it is announced again when overdue.
-        announce(context, announcements).await
+        outcome::tell(context, announcements, &origins).await
     }
 }
 

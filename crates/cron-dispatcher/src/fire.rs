@@ -13,14 +13,14 @@ use service_kit::error::chain;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::announce::{announce, announce_skipped, stop};
+use crate::announce::{announce_skipped, stop};
 use crate::context::Context;
 use crate::error::DispatchError;
 use crate::fired::Fired;
 use crate::settle::{Through, fire};
 use crate::store::schedules;
-use crate::traces;
 use crate::window::request;
+use crate::{outcome, traces};
 
 /// The longest that the dispatcher sleeps, so that a frozen or misled replica notices soon.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -182,7 +182,6 @@ async fn publish(context: &Context, fired: Fired) -> Result<(), DispatchError> {
     }
     let called_back: Vec<_> = fired.skipped.into_iter().filter(|one| one.calls_back).map(|one| one.tick).collect();
     announce_skipped(context, &called_back).await?;
-    traces::outcomes(context, &fired.ended, &HashMap::new());
-    announce(context, fired.ended).await?;
+    outcome::tell(context, fired.ended, &HashMap::new()).await?;
     stopped
 }

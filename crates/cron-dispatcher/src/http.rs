@@ -16,13 +16,13 @@ use service_kit::database::DbConnection;
 use service_kit::error::ApiError;
 use service_kit::traces::Place;
 
-use crate::announce::{announce, announcements, stop};
+use crate::announce::{announcements, stop};
 use crate::consumers::hold_documents;
 use crate::context::Context;
 use crate::error::DispatchError;
 use crate::store::ticks::{self, Wanted};
 use crate::trigger::trigger;
-use crate::{doctor, fire, judge, pause, traces};
+use crate::{doctor, fire, judge, outcome, pause, traces};
 
 /// Most ticks on one page.
 const PAGE_SIZE_MAX: i64 = 100;
@@ -83,8 +83,7 @@ async fn cancel_run(context: web::Data<Context>, id: web::Path<RunId>) -> Result
         tracing::info!(run.id = id, trace_id = Place::tick(RunId(id)).trace_id(), "run cancelled");
     }
     stop(&context, cancelled).await?;
-    traces::outcomes(&context, &ended, &HashMap::new());
-    announce(&context, ended).await?;
+    outcome::tell(&context, ended, &HashMap::new()).await?;
     context.runs_queued.notify_one();
     context.schedules_changed.notify_one();
     found.map(|one| protobuf(&one.record)).ok_or_else(ApiError::not_found)

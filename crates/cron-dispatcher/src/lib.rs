@@ -29,6 +29,7 @@ mod judge;
 pub mod ledger;
 mod measure;
 mod metrics;
+mod outcome;
 mod pause;
 mod prompt;
 mod replan;

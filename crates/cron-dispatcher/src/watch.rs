@@ -19,7 +19,7 @@ use crate::error::DispatchError;
 use crate::store::runs::RunRow;
 use crate::store::stage::Stage;
 use crate::store::{overdue, queue, ticks};
-use crate::{judge, traces, window};
+use crate::{judge, outcome, window};
 
 /// Skipped ticks wait as long for the next announcement as what was sent so often.
 const SKIPPED_SENDS: i32 = 4;
@@ -174,8 +174,7 @@ async fn end_unanswered(context: &Context, late: Vec<RunRow>, reason: RunReason)
     stop(context, run_ids).await?;
     context.runs_queued.notify_one();
     context.schedules_changed.notify_one();
-    traces::outcomes(context, &ended, &HashMap::new());
-    announce(context, ended).await
+    outcome::tell(context, ended, &HashMap::new()).await
 }
 
 /// How many looks in a row have found each queue empty.

@@ -14,13 +14,11 @@ use model::event::EventKind;
 use service_kit::traces::Place;
 use tokio_util::sync::CancellationToken;
 
-use crate::announce::announce;
 use crate::context::{Context, NAME};
-use crate::creators;
 use crate::error::DispatchError;
 use crate::store::queue::{self, Request};
 use crate::store::window;
-use crate::traces;
+use crate::{creators, outcome, traces};
 
 /// The longest sleep, should a notification be lost with the replica that was to give it.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -73,8 +71,7 @@ async fn fill(context: &Context) -> Result<bool, DispatchError> {
     if !ended.is_empty() {
         // Who follows them may be due.
         context.schedules_changed.notify_one();
-        traces::outcomes(context, &ended, &HashMap::new());
-        announce(context, ended).await?;
+        outcome::tell(context, ended, &HashMap::new()).await?;
     }
     Ok(more)
 }

@@ -1,6 +1,7 @@
 //! `/metrics` of a running Carillon, held against docs/metrics.md.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -71,6 +72,17 @@ async fn everything_that_is_scraped_is_documented_and_what_operators_need_is_the
         // On a clock this fast what one part signs for another is good for a second: it may have to be asked again.
         until("it runs", PATIENCE, async || api.post(&run, &json!({})).await.ok()).await;
     }
+    // A mentor that never answers: this run ends by the dispatcher's own verdict.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let provider = json!({"kind": "http", "base_url": format!("http://{}/", silent.local_addr().unwrap())});
+    let mentor = json!({"template_name": "ai-mentor", "new_mentor_name": "Silent", "provider": provider});
+    let mentor = api.post("mentor-with-settings/", &mentor).await.unwrap();
+    let agent = json!({"mentor": mentor["unique_id"], "title": "Silent", "prompt": "?", "task": {"enabled": false}});
+    let agent = api.post("periodic-agents/", &agent).await.unwrap();
+    let run = format!("periodic-agents/{}/run/", agent["id"]);
+    let log = until("it runs", PATIENCE, async || api.post(&run, &json!({})).await.ok()).await;
+    let cancel = format!("periodic-agent-logs/{}/cancel/", log["id"]);
+    until("it is cancelled", PATIENCE, async || api.post(&cancel, &json!({})).await.ok()).await;
 
     let needed = [
         "carillon_condition_met",
@@ -95,8 +107,9 @@ async fn everything_that_is_scraped_is_documented_and_what_operators_need_is_the
         let answer = reqwest::get(format!("http://{}/metrics", carillon.admin_url().trim_start_matches("http://")));
         let text = answer.await.unwrap().text().await.unwrap();
         let failing = text.contains("carillon_endpoints_unwell{state=\"failing\"} 1");
+        let cancelled = text.contains("carillon_runs_ended_total{state=\"error\",reason=\"cancelled\"} 1");
         let found = scraped(&text);
-        (failing && needed.iter().all(|name| found.contains_key(*name))).then_some(found)
+        (failing && cancelled && needed.iter().all(|name| found.contains_key(*name))).then_some(found)
     };
     let found = until("what operators need is there", PATIENCE, all_are_there).await;
     let documented = documented();
