@@ -146,7 +146,8 @@ pub(crate) async fn hop(url: &str, rate: u32, duration: Duration) -> anyhow::Res
             times.push(began.elapsed().saturating_sub(sent));
             delivery.ack(BasicAckOptions::default()).await?;
         }
-        anyhow::Ok(times)
+        // Dropped, it would be cancelled beside the queue's end, which this broker does not survive.
+        anyhow::Ok((times, consumer))
     });
     pace::at_rate(rate, duration, |_| {
         let channel = channel.clone();
@@ -158,7 +159,8 @@ pub(crate) async fn hop(url: &str, rate: u32, duration: Duration) -> anyhow::Res
         }
     })
     .await?;
-    let times = tokio::time::timeout(Duration::from_secs(10), receiving).await.context("messages are missing")???;
+    let received = tokio::time::timeout(Duration::from_secs(10), receiving).await;
+    let (times, _consumer) = received.context("messages are missing")???;
     channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
     connection.close(200, "done".into()).await?;
     Ok(Summary::of(times))

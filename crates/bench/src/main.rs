@@ -5,6 +5,7 @@
 
 mod api;
 mod bare;
+mod bare_handler;
 mod bed;
 mod burst;
 mod celery_beat;
