@@ -11,6 +11,8 @@
 //! - **Only a message's own failures are counted.** The count is a header. To retry is to publish to the queue's retry
 //!   queue with the count raised, and to acknowledge when that is confirmed. The broker's own limit (200) counts lost
 //!   connections too, and is only a backstop.
+//! - **Bounded in bytes.** AMQP bounds what is sent ahead by messages; where they are large, a consumer asks for fewer
+//!   (`prefetch`).
 //! - **Depth.** `ready` and `delayed` are the broker's numbers; `unacknowledged` is this process's alone, since the
 //!   broker tells it to nobody who consumes. A message that another process has in hand is in none of the three.
 
@@ -20,6 +22,7 @@ mod dead_letters;
 mod envelope;
 mod link;
 mod names;
+mod prefetch;
 mod publisher;
 mod session;
 mod source;

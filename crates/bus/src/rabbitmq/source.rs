@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
 use super::Shared;
+use super::prefetch::Prefetch;
 use super::session::Session;
 use super::tap::{OpenTap, Tap};
 use crate::consumer::{Delivery, Source};
@@ -20,7 +21,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub(super) struct RabbitSource {
     shared: Arc<Shared>,
     queue: Queue,
-    prefetch: u16,
+    prefetch: Prefetch,
     open: Option<OpenTap>,
     opening: Option<Opening>,
 }
@@ -35,7 +36,7 @@ struct Opening {
 impl RabbitSource {
     /// Consumes nothing yet.
     pub(super) fn new(shared: Arc<Shared>, queue: Queue, prefetch: u16) -> Self {
-        Self { shared, queue, prefetch, open: None, opening: None }
+        Self { shared, queue, prefetch: Prefetch::new(prefetch), open: None, opening: None }
     }
 
     /// Consumes, on the connection that there is or the next one. Fails only when the bus is closed. Dropping the
@@ -45,7 +46,10 @@ impl RabbitSource {
             if let Some(open) = self.open.as_ref().filter(|open| !open.tap.has_ended()) {
                 return Ok(Arc::clone(&open.tap));
             }
-            self.open = None;
+            if let Some(change) = self.open.take().and_then(|ended| ended.tap.change()) {
+                self.prefetch.apply(change);
+                tracing::info!(queue = %self.queue, prefetch = self.prefetch.present(), ?change, "messages are of another size");
+            }
             let Some(Opening { session, task }) = &mut self.opening else {
                 let session = self.shared.consuming.session(None).await?;
                 let tap = Tap::open(Arc::clone(&self.shared), Arc::clone(&session), self.queue, self.prefetch);

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Shared;
 use super::envelope::{self, Envelope};
+use super::prefetch::{Change, Prefetch, Sizes};
 use super::publisher::{publish, started};
 use super::session::Session;
 use crate::consumer::{Delivery, Lease, Settlement, Settler, Verdict, count_dead_letter};
@@ -35,6 +36,7 @@ pub(super) struct Tap {
     _session: Arc<Session>,
     state: Mutex<State>,
     arrived: Notify,
+    taken: Notify,
     countings: mpsc::Sender<oneshot::Sender<()>>,
 }
 
@@ -44,10 +46,13 @@ pub(super) struct OpenTap {
     _stop: DropGuard,
 }
 
-#[derive(Default)]
 struct State {
     /// Came, and was not handed out.
     pending: VecDeque<message::Delivery>,
+    /// How large they are.
+    sizes: Sizes,
+    /// Takes no more, so that the next tap has another prefetch: ends once nothing is pending.
+    change: Option<Change>,
     /// Every tag that is not settled, of `pending` too.
     unsettled: BTreeSet<u64>,
     ended: bool,
@@ -59,15 +64,17 @@ impl Tap {
         shared: Arc<Shared>,
         session: Arc<Session>,
         queue: Queue,
-        prefetch: u16,
+        prefetch: Prefetch,
     ) -> lapin::Result<OpenTap> {
         let channel = session.connection.create_channel().await?;
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        channel.basic_qos(prefetch.present(), BasicQosOptions::default()).await?;
         let (name, tag) = (shared.names.queue(queue), ShortString::default());
         let deliveries =
             channel.basic_consume(name, tag, BasicConsumeOptions::default(), FieldTable::default()).await?;
         let (countings, counting) = mpsc::channel(1);
-        let (state, arrived) = (Mutex::default(), Notify::new());
+        let sizes = Sizes::new(prefetch);
+        let state = State { pending: VecDeque::new(), sizes, change: None, unsettled: BTreeSet::new(), ended: false };
+        let (state, arrived, taken) = (Mutex::new(state), Notify::new(), Notify::new());
         let tap = |me: &Weak<Self>| Self {
             me: me.clone(),
             queue,
@@ -76,6 +83,7 @@ impl Tap {
             _session: session,
             state,
             arrived,
+            taken,
             countings,
         };
         let tap = Arc::new_cyclic(tap);
@@ -108,6 +116,9 @@ impl Tap {
                 () = stop.cancelled() => break,
                 () = self.shared.closing.cancelled() => break,
             }
+            if self.change().is_some() {
+                break;
+            }
         }
         let cancelled = self.channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default()).await;
         // Everything that was sent before the broker heard of it is here now.
@@ -115,15 +126,32 @@ impl Tap {
             self.keep(delivery);
         }
         if cancelled.is_ok() {
+            // Whoever counts need not wait for what follows.
+            drop(countings);
+            // What found room is handed out before the next tap is opened, unless nobody wants it any more.
+            tokio::select! {
+                () = self.emptied(), if self.change().is_some() => {}
+                () = stop.cancelled() => {}
+                () = self.shared.closing.cancelled() => {}
+            }
             self.give_back_pending();
         }
         self.end();
     }
 
+    /// Keeps what came, or has the broker have it again if there is no room.
     fn keep(&self, delivery: message::Delivery) {
         let mut state = self.lock();
-        state.unsettled.insert(delivery.delivery_tag);
-        state.pending.push_back(delivery);
+        let (tag, bytes) = (delivery.delivery_tag, delivery.data.len());
+        state.unsettled.insert(tag);
+        if state.sizes.has_room(bytes) {
+            let change = state.sizes.came(bytes);
+            state.change = state.change.or(change);
+            state.pending.push_back(delivery);
+        } else {
+            state.change = Some(Change::Narrower);
+            self.requeue(&mut state, tag);
+        }
         drop(state);
         self.arrived.notify_one();
     }
@@ -143,6 +171,17 @@ impl Tap {
         let mut state = self.lock();
         for delivery in std::mem::take(&mut state.pending) {
             self.requeue(&mut state, delivery.delivery_tag);
+        }
+    }
+
+    /// Returns when nothing is pending.
+    async fn emptied(&self) {
+        loop {
+            let taken = self.taken.notified();
+            if self.lock().pending.is_empty() {
+                return;
+            }
+            taken.await;
         }
     }
 
@@ -171,11 +210,13 @@ impl Tap {
                 break;
             }
             let Some(delivery) = state.pending.pop_front() else { break };
+            state.sizes.went(delivery.data.len());
             batch.extend(self.hand_out(delivery));
         }
         if !batch.is_empty() && !state.pending.is_empty() {
             self.arrived.notify_one();
         }
+        self.taken.notify_one();
         Some(batch)
     }
 
@@ -276,6 +317,11 @@ impl Tap {
             }
         }
         self.lock().unsettled.len()
+    }
+
+    /// Why it takes no more, if the next one should have another prefetch.
+    pub(super) fn change(&self) -> Option<Change> {
+        self.lock().change
     }
 
     /// Whether nothing comes any more.

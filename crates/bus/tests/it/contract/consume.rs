@@ -1,6 +1,6 @@
 //! Consuming: order, batches, prefetch, sharing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,40 @@ pub async fn a_consumer_never_has_more_unacknowledged_than_its_prefetch(installa
     in_hand.extend(take(&mut consumer, 3).await);
     never(consumer.next_batch(10, ANY_BYTES)).await;
     depth_becomes(&*bus, QUEUE, Depth { ready: 3, unacknowledged: 4, delayed: 0 }).await;
+}
+
+pub async fn large_messages_do_not_all_come_ahead(installation: impl Installation) {
+    const MESSAGES: u64 = 40;
+    const BYTES: usize = 2 * 1024 * 1024;
+    // What may wait in a consumer, and the one in hand.
+    const AHEAD_MAX: u64 = 32 / 2 + 1;
+    let bus = installation.open().await;
+    for n in 0..MESSAGES {
+        let mut body = vec![b' '; BYTES];
+        body.extend(n.to_string().into_bytes());
+        bus.publish(vec![message(EventKind::RunRequested, body)]).await.unwrap();
+    }
+
+    let mut consumer = bus.consume(QUEUE, 100).await.unwrap();
+    let in_hand = soon(consumer.next_batch(1, ANY_BYTES)).await.unwrap();
+    let depth = || async { bus.depth(QUEUE).await.unwrap() };
+    soon(async {
+        while depth().await.ready < MESSAGES - AHEAD_MAX {}
+    })
+    .await;
+    never(async { while depth().await.unacknowledged <= AHEAD_MAX {} }).await;
+
+    let mut arrived = BTreeSet::new();
+    let mut batch = in_hand;
+    loop {
+        arrived.extend(batch.iter().map(|delivery| delivery.message.body[BYTES..].to_vec()));
+        Delivery::ack_all(batch).await.unwrap();
+        if arrived.len() as u64 == MESSAGES {
+            break;
+        }
+        batch = soon(consumer.next_batch(10, BYTES)).await.unwrap();
+    }
+    depth_becomes(&*bus, QUEUE, Depth::default()).await;
 }
 
 pub async fn unacknowledged_messages_return_when_their_consumer_is_dropped(installation: impl Installation) {

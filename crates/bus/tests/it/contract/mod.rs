@@ -51,6 +51,7 @@ macro_rules! contract_suite {
                 a_batch_keeps_to_its_bounds,
                 a_waiting_consumer_gets_what_is_published_later,
                 a_consumer_never_has_more_unacknowledged_than_its_prefetch,
+                large_messages_do_not_all_come_ahead,
                 unacknowledged_messages_return_when_their_consumer_is_dropped,
                 a_consumer_that_stops_waiting_loses_nothing,
                 several_consumers_share_a_queue_without_a_message_going_to_two,
