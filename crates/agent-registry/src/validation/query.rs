@@ -104,18 +104,14 @@ impl Query {
 }
 
 fn search_terms(text: &str) -> Vec<String> {
-    let mut terms: Vec<String> = Vec::new();
-    for (index, part) in text.split('"').enumerate() {
+    let quotes = text.matches('"').count();
+    let terms = text.split('"').enumerate().flat_map(|(index, part)| {
         // What stands between quotes is every second part, if the quotes are balanced.
-        if index % 2 == 1 && text.matches('"').count() > index {
-            terms.push(part.to_owned());
-        } else {
-            terms.extend(part.split(|char: char| char.is_whitespace() || char == ',').map(str::to_owned));
-        }
-    }
-    terms.retain(|term| !term.is_empty());
-    terms.truncate(TERMS_MAX);
-    terms.into_iter().map(|term| term.chars().take(TERM_CHARS_MAX).collect()).collect()
+        let is_phrase = index % 2 == 1 && index < quotes;
+        part.split(move |char: char| !is_phrase && (char.is_whitespace() || char == ','))
+    });
+    let terms = terms.filter(|term| !term.is_empty()).take(TERMS_MAX);
+    terms.map(|term| term.chars().take(TERM_CHARS_MAX).collect()).collect()
 }
 
 #[cfg(test)]
@@ -130,6 +126,8 @@ mod tests {
         assert_eq!(terms("\"daily report\" x"), ["daily report", "x"]);
         assert_eq!(terms("open \"quote here"), ["open", "quote", "here"]);
         assert_eq!(terms(" , "), Vec::<String>::new());
+        assert_eq!(terms(r#""a b"c"d,e""#), ["a b", "c", "d,e"]);
+        assert_eq!(terms(&r#"" ""#.repeat(TERMS_MAX + 1)), vec![" "; TERMS_MAX]);
     }
 
     #[test]

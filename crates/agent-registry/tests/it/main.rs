@@ -32,5 +32,6 @@ mod retention;
 mod run_log;
 mod schedule;
 mod schedule_combinations;
+mod searches;
 mod secrets;
 mod trigger;
