@@ -38,12 +38,12 @@ pub(super) async fn look_up(state: &State, key: &Secret<String>) -> Result<ApiKe
     let hash = hash(&bytes);
     let now = state.clock.now();
     let row = match state.recent_keys.get(&hash, now) {
-        Some(row) => row,
-        None => {
+        Ok(row) => row,
+        Err(asked) => {
             let wanted = hash.clone();
             let found = state.db.read(move |conn| Ok::<_, ApiError>(api_keys::find(conn, &wanted)?)).await?;
             let row = found.ok_or_else(|| invalid("no such API key"))?;
-            state.recent_keys.put(hash, row.clone(), now);
+            state.recent_keys.put(asked, hash, row.clone(), now);
             row
         }
     };

@@ -72,12 +72,12 @@ impl RequestLimits {
 pub(super) async fn check(state: &State, organisation: &str) -> Result<(), ApiError> {
     let now = state.clock.now();
     let per_minute = match state.request_limits.recent.get(&organisation.to_owned(), now) {
-        Some(known) => known,
-        None => {
+        Ok(known) => known,
+        Err(asked) => {
             let key = organisation.to_owned();
             let found = state.db.read(move |conn| Ok::<_, ApiError>(organisations::requests_per_minute(conn, &key)?));
             let limit = found.await?.and_then(|limit| NonZeroU32::new(limit.unsigned_abs()));
-            state.request_limits.recent.put(organisation.to_owned(), limit, now);
+            state.request_limits.recent.put(asked, organisation.to_owned(), limit, now);
             limit
         }
     };
