@@ -3,10 +3,12 @@
 //! The newest token counts, by when it was issued; of two of the same second the one that says less. What was seen last
 //! is kept in memory, so that a request costs nothing: something is written when the role changes, and else at most once
 //! a minute of tokens' time. API keys are no tokens, and a token says nothing of organisations that it does not name.
+//! Of an organisation that does not exist yet, or is being erased, nothing is noted.
 //!
 //! The role, the organisation's document and the entry in the audit log are one transaction.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,6 +17,7 @@ use service_kit::auth::{Caller, Role};
 use service_kit::database::{DatabaseError, DbConnection, Timestamp};
 use service_kit::error::chain;
 
+use super::recent::Recent;
 use crate::audit::{self, Author};
 use crate::documents::{self, Written};
 use crate::state::State;
@@ -36,6 +39,12 @@ struct Said {
     at: DateTime<Utc>,
 }
 
+impl Hash for Said {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.role.as_str(), self.at).hash(state);
+    }
+}
+
 impl Said {
     /// Whether this counts, beside what an earlier request said.
     fn overrides(self, other: Self) -> bool {
@@ -43,14 +52,19 @@ impl Said {
     }
 }
 
-/// The newest that each user's tokens said, and when the token was issued that was written down.
+/// What users' tokens said.
 #[derive(Default)]
-pub(crate) struct SeenRoles(Mutex<HashMap<User, (Said, DateTime<Utc>)>>);
+pub(crate) struct SeenRoles {
+    /// The newest, and when the token was issued that was written down.
+    newest: Mutex<HashMap<User, (Said, DateTime<Utc>)>>,
+    /// What was said a moment ago of users of whom nothing has to be known.
+    unneeded: Recent<(User, Said), ()>,
+}
 
 impl SeenRoles {
     /// Whether `said` has to be compared with what is stored; else it is old, or as good as known.
     fn is_news(&self, user: &User, said: Said) -> bool {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((newest, stored_at)) = seen.get_mut(user) else { return true };
         if !said.overrides(*newest) {
             return false;
@@ -63,7 +77,7 @@ impl SeenRoles {
     }
 
     fn remember(&self, user: User, said: Said) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= USERS_MAX {
             seen.clear();
         }
@@ -80,9 +94,10 @@ pub(super) async fn observe(state: &State, caller: &Caller, issued_at: Option<Da
     if !state.seen_roles.is_news(&user, said) {
         return;
     }
+    let Err(asked) = state.seen_roles.unneeded.get(&(user.clone(), said), now) else { return };
     match store_if_news(state, user.clone(), said, now).await {
         Ok(Some(newest)) => state.seen_roles.remember(user, newest),
-        Ok(None) => {}
+        Ok(None) => state.seen_roles.unneeded.put(asked, (user, said), (), now),
         Err(error) => tracing::warn!(error = chain(&error), "the role in a token was not noted"),
     }
 }
@@ -96,6 +111,10 @@ async fn store_if_news(
 ) -> Result<Option<Said>, DatabaseError> {
     let (organisation, username) = user.clone();
     let known = move |conn: &mut DbConnection| {
+        let settings = organisations::find(conn, &organisation)?;
+        if settings.is_none_or(|row| row.erasing_since.is_some()) {
+            return Ok((None, false));
+        }
         let row = users::find(conn, &organisation, &username)?;
         // Whoever has no role and made nothing is nobody's creator.
         let matters = row.is_some() || said.role != Role::None || agents::any_by(conn, &organisation, &username)?;

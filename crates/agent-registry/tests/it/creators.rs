@@ -1,5 +1,7 @@
 //! Runs act as the user who created their agent, while that user has the role and nobody revoked it.
 
+use std::time::Duration;
+
 use bus::Queue;
 use model::document::{Document, Subject};
 use serde_json::{Value, json};
@@ -16,6 +18,8 @@ fn revoked(document: &Document) -> Option<Vec<&str>> {
 /// An agent of [`USER`], as a path.
 async fn agent(app: &App<'_>) -> String {
     let mentor = app.mentor().await;
+    // That request made the organisation: a token of the moment before says nothing of anybody there.
+    app.advance(1).await;
     format!("periodic-agents/{}/", app.agent(&mentor, json!({})).await["id"])
 }
 
@@ -90,12 +94,34 @@ async fn who_has_no_role_and_created_nothing_is_not_remembered() {
     let world = World::new().await;
     let app = world.open().await;
     let mentor = app.mentor().await;
+    app.advance(1).await;
     let key = app.api_key(&world.admin_token(), ORG, "key", json!({})).await;
     let visitor = format!("Bearer {}", world.token("visitor", Some(ORG), Role::None));
     app.call_as(&visitor, "GET", &path("periodic-agents/"), None).await.ok(403);
     app.agent(&mentor, json!({})).await;
     app.call_as(&key, "GET", &path("periodic-agents/"), None).await.ok(200);
     assert_eq!(world.rows("users"), 1, "the administrator alone");
+}
+
+#[tokio::test]
+async fn a_token_of_an_organisation_that_does_not_live_writes_nothing() {
+    let world = World::new().await;
+    let app = world.open_with(false).await;
+    app.organisation(Some(json!({}))).await.ok(200);
+    let admin = format!("Bearer {}", world.admin_token());
+    app.call_as(&admin, "DELETE", &format!("/api/core/orgs/{ORG}/"), None).await.ok(202);
+    // While somebody else writes there, who writes has to wait.
+    let _writer = world.keep_open("BEGIN; SELECT FROM organisations FOR UPDATE", "BEGIN IMMEDIATE");
+    let ask = async {
+        for (organisation, status) in [(ORG, 200), ("nowhere", 404)] {
+            for user in ["a", "b", "c", "d", "e"] {
+                let token = format!("Bearer {}", world.token(user, Some(organisation), Role::TenantAdmin));
+                app.call_as(&token, "GET", &format!("/api/core/orgs/{organisation}/"), None).await.ok(status);
+            }
+        }
+    };
+    // Each that waits would wait for five seconds on SQLite, for thirty on PostgreSQL.
+    tokio::time::timeout(Duration::from_secs(25), ask).await.expect("a request waited for the writer");
 }
 
 #[tokio::test]

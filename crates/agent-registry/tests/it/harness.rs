@@ -157,6 +157,23 @@ impl World {
         }
     }
 
+    /// Begins what these say, in the words of one database and of the other; it ends when what is returned is dropped.
+    pub(crate) fn keep_open(&self, postgres: &str, sqlite: &str) -> Box<dyn std::any::Any> {
+        let url = self.database.expose();
+        match url.strip_prefix("sqlite:") {
+            Some(file) => {
+                let mut connection = open_sqlite(file);
+                connection.batch_execute(sqlite).unwrap();
+                Box::new(connection)
+            }
+            None => {
+                let mut connection = diesel::PgConnection::establish(url).unwrap();
+                connection.batch_execute(postgres).unwrap();
+                Box::new(connection)
+            }
+        }
+    }
+
     /// What a column of a table holds: for what no door shows.
     pub(crate) fn column(&self, table: &str, column: &str) -> Vec<Vec<u8>> {
         #[derive(diesel::QueryableByName)]
