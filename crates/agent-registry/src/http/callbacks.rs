@@ -11,11 +11,11 @@ use service_kit::signed_link;
 use super::body::{self, Form};
 use super::doors::{Door, endpoint};
 use super::log_stream;
+use super::logs;
 use super::page::PageRequest;
 use super::request;
 use crate::deliverer::Answer;
 use crate::state::State;
-use crate::store::{agents, logs};
 use crate::validation::fields::{Faults, Fields, Presence, Text};
 use crate::validation::form;
 
@@ -166,6 +166,7 @@ fn show(answer: Answer) -> HttpResponse {
 }
 
 /// `GET …/logs/{id}/?signature=`: the whole text of a log that was too long for its callback, as long as it is kept.
+/// Never less than the whole: while that is neither here nor to be asked for, 503.
 async fn get_whole_log(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let organisation = request::organisation(&request)?;
     let query = request::query(&request);
@@ -174,13 +175,7 @@ async fn get_whole_log(state: web::Data<State>, request: HttpRequest) -> Result<
     if !signed_link::verify(&state.keys, &organisation, id, signature) {
         return Err(ApiError::not_found());
     }
-    let found = state.db.read(move |conn| {
-        let log = logs::find(conn, id)?.filter(|log| log.row.organisation == organisation);
-        let Some(log) = log else { return Ok(None) };
-        let agent = agents::find(conn, &organisation, log.row.agent_id)?;
-        Ok::<_, ApiError>(agent.map(|_| log))
-    });
-    let log = found.await?.ok_or_else(ApiError::not_found)?;
+    let log = logs::find(&state, &organisation, id).await?.ended()?;
     let mut response = HttpResponse::Ok();
     response
         .content_type("text/plain; charset=utf-8")

@@ -16,7 +16,7 @@ use super::list::read_list;
 use super::log_stream;
 use super::page::PageRequest;
 use super::request::{self, Item};
-use crate::dispatcher::Told;
+use crate::dispatcher::{Told, Unavailable};
 use crate::runs::{self, Recorded, status_of};
 use crate::state::State;
 use crate::store::log_list::{self, LogFilter};
@@ -25,6 +25,8 @@ use crate::store::{agents, log_texts};
 use crate::validation::query::Query;
 use crate::validation::time::render;
 
+/// What it is called in errors.
+const OBJECT: &str = "PeriodicAgentLog";
 /// What `status` may narrow a list to.
 const STATUSES: [&str; 3] = ["success", "error", "running"];
 
@@ -118,52 +120,95 @@ pub(super) async fn list_logs(state: web::Data<State>, request: HttpRequest) -> 
 }
 
 /// `GET P/periodic-agent-logs/{id}/`
-///
-/// Whoever was called back may ask before the log has arrived here; so what is not here, or not ended, is asked of
-/// the dispatcher.
 pub(super) async fn get_log(
     state: web::Data<State>,
     request: HttpRequest,
     path: web::Path<Item>,
 ) -> Result<HttpResponse, ApiError> {
     let organisation = request::admit(&state, &request)?.organisation;
-    let id = path.id("PeriodicAgentLog")?;
-    let stored = state.db.read(move |conn| Ok::<_, ApiError>(logs::find(conn, id)?)).await?;
-    let log = match stored {
-        Some(log) if log.state()?.is_final() => Some(log),
-        Some(log) => match state.dispatcher.run(RunId(id)).await {
-            Ok(Some(told)) => taken_over(&state, &organisation, told).await?,
-            Ok(None) | Err(_) => Some(log),
-        },
-        None => match state.dispatcher.run(RunId(id)).await? {
-            Some(told) => taken_over(&state, &organisation, told).await?,
-            None => None,
-        },
-    };
-    let log = log.filter(|log| log.row.organisation == organisation);
-    let log = log.ok_or_else(|| ApiError::no_such("PeriodicAgentLog"))?;
-    let agent_id = log.row.agent_id;
-    let agent = state.db.read(move |conn| Ok::<_, ApiError>(agents::find(conn, &organisation, agent_id)?)).await?;
-    agent.ok_or_else(|| ApiError::no_such("PeriodicAgentLog"))?;
+    let log = find(&state, &organisation, path.id(OBJECT)?).await?.newest()?;
     answer(&state, StatusCode::OK, log)
+}
+
+/// What is known of the log of a run.
+pub(super) struct Found {
+    log: Option<Log>,
+    /// The dispatcher, which may know more, did not answer.
+    away: Option<Unavailable>,
+}
+
+impl Found {
+    /// The log, as far as the run has come.
+    fn newest(self) -> Result<Log, ApiError> {
+        match self {
+            Self { log: Some(log), .. } => Ok(log),
+            Self { away: Some(away), .. } => Err(away.into()),
+            _ => Err(ApiError::no_such(OBJECT)),
+        }
+    }
+
+    /// The log of a run that has ended. One that has not ended has no content yet.
+    pub(super) fn ended(mut self) -> Result<Log, ApiError> {
+        if let Some(log) = &self.log
+            && !log.state()?.is_final()
+        {
+            self.log = None;
+        }
+        self.newest()
+    }
+}
+
+/// Finds the log of one of the organisation's runs.
+///
+/// Whoever was called back may ask before the log has arrived here; so what is not here, or not ended, is asked of
+/// the dispatcher.
+pub(super) async fn find(state: &web::Data<State>, organisation: &str, id: i64) -> Result<Found, ApiError> {
+    let stored = find_stored(state, organisation, id).await?;
+    if let Some(log) = &stored
+        && log.state()?.is_final()
+    {
+        return Ok(Found { log: stored, away: None });
+    }
+    match state.dispatcher.run(RunId(id)).await {
+        Ok(Some(told)) => Ok(Found { log: taken_over(state, organisation, told).await?, away: None }),
+        // It forgets a run once its end is held here, which may have been a moment ago.
+        Ok(None) => Ok(Found { log: find_stored(state, organisation, id).await?, away: None }),
+        Err(away) => Ok(Found { log: stored, away: Some(away) }),
+    }
+}
+
+/// A log as it is here; 404 if it is another organisation's, or of an agent that is gone.
+async fn find_stored(state: &State, organisation: &str, id: i64) -> Result<Option<Log>, ApiError> {
+    let organisation = organisation.to_owned();
+    let found = state.db.read(move |conn| {
+        let Some(log) = logs::find(conn, id)? else { return Ok(None) };
+        let is_there =
+            log.row.organisation == organisation && agents::find(conn, &organisation, log.row.agent_id)?.is_some();
+        if is_there { Ok(Some(log)) } else { Err(ApiError::no_such(OBJECT)) }
+    });
+    found.await
 }
 
 /// The log of a run as the dispatcher told it. A large one is recorded, as it will be when its message comes, and then
 /// sent from here: so its memory is free again, however slowly it is read.
 async fn taken_over(state: &web::Data<State>, organisation: &str, told: Told) -> Result<Option<Log>, ApiError> {
-    if told.record.run.organisation.as_str() != organisation || !log_texts::is_large(&told.record) {
-        return Ok(Some(Log::of(told.record)));
+    let (id, agent_id) = (told.record.run.id.0, told.record.run.agent_id.0);
+    if told.record.run.organisation.as_str() != organisation {
+        return Ok(None);
+    }
+    if !log_texts::is_large(&told.record) {
+        let organisation = organisation.to_owned();
+        let agent = state.db.read(move |conn| Ok::<_, ApiError>(agents::find(conn, &organisation, agent_id)?)).await?;
+        return Ok(agent.map(|_| Log::of(told.record)));
     }
     let recorder = Arc::clone(state);
     let stored = state.db.write(move |conn| {
         let (now, mut written) = (recorder.clock.now(), Vec::new());
-        let id = told.record.run.id.0;
         runs::record(conn, vec![Recorded { record: told.record, said_at: now }], now, &mut written)?;
-        Ok::<_, ApiError>((logs::find(conn, id)?, written))
+        Ok::<_, ApiError>(written)
     });
-    let (log, written) = stored.await?;
-    state.outbox.announce(written);
-    Ok(log)
+    state.outbox.announce(stored.await?);
+    find_stored(state, organisation, id).await
 }
 
 /// The answer that shows a log.

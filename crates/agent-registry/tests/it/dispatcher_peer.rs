@@ -37,6 +37,8 @@ struct PeerState {
     ticks: HashMap<i64, Vec<Tick>>,
     handed_over: Vec<Document>,
     pauses: Vec<serde_json::Value>,
+    /// Runs that were asked for, by id.
+    asked_runs: Vec<i64>,
     /// Runs by the key that they were asked for with.
     keys: HashMap<String, RunRecord>,
     dies_after_runs: bool,
@@ -98,6 +100,11 @@ impl DispatcherPeer {
     /// The documents that were handed over since the last time.
     pub(crate) fn take_handed_over(&self) -> Vec<Document> {
         std::mem::take(&mut self.0.state.lock().unwrap().handed_over)
+    }
+
+    /// The runs that were asked for.
+    pub(crate) fn asked_runs(&self) -> Vec<i64> {
+        self.0.state.lock().unwrap().asked_runs.clone()
     }
 
     /// What was said of everything.
@@ -184,7 +191,9 @@ async fn run(peer: web::Data<DispatcherPeer>, request: HttpRequest, id: web::Pat
     if let Some(refusal) = peer.refusal(&request) {
         return refusal;
     }
-    match peer.0.state.lock().unwrap().runs.get(&id) {
+    let mut state = peer.0.state.lock().unwrap();
+    state.asked_runs.push(*id);
+    match state.runs.get(&id) {
         Some(record) => answer(StatusCode::OK, record),
         None => HttpResponse::NotFound().finish(),
     }

@@ -21,6 +21,7 @@ mod idempotency;
 mod large_logs;
 mod list_plans;
 mod lists;
+mod log_links;
 mod looks;
 mod mentors;
 mod neighbours;

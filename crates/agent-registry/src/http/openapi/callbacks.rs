@@ -4,7 +4,9 @@
 use serde_json::{Map, Value, json};
 use service_kit::api_docs::{Operation, answer, reference};
 
-use super::parts::{body, field_errors, moment, no_page, no_such, number, one_of, operation, page, paging, text};
+use super::parts::{
+    body, field_errors, moment, no_page, no_such, number, one_of, operation, page, paging, text, unavailable,
+};
 use crate::http::callbacks::WHOLE_LOG;
 use crate::validation::form;
 
@@ -25,7 +27,7 @@ pub(super) fn whole_log() -> Operation {
     });
     Operation {
         parameters: vec![text("signature")],
-        answers: vec![(200, text_body), no_such("PeriodicAgentLog")],
+        answers: vec![(200, text_body), no_such("PeriodicAgentLog"), unavailable()],
         open: true,
         ..operation(
             "GET",

@@ -39,14 +39,7 @@ pub(super) fn with_common_answers(mut operation: Operation) -> Operation {
                 Some("throttled"),
             ),
         ),
-        (
-            503,
-            detail(
-                "What is needed is away; `Retry-After` says when to ask again.",
-                "Service temporarily unavailable, try again later.",
-                Some("dispatcher_unavailable"),
-            ),
-        ),
+        unavailable(),
     ];
     if operation.body.is_some() {
         common.extend([
@@ -68,6 +61,12 @@ pub(super) fn field_errors() -> (u16, Value) {
 
 pub(super) fn no_such(object: &str) -> (u16, Value) {
     (404, detail("It is not there.", &format!("No {object} matches the given query."), None))
+}
+
+pub(super) fn unavailable() -> (u16, Value) {
+    let text = "Service temporarily unavailable, try again later.";
+    let description = "What is needed is away; `Retry-After` says when to ask again.";
+    (503, detail(description, text, Some("dispatcher_unavailable")))
 }
 
 pub(super) fn no_page() -> (u16, Value) {
