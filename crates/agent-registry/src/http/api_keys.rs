@@ -52,7 +52,7 @@ impl ApiKeyView {
     }
 }
 
-/// The organisation of a request without a body: `platform_key`, else that of the credential.
+/// The organisation of a request whose body names none: `platform_key`, else that of the credential.
 fn platform_key(request: &HttpRequest) -> Result<String, ApiError> {
     let query = request::query(request);
     let known = request::known(request)?;
@@ -83,8 +83,8 @@ pub(super) async fn create_api_key(
     let faults = Faults::default();
     let input = ApiKeyInput::read(&body, &faults);
     // Whoever may not act there learns nothing of the rest.
-    let organisation = if input.platform_key.is_empty() { platform_key(&request) } else { Ok(input.platform_key) };
-    let acting = organisation.and_then(|organisation| request::admit_to(&request, &organisation))?;
+    let organisation = input.platform_key.map_or_else(|| platform_key(&request), Ok)?;
+    let acting = request::admit_to(&request, &organisation)?;
     faults.into_errors().into_result()?;
 
     let now = state.clock.now();

@@ -16,7 +16,8 @@ const BAD_SLUG: &str = "Enter a valid \"slug\" consisting of letters, numbers, u
 #[derive(Debug, Default)]
 pub(crate) struct ApiKeyInput {
     pub(crate) name: String,
-    pub(crate) platform_key: String,
+    /// The organisation; none: the credential's own.
+    pub(crate) platform_key: Option<String>,
     pub(crate) expires_in: Option<Duration>,
     pub(crate) read_only: bool,
 }
@@ -31,7 +32,7 @@ impl ApiKeyInput {
         }
         Self {
             name,
-            platform_key: fields.text("platform_key", Text::REQUIRED.max(NAME_CHARS_MAX)).unwrap_or_default(),
+            platform_key: fields.text("platform_key", Text::FILLED.max(NAME_CHARS_MAX)),
             expires_in: expires_in(&fields),
             read_only: fields.boolean("read_only").unwrap_or_default(),
         }

@@ -129,3 +129,19 @@ async fn a_read_only_key_reads_and_changes_nothing() {
     app.call_as(&key, "POST", PLACE, Some(json!({ "name": "more", "platform_key": ORG }))).await.ok(403);
     assert_eq!(app.call_as(&key, "GET", &place, None).await.ok(200)["title"], "Daily");
 }
+
+#[tokio::test]
+async fn a_key_is_of_the_credentials_own_organisation_unless_another_is_named() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let admin = format!("Bearer {}", world.admin_token());
+    app.call_as(&admin, "POST", PLACE, Some(json!({ "name": "own" }))).await.ok(201);
+    let list = app.call_as(&admin, "GET", PLACE, None).await.ok(200);
+    assert_eq!(list[0]["name"], "own");
+    let root = format!("Bearer {}", world.token("root", None, Role::PlatformAdmin));
+    let required = json!({ "platform_key": ["This field is required."] });
+    assert_eq!(app.call_as(&root, "POST", PLACE, Some(json!({ "name": "n" }))).await.ok(400), required);
+    let blank = json!({ "platform_key": ["This field may not be blank."] });
+    let body = json!({ "name": "n", "platform_key": "" });
+    assert_eq!(app.call_as(&admin, "POST", PLACE, Some(body)).await.ok(400), blank);
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use service_kit::api_docs::{Operation, answer, reference};
 
-use super::parts::{body, field_errors, moment, no_page, no_such, operation, page, paging, text};
+use super::parts::{being_erased, body, field_errors, moment, no_page, no_such, operation, page, paging, text};
 use crate::validation::form;
 
 const ORGANISATIONS: &str = "organisations";
@@ -34,7 +34,7 @@ fn organisations() -> Vec<Operation> {
         },
         Operation {
             body: Some(body("OrganisationPatch", form::ORGANISATION, false, json!({ "timezone": "Europe/Berlin" }))),
-            answers: vec![one(), field_errors(), no_such("Organisation")],
+            answers: vec![one(), field_errors(), no_such("Organisation"), being_erased()],
             ..operation("PATCH", place(), "patchOrganisation", ORGANISATIONS, "Change settings; `paused` acts at once")
         },
         Operation {
@@ -64,7 +64,7 @@ fn users() -> Vec<Operation> {
     let set = |verb: &str, id, revoked: bool, summary| {
         let user = json!({ "username": "ann", "role": "tenant_admin", "revoked": revoked, "allowed": !revoked });
         Operation {
-            answers: vec![(200, answer("The user.", reference("User"), user)), no_such("Organisation")],
+            answers: vec![(200, answer("The user.", reference("User"), user)), no_such("Organisation"), being_erased()],
             ..operation("POST", format!("/api/core/orgs/{{org}}/users/{{name}}/{verb}/"), id, USERS, summary)
         }
     };
@@ -89,7 +89,11 @@ fn api_keys() -> Vec<Operation> {
         },
         Operation {
             body: Some(body("ApiKeyCreate", form::API_KEY, true, asked)),
-            answers: vec![(201, answer("Shown once.", reference("ApiKey"), api_key(&"0".repeat(64)))), field_errors()],
+            answers: vec![
+                (201, answer("Shown once.", reference("ApiKey"), api_key(&"0".repeat(64)))),
+                field_errors(),
+                being_erased(),
+            ],
             ..operation("POST", place(), "createApiKey", KEYS, "Create an API key of the caller's user")
         },
         Operation {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use service_kit::api_docs::{Operation, answer, reference};
 
 use super::parts::{
-    body, boolean, field_errors, filters, gone, idempotency_key, key_reused, linked, list, moment, no_page, no_such,
-    number, one_of, operation, page, paging, query, text, with_common_answers,
+    being_erased, body, boolean, field_errors, filters, gone, idempotency_key, key_reused, linked, list, moment,
+    no_page, no_such, number, one_of, operation, page, paging, query, text, with_common_answers,
 };
 use super::{callbacks, core, examples, schedule};
 use crate::validation::form;
@@ -34,7 +34,7 @@ fn agents() -> Vec<Operation> {
         Operation {
             parameters: vec![idempotency_key()],
             body: Some(body("PeriodicAgentCreate", form::AGENT, true, examples::agent_body())),
-            answers: vec![one(201, "It is created."), field_errors(), key_reused()],
+            answers: vec![one(201, "It is created."), field_errors(), being_erased(), key_reused()],
             ..operation(
                 "POST",
                 format!("{P}/periodic-agents/"),
@@ -175,7 +175,7 @@ fn mentors() -> Vec<Operation> {
     let named = format!("{P}/{{mentor}}/");
     let create = |path: String, id, schema, status: u16, example, summary| Operation {
         body: Some(body(schema, form::MENTOR, true, example)),
-        answers: vec![linked(one(status), "createPeriodicAgent", yearly()), field_errors()],
+        answers: vec![linked(one(status), "createPeriodicAgent", yearly()), field_errors(), being_erased()],
         ..operation("POST", path, id, MENTORS, summary)
     };
     let templates = json!({ "type": "array", "items": reference("TemplateMentor") });

@@ -63,6 +63,12 @@ pub(super) fn no_such(object: &str) -> (u16, Value) {
     (404, detail("It is not there.", &format!("No {object} matches the given query."), None))
 }
 
+/// Of what brings an organisation into being.
+pub(super) fn being_erased() -> (u16, Value) {
+    let text = "This organisation is being erased: try again when it is gone.";
+    (409, detail("The organisation is being erased.", text, Some("organisation_erasing")))
+}
+
 pub(super) fn unavailable() -> (u16, Value) {
     let text = "Service temporarily unavailable, try again later.";
     let description = "What is needed is away; `Retry-After` says when to ask again.";
