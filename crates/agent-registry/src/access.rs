@@ -37,8 +37,8 @@ use crate::store::organisations::{self, OrganisationRow};
 pub(crate) enum CredentialKind {
     /// A token (JWT).
     Token,
-    /// An API key, and whether it may only read.
-    ApiKey { read_only: bool },
+    /// An API key: whether it may only read, and when it expires.
+    ApiKey { read_only: bool, expires_at: Option<DateTime<Utc>> },
 }
 
 impl CredentialKind {
@@ -47,6 +47,14 @@ impl CredentialKind {
         match self {
             Self::Token => "token",
             Self::ApiKey { .. } => "api_key",
+        }
+    }
+
+    /// When it ends, if it is an API key that does: what it makes must not outlast it.
+    pub(crate) fn key_expires_at(self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Token => None,
+            Self::ApiKey { expires_at, .. } => expires_at,
         }
     }
 }
@@ -84,9 +92,10 @@ pub(crate) async fn recognise(state: &State, headers: &HeaderMap) -> Result<Know
         }
         Credential::ApiKey(key) => {
             let row = keys::look_up(state, &key).await?;
+            let expires_at = row.expires_at.map(DateTime::from);
             let caller =
                 Caller { username: row.username, organisation: Some(row.organisation), role: Role::TenantAdmin };
-            Known { caller, credential: CredentialKind::ApiKey { read_only: row.read_only } }
+            Known { caller, credential: CredentialKind::ApiKey { read_only: row.read_only, expires_at } }
         }
     };
     if let Some(organisation) = &known.caller.organisation {
@@ -107,7 +116,7 @@ impl Known {
         let caller = &self.caller;
         let other_user = username.is_some_and(|username| caller.username != username);
         match self.credential {
-            CredentialKind::ApiKey { read_only } => {
+            CredentialKind::ApiKey { read_only, .. } => {
                 if caller.organisation.as_deref() != Some(organisation) || other_user {
                     return Err(AuthError::Invalid("an API key of another organisation or user".to_owned()).into());
                 }

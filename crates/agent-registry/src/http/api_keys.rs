@@ -1,10 +1,11 @@
 //! `/api/core/platform/api-tokens/`: API keys. A key is shown once, in the answer to the request that made it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use service_kit::database::Timestamp;
 use service_kit::error::{ApiError, FieldErrors};
@@ -12,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::body::{self, Form};
 use super::request;
-use crate::access::{self, keys};
+use crate::access::{self, CredentialKind, keys};
 use crate::audit;
 use crate::documents::Written;
 use crate::state::State;
@@ -85,11 +86,11 @@ pub(super) async fn create_api_key(
     // Whoever may not act there learns nothing of the rest.
     let organisation = input.platform_key.map_or_else(|| platform_key(&request), Ok)?;
     let acting = request::admit_to(&request, &organisation)?;
+    let now = state.clock.now();
+    let expires_at = expires_at(input.expires_in, acting.credential, now, &faults);
     faults.into_errors().into_result()?;
 
-    let now = state.clock.now();
     let (key, key_hash) = keys::make()?;
-    let expires_at = input.expires_in.map(|length| now + TimeDelta::from_std(length).unwrap_or(TimeDelta::MAX));
     let row = ApiKeyRow {
         organisation: acting.organisation.clone(),
         name: input.name,
@@ -119,6 +120,24 @@ pub(super) async fn create_api_key(
     state.outbox.announce(written);
     tracing::info!(organisation = row.organisation, api_key.name = row.name, "an API key was created");
     Ok(HttpResponse::build(StatusCode::CREATED).json(ApiKeyView::of(row, key.into_inner())))
+}
+
+/// When a new key expires. A key that expires makes none that outlasts it: whoever holds it would hold it for good.
+fn expires_at(
+    asked: Option<Duration>,
+    credential: CredentialKind,
+    now: DateTime<Utc>,
+    faults: &Faults,
+) -> Option<DateTime<Utc>> {
+    let asked = asked.map(|length| now + TimeDelta::from_std(length).unwrap_or(TimeDelta::MAX));
+    let latest = credential.key_expires_at();
+    if let (Some(asked), Some(latest)) = (asked, latest)
+        && asked > latest
+    {
+        let latest = render(latest);
+        faults.add("expires_in", format!("Ensure this key expires no later than the key that makes it: {latest}."));
+    }
+    asked.or(latest)
 }
 
 /// A key's name in the path.

@@ -131,6 +131,39 @@ async fn a_read_only_key_reads_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_key_that_expires_makes_only_keys_that_expire_no_later() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let parent = app.api_key(&world.admin_token(), ORG, "parent", json!({ "expires_in": "01:00:00" })).await;
+    app.advance(60).await;
+    let create = async |name: &str, more: Value| {
+        let mut body = json!({ "name": name, "platform_key": ORG });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        app.call_as(&parent, "POST", PLACE, Some(body)).await
+    };
+    let end = "2026-11-21T13:00:00Z";
+    for (name, more, expires) in [
+        ("absent", json!({}), end),
+        ("null", json!({ "expires_in": null }), end),
+        ("the-same", json!({ "expires_in": "00:59:00" }), end),
+        ("less", json!({ "expires_in": 60 }), "2026-11-21T12:02:00Z"),
+    ] {
+        assert_eq!(create(name, more).await.ok(201)["expires"], expires, "{name}");
+    }
+    let fault = format!("Ensure this key expires no later than the key that makes it: {end}.");
+    assert_eq!(create("more", json!({ "expires_in": "00:59:01" })).await.ok(400), json!({ "expires_in": [fault] }));
+    // Nor does what it made.
+    let child = create("child", json!({})).await.ok(201)["key"].as_str().unwrap().to_owned();
+    let body = json!({ "name": "grandchild", "platform_key": ORG });
+    let grandchild = app.call_as(&format!("Api-Token {child}"), "POST", PLACE, Some(body)).await.ok(201);
+    assert_eq!(grandchild["expires"], end);
+    // A token or a key that does not expire makes what it likes.
+    let lasting = app.api_key(&world.admin_token(), ORG, "lasting", json!({})).await;
+    let body = json!({ "name": "too", "platform_key": ORG });
+    assert_eq!(app.call_as(&lasting, "POST", PLACE, Some(body)).await.ok(201)["expires"], Value::Null);
+}
+
+#[tokio::test]
 async fn a_key_is_of_the_credentials_own_organisation_unless_another_is_named() {
     let world = World::new().await;
     let app = world.open().await;

@@ -267,7 +267,8 @@ pub(super) struct ApiKeyCreate {
     /// The organisation; by default the credential's own.
     #[schema(nullable = false)]
     platform_key: Option<String>,
-    /// A duration as Django writes it: seconds, `[DD] [[HH:]MM:]SS`, or ISO 8601. Absent: it does not expire.
+    /// A duration as Django writes it: seconds, `[DD] [[HH:]MM:]SS`, or ISO 8601. Absent: it does not expire, or, if an
+    /// API key that expires makes it, when that does; no such key makes one that expires later.
     #[schema(nullable)]
     expires_in: Option<String>,
     #[schema(nullable = false)]
