@@ -156,3 +156,13 @@ async fn a_name_that_changes_its_mind_is_refused_at_the_next_request_and_at_the_
     let error = request.send().await.unwrap_err();
     assert!(matches!(EgressError::of(&error), Some(EgressError::NotPublic { .. })), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_name_that_nobody_answers_for_is_given_up() {
+    let guard = Guard { resolver: Resolver::Silent, ..Guard::new(Vec::new()) };
+    let client = guard.client(Duration::from_secs(5)).unwrap();
+    let url: Url = "https://hooks.example.com/".parse().unwrap();
+    let vetted = client.vetted_request(Method::POST, &url);
+    let refused = tokio::time::timeout(Duration::from_secs(60), vetted).await.expect("it waits for ever");
+    assert!(matches!(refused, Err(EgressError::Unresolved { .. })), "{refused:?}");
+}

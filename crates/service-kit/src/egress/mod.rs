@@ -18,10 +18,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, redirect};
+use tokio::time::timeout;
 use url::{Host, Url};
 
 pub use networks::special_purpose;
 
+/// For a connection, looking up its name included; and for looking up a name by itself.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// When a connection that somebody waits on counts as silent, and how long its PING (RFC 9113, section 6.7) may be
 /// unanswered. Who is merely slow answers PINGs, and who cannot even do that has half a minute.
@@ -45,6 +47,9 @@ enum Resolver {
     /// What a test says, one answer after the other; the last stays.
     #[cfg(test)]
     Played(Arc<std::sync::Mutex<Vec<Vec<IpAddr>>>>),
+    /// Nobody, ever.
+    #[cfg(test)]
+    Silent,
 }
 
 impl std::fmt::Debug for Resolver {
@@ -63,6 +68,8 @@ impl Resolver {
                 let answer = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
                 Ok(answer.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
             }
+            #[cfg(test)]
+            Self::Silent => std::future::pending().await,
         }
     }
 }
@@ -121,12 +128,12 @@ pub enum EgressError {
         /// The name.
         host: String,
     },
-    /// The name has no address.
+    /// The name has no address, or nobody says in time which.
     #[error("`{host}` cannot be resolved: {reason}")]
     Unresolved {
         /// The name.
         host: String,
-        /// What the resolver says.
+        /// What the resolver says, if anything.
         reason: String,
     },
 }
@@ -213,7 +220,10 @@ impl Guard {
 
     async fn resolve_name(self, host: String) -> Result<Vec<SocketAddr>, EgressError> {
         let unresolved = |reason: String| EgressError::Unresolved { host: host.clone(), reason };
-        let addresses = self.resolver.addresses(&host).await.map_err(|error| unresolved(error.to_string()))?;
+        // Here, so that it holds for every caller: a name is also looked up outside of any request's own time-out.
+        let looked_up = timeout(CONNECT_TIMEOUT, self.resolver.addresses(&host)).await;
+        let too_late = |_| unresolved(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()));
+        let addresses = looked_up.map_err(too_late)?.map_err(|error| unresolved(error.to_string()))?;
         if addresses.is_empty() {
             return Err(unresolved("it has no address".to_owned()));
         }
@@ -248,7 +258,7 @@ impl GuardedClient {
     }
 
     /// As [`request`](Self::request), but a name is resolved, and its addresses looked at, now: also where the request
-    /// would go over a connection that is open already.
+    /// would go over a connection that is open already. That takes five seconds at most.
     ///
     /// # Errors
     ///
