@@ -15,11 +15,11 @@ use bus::{BATCH_BYTES_MAX, BATCH_MAX, Bus, Delivery, Message, PublishError};
 use service_kit::admin::Condition;
 use service_kit::error::chain;
 use service_kit::traces::Kind;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::in_flight::InFlight;
 use crate::runner::OUTAGE_DELAYS;
+use crate::slots::Slot;
 use crate::trace::Trace;
 
 /// What a run has to say. There are never more than two for each slot.
@@ -35,7 +35,7 @@ pub(crate) enum Outgoing {
         /// To be acknowledged once that is confirmed.
         deliveries: Vec<Delivery>,
         /// Free again then.
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
         /// Ends when it is confirmed.
         answering: Trace,
     },

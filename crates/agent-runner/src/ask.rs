@@ -24,6 +24,7 @@ use crate::run_log::{RunLog, shown};
 use crate::services::lookup::Lookup;
 use crate::services::{CallTransport, Services, Tally};
 use crate::session::{Session, SessionMinter};
+use crate::slots::Room;
 use crate::trace::Trace;
 
 /// A run that lasts this long is announced as started; of a shorter one the answer says it.
@@ -61,6 +62,13 @@ pub(crate) struct Prepared {
     pub(crate) groups: Vec<String>,
 }
 
+/// What stands beside a question.
+struct Aside<'a> {
+    room: Room,
+    log: &'a RunLog,
+    trace: &'a Trace,
+}
+
 /// Why a run has no answer.
 struct Failure {
     reason: RunReason,
@@ -88,6 +96,7 @@ impl Asker {
         &self,
         request: RunRequest,
         api_key: ApiKey,
+        room: Room,
         trace: &Trace,
         announce: impl Fn(RunStarted) + Send + Sync,
     ) -> Ended {
@@ -107,7 +116,8 @@ impl Asker {
         }
         let (timeout, announced) = (request.timeout, request.announce_start);
         let target = target.map_err(|text| Failure::new(RunReason::ProviderUnknown, text));
-        let outcome = match self.prepare(request, target, api_key, (session_id, started_at), &log, trace) {
+        let aside = Aside { room, log: &log, trace };
+        let outcome = match self.prepare(request, target, api_key, (session_id, started_at), &aside) {
             Ok(prepared) => {
                 let deadline = prepared.question.deadline;
                 let timing = Timing { timeout, deadline, lasts: started_at + LASTS, announced };
@@ -131,8 +141,7 @@ impl Asker {
         target: Result<Target, Failure>,
         api_key: ApiKey,
         (session_id, started_at): (Uuid, DateTime<Utc>),
-        log: &RunLog,
-        trace: &Trace,
+        Aside { room, log, trace }: &Aside<'_>,
     ) -> Result<Prepared, Failure> {
         let RunRequest { run, mentor, prompt, username, last_editor, .. } = request;
         if prompt.trim().is_empty() && mentor.system_prompt.trim().is_empty() {
@@ -178,7 +187,8 @@ impl Asker {
             parent_mentor_id: request.parent_mentor_id,
             deadline,
             services: Services::default(),
-            log: log.clone(),
+            log: RunLog::clone(log),
+            room: room.clone(),
             trace: trace.child(),
         };
         Ok(Prepared { provider: target.provider, question, session, groups: mentor.service_groups })

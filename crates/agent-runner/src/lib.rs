@@ -25,6 +25,7 @@ mod run_log;
 mod runner;
 pub mod services;
 mod session;
+mod slots;
 mod trace;
 mod work;
 

@@ -11,8 +11,8 @@ use model::wire::decode_event;
 use service_kit::error::chain;
 use service_kit::secrets::OpenError;
 use service_kit::traces::{Kind, Place};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -22,6 +22,7 @@ use crate::ask::{ApiKey, Ended};
 use crate::in_flight::{Admission, InFlight, Over, key_of};
 use crate::join::{join, rejoin};
 use crate::runner::{OUTAGE_DELAYS, Parts, hear_cancels};
+use crate::slots::{Slot, Slots};
 use crate::trace::Trace;
 
 /// After a shutdown whose time is up: how long what is ready to be said still has.
@@ -34,7 +35,7 @@ const QUEUE_IS_EMPTY: Duration = Duration::from_secs(1);
 pub(crate) struct Work {
     parts: Arc<Parts>,
     in_flight: Arc<InFlight>,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     runs: JoinSet<()>,
     /// The way out, and the ear for cancels.
     helpers: JoinSet<()>,
@@ -48,7 +49,7 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) fn start(parts: Arc<Parts>, subscription: Subscription) -> Self {
         let in_flight = Arc::new(InFlight::default());
-        let slots = Arc::new(Semaphore::new(parts.config.concurrency));
+        let slots = Arc::new(Slots::new(parts.config.concurrency));
         let (outgoing, to_publish) = unbounded_channel();
         let (settled, to_acknowledge) = unbounded_channel();
         let mut helpers = JoinSet::new();
@@ -81,9 +82,8 @@ impl Work {
             }
             let slots = Arc::clone(&self.slots);
             let next = async {
-                // Never closed, so there is always a slot to wait for.
-                let slot = slots.clone().acquire_owned().await.ok()?;
-                let batch = consumer.next_batch(1 + slots.available_permits(), BATCH_BYTES_MAX).await?;
+                let slot = slots.take().await?;
+                let batch = consumer.next_batch(1 + slots.free(), BATCH_BYTES_MAX).await?;
                 Some((slot, batch))
             };
             let (slot, batch) = tokio::select! {
@@ -115,7 +115,7 @@ impl Work {
     }
 
     /// Begins a run for each request; false: some were given back because the key to their API key is not here.
-    async fn begin_all(&mut self, first: OwnedSemaphorePermit, batch: Vec<Delivery>) -> bool {
+    async fn begin_all(&mut self, first: Slot, batch: Vec<Delivery>) -> bool {
         let mut slot = Some(first);
         let mut all = true;
         for delivery in batch {
@@ -141,7 +141,7 @@ impl Work {
                 continue;
             }
             // Nobody else takes slots, and no more requests were asked for than there were.
-            let Some(slot) = slot.take().or_else(|| Arc::clone(&self.slots).try_acquire_owned().ok()) else {
+            let Some(slot) = slot.take().or_else(|| self.slots.try_take()) else {
                 log_unsettled(delivery.release().await);
                 continue;
             };
@@ -150,7 +150,7 @@ impl Work {
         all
     }
 
-    fn begin(&mut self, request: RunRequest, api_key: ApiKey, delivery: Delivery, slot: OwnedSemaphorePermit) {
+    fn begin(&mut self, request: RunRequest, api_key: ApiKey, delivery: Delivery, slot: Slot) {
         let run = key_of(&request.run);
         let traceparent = delivery.message.traceparent.clone();
         // What is logged on the way says whose run it is, and in which trace.
@@ -224,7 +224,7 @@ struct RunTask {
     in_flight: Arc<InFlight>,
     outgoing: UnboundedSender<Outgoing>,
     traceparent: Option<String>,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
     request: RunRequest,
     api_key: ApiKey,
 }
@@ -239,7 +239,7 @@ async fn run_to_answer(task: RunTask) {
         let message = parts.message(&started, from(&trace));
         let _ = outgoing.send(Outgoing::Started(message));
     };
-    let Ended { answer, invoked } = parts.asker.answer(request, api_key, &trace, announce).await;
+    let Ended { answer, invoked } = parts.asker.answer(request, api_key, slot.room(), &trace, announce).await;
     let reason = answer.result.reason.map(RunReason::as_str);
     trace.end("run", Kind::Consumer, |span| span.failed(reason));
     let answering = trace.child();

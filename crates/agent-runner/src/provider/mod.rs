@@ -27,6 +27,7 @@ use service_kit::secrets::Secret;
 pub(crate) use self::transport::{Transport, shown};
 use crate::run_log::RunLog;
 use crate::services::Services;
+use crate::slots::Room;
 use crate::trace::Trace;
 
 /// A way in which a mentor is asked.
@@ -77,6 +78,8 @@ pub struct Question {
     pub services: Services,
     /// The run's log, for what happens on the way.
     pub log: RunLog,
+    /// Whether more of the answer may be read.
+    pub(crate) room: Room,
     /// Where the run's trace goes on.
     pub(crate) trace: Trace,
 }

@@ -20,6 +20,7 @@ use url::Url;
 use super::complaint::{self, Secrets};
 use super::failed::{Failed, retry_after};
 use super::{Question, UrlOwner};
+use crate::slots::Room;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const USER_AGENT: &str = concat!("Carillon/", env!("CARGO_PKG_VERSION"));
@@ -68,6 +69,7 @@ pub(super) struct Request {
     pub(super) body: Vec<u8>,
     owner: UrlOwner,
     secrets: Secrets,
+    room: Room,
 }
 
 impl Transport {
@@ -85,7 +87,7 @@ impl Transport {
     }
 
     /// Sends a request and returns its answer, once that begins with success.
-    pub(super) async fn send(&self, request: &Request) -> Result<Body<'_>, Failed> {
+    pub(super) async fn send<'a>(&'a self, request: &'a Request) -> Result<Body<'a>, Failed> {
         let builder = match request.owner {
             UrlOwner::Operator => self.trusted.post(request.url.clone()),
             UrlOwner::Tenant => {
@@ -96,7 +98,7 @@ impl Transport {
         let response = sent.map_err(Failed::of_error)?;
         let status = response.status();
         let again_after = retry_after(response.headers(), self.clock.now());
-        let mut body = Body { response, clock: &self.clock, idle_max: IDLE_MAX, ends_at: None };
+        let mut body = Body { response, clock: &self.clock, room: &request.room, idle_max: IDLE_MAX, ends_at: None };
         if status.is_success() {
             return Ok(body);
         }
@@ -130,7 +132,14 @@ impl Request {
         if let Some(Ok(value)) = question.trace.traceparent().map(HeaderValue::try_from) {
             headers.insert(TRACEPARENT, value);
         }
-        Ok(Self { url, headers, body: Vec::new(), owner: question.settings.url_owner, secrets })
+        Ok(Self {
+            url,
+            headers,
+            body: Vec::new(),
+            owner: question.settings.url_owner,
+            secrets,
+            room: question.room.clone(),
+        })
     }
 
     /// Adds a header that nobody is to see, in the form `{prefix}{secret}`.
@@ -179,6 +188,7 @@ pub(crate) fn shown(url: &Url) -> String {
 pub(super) struct Body<'a> {
     response: Response,
     clock: &'a Clock,
+    room: &'a Room,
     idle_max: Duration,
     /// When it counts as broken off, whatever comes; none: when nothing comes any more.
     ends_at: Option<DateTime<Utc>>,
@@ -228,6 +238,11 @@ impl Body<'_> {
         }
     }
 
+    /// Returns when there is room for so many bytes of the answer.
+    pub(super) async fn hold(&self, bytes: usize) {
+        self.room.hold(bytes).await;
+    }
+
     /// Reads to the end, but no more than `bytes_max`; true: there was more.
     pub(super) async fn read(&mut self, bytes_max: usize) -> Result<(Vec<u8>, bool), Failed> {
         let mut bytes = Vec::new();
@@ -235,6 +250,7 @@ impl Body<'_> {
             if keep(&mut bytes, chunk.as_ref(), bytes_max) {
                 return Ok((bytes, true));
             }
+            self.hold(bytes.len()).await;
         }
         Ok((bytes, false))
     }

@@ -272,6 +272,7 @@ async fn read_stream(mut body: Body<'_>, request: &Request) -> Result<Reply, Fai
             reply.goes_on = true;
             return Ok(reply);
         }
+        body.hold(reply.bytes()).await;
     }
     let last = decoder.finish().unwrap_or_default();
     if let Ok(completion) = serde_json::from_slice(&last) {
