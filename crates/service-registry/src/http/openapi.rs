@@ -86,6 +86,7 @@ fn service_body(with_id: bool) -> Value {
             "description": { "type": "string", "maxLength": 10000 },
         },
     });
+    const FIELDS: &str = "Each name once; at most 65536 bytes as JSON.";
     let mut schema = json!({
         "type": "object",
         "required": [
@@ -102,7 +103,7 @@ fn service_body(with_id: bool) -> Value {
             "protocolDigest": { "type": "string", "pattern": "^(proto:)?[0-9a-f]{64}$" },
             "modelDigest": { "type": "string", "pattern": "^(model:)?[0-9a-f]{64}$" },
             "modelName": text(255),
-            "fields": { "type": "array", "maxItems": 100, "items": field, "description": "Each name once." },
+            "fields": { "type": "array", "maxItems": 100, "items": field, "description": FIELDS },
             "taskType": { "type": "string", "enum": TASK_TYPES },
             "category": nullable,
             "location": nullable,

@@ -19,6 +19,8 @@ pub(crate) const TASK_TYPES: [&str; 2] = ["task", "subtask"];
 const NAME: Length = Length::filled(255);
 const DESCRIPTION_CHARS_MAX: usize = 10_000;
 const FIELDS_MAX: usize = 100;
+/// Of all fields together, as JSON: models read them at every turn of every run that is offered the service.
+const FIELDS_BYTES_MAX: usize = 64 * 1024;
 const ENDPOINT_CHARS_MAX: usize = 2_000;
 
 /// The fields of a service that a request carries. Of the last three, none means that the request does not speak of
@@ -136,7 +138,13 @@ fn read_list(fields: &Fields<'_>) -> Vec<Field> {
         })
     };
     // Whatever is left out here has left a fault.
-    items.iter().filter_map(read).collect()
+    let list: Vec<Field> = items.iter().filter_map(read).collect();
+    let bytes = serde_json::to_vec(&list).map_or(0, |json| json.len());
+    if bytes > FIELDS_BYTES_MAX {
+        let msg = format!("List should take at most {FIELDS_BYTES_MAX} bytes as JSON, not {bytes}");
+        fields.fault("fields", "value_error", msg);
+    }
+    list
 }
 
 fn read_endpoint(fields: &Fields<'_>, egress: &Guard) -> Option<Option<String>> {

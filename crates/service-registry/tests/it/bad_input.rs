@@ -31,6 +31,32 @@ async fn every_required_field_is_required_of_a_create_and_of_an_update() {
     }
 }
 
+/// Fields that take so many bytes as JSON.
+fn fields_of(bytes: usize) -> Value {
+    let field = |name: usize, length: usize| {
+        let (name, description) = (name.to_string(), "d".repeat(length));
+        json!({ "name": name, "required": true, "field_type": "string", "description": description })
+    };
+    let mut fields: Vec<Value> = (1..7).map(|name| field(name, 10_000)).chain([field(7, 0)]).collect();
+    let left = bytes - json!(fields).to_string().len();
+    fields[6] = field(7, left);
+    json!(fields)
+}
+
+#[tokio::test]
+async fn fields_may_take_64_kib_together() {
+    let world = World::new();
+    let app = world.open().await;
+    app.register(json!({ "fields": fields_of(64 * 1024) })).await;
+    let refused = app.post("/services", service_with(json!({ "fields": fields_of(64 * 1024 + 1) }))).await.ok(422);
+    let expected = json!([{
+        "loc": ["body", "fields"],
+        "msg": "List should take at most 65536 bytes as JSON, not 65537",
+        "type": "value_error",
+    }]);
+    assert_eq!(refused["detail"], expected);
+}
+
 #[tokio::test]
 async fn a_bad_field_is_named() {
     let world = World::new();
@@ -70,6 +96,7 @@ async fn a_bad_field_is_named() {
         ("fields", json!({}), "list_type"),
         ("fields", json!("symbol"), "list_type"),
         ("fields", json!(vec![json!({}); 101]), "too_long"),
+        ("fields", fields_of(64 * 1024 + 1), "value_error"),
         ("taskType", json!("TASK"), "enum"),
         ("taskType", json!("PRIMARY"), "enum"),
         ("taskType", json!(null), "enum"),

@@ -1,6 +1,6 @@
 //! Which services a run may call.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use service_kit::auth::Role;
 
 use crate::harness::{App, World, service_with};
@@ -93,6 +93,34 @@ async fn only_tasks_with_an_endpoint_in_the_groups_that_are_named_are_callable_e
     assert_eq!((found.id.to_string(), found.endpoint.as_str()), (twice, ENDPOINT));
     let field = &found.fields[0];
     assert_eq!((field.name.as_str(), field.required, field.field_type.as_str()), ("symbol", true, "string"));
+}
+
+#[tokio::test]
+async fn a_run_is_offered_so_much_text_and_descriptions_that_providers_take() {
+    let world = World::new();
+    let app = world.open().await;
+    let group = app.group("G", true).await;
+    // Some 60 KiB each: of these a run is told of four.
+    let field = |number: usize| {
+        let name = format!("{number}{}", "n".repeat(240));
+        json!({ "name": name, "required": true, "field_type": "t".repeat(240), "description": "d".repeat(100) })
+    };
+    let fields: Vec<Value> = (0..100).map(field).collect();
+    for name in ["a", "b", "c", "d", "e"] {
+        app.connect(&app.register(json!({ "name": name, "endpoint": ENDPOINT, "fields": fields })).await, &group).await;
+    }
+    let described = json!({ "name": "x", "required": true, "field_type": "string", "description": "ä".repeat(2_000) });
+    let small = json!({ "name": "f", "endpoint": ENDPOINT, "description": "ö".repeat(2_000), "fields": [described] });
+    app.connect(&app.register(small).await, &group).await;
+    assert_eq!(callable(&app, "ann", "acme", &[&group]).await, ["a", "b", "c", "d", "f"]);
+
+    let token = world.session_token("ann", "acme", "service-registry");
+    let last = app.callable(&token, &[&group]).await.unwrap().services.remove(4);
+    assert_eq!((last.description, last.fields[0].description.clone()), ("ö".repeat(1_024), "ä".repeat(1_024)));
+    // What was stored before fields had a bound, is not offered and takes no other with it.
+    let long = json!({ "name": "n", "required": true, "field_type": "t".repeat(300_000), "description": "" });
+    world.execute(&format!("UPDATE services SET fields = '[{long}]' WHERE name = 'a'"));
+    assert_eq!(callable(&app, "ann", "acme", &[&group]).await, ["b", "c", "d", "e", "f"]);
 }
 
 #[tokio::test]
