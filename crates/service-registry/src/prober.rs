@@ -3,7 +3,7 @@
 //! A probe is one `OPTIONS`, without credentials: it is safe by definition, and most servers answer it for a path that
 //! they have whatever its methods are, while `HEAD` brings 404 from many that know `POST` alone. A service is there if
 //! something answers below 500, but neither with a redirect, which calls do not follow, nor that nothing is there
-//! (404, 410).
+//! (404, 410). A probe's connection ends with it: kept until the next one, there would be one to every endpoint.
 //!
 //! Each endpoint is probed every 60 s ± 10 %; one that fails less and less often, down to every 16 minutes, and then a
 //! failed probe counts for each minute since the one before it, as the share of time would otherwise look better the

@@ -182,6 +182,16 @@ impl Guard {
         Ok(GuardedClient { guard: self.clone(), client })
     }
 
+    /// As [`client`](Self::client), but no connection outlives its request: for whoever has little to ask of many.
+    ///
+    /// # Errors
+    ///
+    /// The TLS library cannot start.
+    pub fn client_without_pool(&self, timeout: Duration) -> Result<GuardedClient, reqwest::Error> {
+        let client = self.builder(timeout, PINGS).pool_max_idle_per_host(0).build()?;
+        Ok(GuardedClient { guard: self.clone(), client })
+    }
+
     fn builder(&self, timeout: Duration, pings: Pings) -> ClientBuilder {
         let client = Client::builder()
             .dns_resolver(Arc::new(self.clone()))

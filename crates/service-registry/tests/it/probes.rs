@@ -9,6 +9,8 @@ use actix_web::{App as Web, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::json;
 use service_kit::egress::Guard;
 use test_kit::until;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::harness::{App, World};
 
@@ -102,6 +104,24 @@ async fn an_endpoint_that_answers_is_up_whatever_it_thinks_of_the_method() {
     for (service, status, up) in services {
         assert_eq!(uptime(&app, &service).await, up, "{status}");
     }
+}
+
+#[tokio::test]
+async fn the_connection_of_a_probe_ends_with_it() {
+    let world = world();
+    let app = world.open_at_work().await;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    app.register(json!({ "endpoint": format!("http://{}/", listener.local_addr().unwrap()) })).await;
+    let (mut connection, _) = listener.accept().await.unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        assert_ne!(connection.read_buf(&mut request).await.unwrap(), 0);
+    }
+    connection.write_all(b"HTTP/1.1 204 No Content\r\nconnection: keep-alive\r\n\r\n").await.unwrap();
+    until("it is counted", PATIENCE, async || (world.value(HOURS) == 1).then_some(())).await;
+    // Sooner than idle connections are closed for their age.
+    let ended = tokio::time::timeout(Duration::from_secs(30), connection.read(&mut [0; 1])).await;
+    assert_eq!(ended.expect("the connection stays open").unwrap(), 0);
 }
 
 #[tokio::test]
