@@ -42,7 +42,6 @@ impl Handler for Invocations {
     }
 }
 
-#[derive(Default)]
 struct Outcome {
     counted: u64,
     repeated: u64,
@@ -63,18 +62,11 @@ fn count(conn: &mut DbConnection, invoked: &[ServicesInvoked], now: DateTime<Utc
             wanted.entry(key).or_insert((one.at, counts_of(&service.calls)));
         }
     }
-    let mut added: BTreeMap<(Uuid, DateTime<Utc>), Counts> = BTreeMap::new();
-    let mut outcome = Outcome::default();
-    for (key, (at, counts)) in wanted {
-        if numbers::remember(conn, key, now.into())? {
-            added.entry((key.service, at)).or_default().add(counts);
-            outcome.counted += 1;
-        } else {
-            outcome.repeated += 1;
-        }
-    }
-    numbers::add(conn, &added)?;
-    Ok(outcome)
+    let keys: Vec<InvocationKey> = wanted.keys().copied().collect();
+    let new = numbers::remember(conn, &keys, now.into())?;
+    let counted = new.iter().filter_map(|key| wanted.get(key).map(|(at, counts)| (key.service, *at, *counts)));
+    numbers::add(conn, counted)?;
+    Ok(Outcome { counted: new.len() as u64, repeated: (keys.len() - new.len()) as u64 })
 }
 
 /// What is the model's fault, or the end of the run, says nothing about the service.

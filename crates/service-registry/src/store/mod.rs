@@ -17,6 +17,9 @@ use service_kit::database::Migrations;
 const MIGRATIONS: Migrations =
     Migrations { postgres: embed_migrations!("migrations/postgres"), sqlite: embed_migrations!("migrations/sqlite") };
 
+/// Most rows of one insert.
+const ROWS_MAX: usize = 1_000;
+
 /// This microservice's migrations.
 #[must_use]
 pub fn migrations() -> Migrations {

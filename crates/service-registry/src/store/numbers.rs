@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use diesel::upsert::excluded;
-use service_kit::database::{DbConnection, Timestamp, Uid};
+use service_kit::database::{DbConnection, SqlTimestamp, Timestamp, Uid};
 use service_kit::per_backend;
 use uuid::Uuid;
 
+use super::ROWS_MAX;
 use super::schema::{service_conversions, service_hours, service_invocations, services};
 
 /// How many hours, the present one among them, are shown.
@@ -88,19 +90,40 @@ pub(crate) struct InvocationKey {
     pub(crate) run_attempt: i64,
 }
 
-/// Remembers that this is counted; false: it was counted before.
-pub(crate) fn remember(conn: &mut DbConnection, key: InvocationKey, now: Timestamp) -> QueryResult<bool> {
-    let row = (
-        service_invocations::run_id.eq(key.run_id),
-        service_invocations::run_attempt.eq(key.run_attempt),
-        service_invocations::service_id.eq(Uid::from(key.service)),
-        service_invocations::counted_at.eq(now),
-    );
-    let inserted = per_backend!(conn, c => diesel::insert_into(service_invocations::table)
-        .values(row)
-        .on_conflict_do_nothing()
-        .execute(c))?;
-    Ok(inserted == 1)
+/// Remembers that these are counted, in this order. Returns those of them that were not counted before.
+pub(crate) fn remember(
+    conn: &mut DbConnection,
+    keys: &[InvocationKey],
+    now: Timestamp,
+) -> QueryResult<Vec<InvocationKey>> {
+    let row = |key: &InvocationKey| {
+        (
+            service_invocations::run_id.eq(key.run_id),
+            service_invocations::run_attempt.eq(key.run_attempt),
+            service_invocations::service_id.eq(Uid::from(key.service)),
+            service_invocations::counted_at.eq(now),
+        )
+    };
+    let mut new = Vec::new();
+    for piece in keys.chunks(ROWS_MAX) {
+        let rows: Vec<_> = piece.iter().map(row).collect();
+        let inserted: Vec<(i64, i64, Uid)> = per_backend!(conn, c => diesel::insert_into(service_invocations::table)
+                .values(rows)
+                .on_conflict_do_nothing()
+                .returning((
+                    service_invocations::run_id,
+                    service_invocations::run_attempt,
+                    service_invocations::service_id,
+                ))
+                .load(c))?;
+        let key = |(run_id, run_attempt, service): (i64, i64, Uid)| InvocationKey {
+            service: service.into(),
+            run_id,
+            run_attempt,
+        };
+        new.extend(inserted.into_iter().map(key));
+    }
+    Ok(new)
 }
 
 /// Those of `ids` that are registered.
@@ -110,12 +133,20 @@ pub(crate) fn registered(conn: &mut DbConnection, ids: &[Uuid]) -> QueryResult<B
     Ok(found.into_iter().map(Uuid::from).collect())
 }
 
-/// Adds to what is counted of each service. In the order of their ids, so that no two replicas wait for each other.
-pub(crate) fn add(conn: &mut DbConnection, added: &BTreeMap<(Uuid, DateTime<Utc>), Counts>) -> QueryResult<()> {
+/// Adds to what is counted of each service what was counted of it at some moment: one statement for each service and
+/// hour, in the order of their ids, so that no two replicas wait for each other.
+pub(crate) fn add(
+    conn: &mut DbConnection,
+    counted: impl IntoIterator<Item = (Uuid, DateTime<Utc>, Counts)>,
+) -> QueryResult<()> {
+    let mut hours: BTreeMap<(Uuid, DateTime<Utc>), Counts> = BTreeMap::new();
     let mut conversions: BTreeMap<Uuid, i64> = BTreeMap::new();
-    for ((service, at), counts) in added {
-        add_to_hour(conn, *service, hour_of(*at), *counts)?;
-        *conversions.entry(*service).or_default() += counts.succeeded;
+    for (service, at, counts) in counted {
+        hours.entry((service, hour_of(at))).or_default().add(counts);
+        *conversions.entry(service).or_default() += counts.succeeded;
+    }
+    for ((service, hour), counts) in hours {
+        add_to_hour(conn, service, hour, counts)?;
     }
     for (service, more) in conversions.into_iter().filter(|(_, more)| *more > 0) {
         let row = (service_conversions::service_id.eq(Uid::from(service)), service_conversions::conversions.eq(more));
@@ -180,25 +211,20 @@ pub(crate) fn of(conn: &mut DbConnection, service: Uid, now: DateTime<Utc>) -> Q
 
 /// Forgets at most `limit` hours before `shown`, and invocations counted before `counted`. Returns the most of one kind.
 pub(crate) fn forget(conn: &mut DbConnection, shown: Timestamp, counted: Timestamp, limit: i64) -> QueryResult<usize> {
-    let hours: Vec<(Uid, Timestamp)> = service_hours::table
-        .filter(service_hours::hour.lt(shown))
-        .order(service_hours::hour)
-        .limit(limit)
-        .select((service_hours::service_id, service_hours::hour))
-        .load(conn)?;
-    for (service, hour) in &hours {
-        diesel::delete(service_hours::table.find((*service, *hour))).execute(conn)?;
-    }
-    let old: Vec<(i64, i64, Uid)> = service_invocations::table
-        .filter(service_invocations::counted_at.lt(counted))
-        .order(service_invocations::counted_at)
-        .limit(limit)
-        .select((service_invocations::run_id, service_invocations::run_attempt, service_invocations::service_id))
-        .load(conn)?;
-    for key in &old {
-        diesel::delete(service_invocations::table.find(*key)).execute(conn)?;
-    }
-    Ok(hours.len().max(old.len()))
+    const HOURS: &str = "
+        DELETE FROM service_hours WHERE (service_id, hour) IN (
+            SELECT service_id, hour FROM service_hours WHERE hour < $1 ORDER BY hour LIMIT $2)";
+    const INVOCATIONS: &str = "
+        DELETE FROM service_invocations WHERE (run_id, run_attempt, service_id) IN (
+            SELECT run_id, run_attempt, service_id FROM service_invocations
+             WHERE counted_at < $1 ORDER BY counted_at LIMIT $2)";
+    let mut delete = |statement: &str, before: Timestamp| {
+        per_backend!(conn, c => diesel::sql_query(statement)
+            .bind::<SqlTimestamp, _>(before)
+            .bind::<BigInt, _>(limit)
+            .execute(c))
+    };
+    Ok(delete(HOURS, shown)?.max(delete(INVOCATIONS, counted)?))
 }
 
 #[cfg(test)]

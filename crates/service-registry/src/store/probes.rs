@@ -95,7 +95,7 @@ pub(crate) fn record(
         .set((service_probes::failures.eq(failures), service_probes::due_at.eq(due)))
         .execute(conn)?;
     if written == 1 {
-        numbers::add(conn, &[((probe.service_id.into(), now), counts)].into())?;
+        numbers::add(conn, [(probe.service_id.into(), now, counts)])?;
     }
     Ok(())
 }

@@ -64,6 +64,35 @@ async fn calls_are_counted_once_although_their_message_comes_twice() {
 }
 
 #[tokio::test]
+async fn what_many_runs_did_with_many_services_is_counted_by_the_hour() {
+    let world = World::new();
+    let app = world.open_at_work().await;
+    let mut services = Vec::new();
+    for _ in 0..30 {
+        services.push(app.register(json!({})).await);
+    }
+    let called: Vec<(&str, &[Option<CallFailure>])> =
+        services.iter().map(|service| (service.as_str(), &[None][..])).collect();
+    let mut runs = Vec::new();
+    for run in 1..=40 {
+        world.advance(1);
+        runs.push(invoked(&app, run, 1, &called));
+    }
+    for one in runs.iter().chain(&runs) {
+        app.invoked(one).await;
+    }
+    assert_eq!(numbers(&app, &services[29]).await, json!([40, 1.0, 1.0]));
+    for (statement, value) in [
+        ("SELECT sum(offered) AS value FROM service_hours", 1_200),
+        ("SELECT count(*) AS value FROM service_hours", 30),
+        ("SELECT sum(conversions) AS value FROM service_conversions", 1_200),
+        ("SELECT count(*) AS value FROM service_invocations", 1_200),
+    ] {
+        assert_eq!(world.value(statement), value, "{statement}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_the_services_fault_does_not_lower_its_uptime() {
     let world = World::new();
     let app = world.open_at_work().await;
