@@ -1,15 +1,14 @@
 //! Which services may a run call? The service registry knows.
 //!
 //! It is asked over internal HTTP, with the run's own session token, so that a runner learns no more than the run may
-//! see. What it says is used for half a minute by all runs of the same user with the same groups; so long may a service
-//! be called that was taken out of a group meanwhile. While it is away, runs do without services.
+//! see. It is asked once for all runs of the same user with the same groups within half a minute ([`super::kept`]); so long
+//! may a service be called that was taken out of a group meanwhile. While it is away, runs do without services.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use model::service::{CallableService, CallableServices, CallableServicesRequest};
 use model::wire::Wire;
 use reqwest::header::CONTENT_TYPE;
@@ -21,18 +20,15 @@ use service_kit::secrets::Secret;
 use url::Url;
 use uuid::Uuid;
 
+use super::kept::{Answer, Kept};
+
 /// Whom internal and session tokens are for.
 pub(crate) const SERVICE_REGISTRY: &str = "service-registry";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// How long an answer is used.
-const FRESH_FOR: TimeDelta = TimeDelta::seconds(30);
-/// Most answers that are kept.
-const KEPT_MAX: usize = 1_000;
-/// The largest answer, and the largest that is kept.
+/// The largest answer.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
-const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// Who asks, for what: those with the same key may call the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,16 +38,13 @@ pub(crate) struct Key {
     pub(crate) groups: Vec<Uuid>,
 }
 
-/// An answer, and when it came.
-type Kept = (DateTime<Utc>, Arc<[CallableService]>);
-
 /// Asks the service registry.
 pub(crate) struct Lookup {
     client: Client,
     url: Url,
     signer: InternalSigner,
     clock: Clock,
-    kept: Mutex<HashMap<Key, Kept>>,
+    kept: Kept,
 }
 
 impl Lookup {
@@ -69,7 +62,7 @@ impl Lookup {
             .no_proxy()
             .build()
             .context("cannot make an HTTP client")?;
-        Ok(Self { client, url, signer, clock, kept: Mutex::default() })
+        Ok(Self { client, url, signer, clock, kept: Kept::default() })
     }
 
     /// The services that a run may call.
@@ -82,38 +75,32 @@ impl Lookup {
         key: Key,
         session_token: &Secret<String>,
     ) -> Result<Arc<[CallableService]>, String> {
-        let now = self.clock.now();
-        if let Some(found) = self.kept(&key, now) {
-            count("kept");
-            return Ok(found);
-        }
-        match self.ask(&key, session_token, now).await {
-            Ok(services) => {
-                count("asked");
-                let (services, bytes) = services;
-                if bytes <= KEPT_BYTES_MAX {
-                    self.keep(key, now, Arc::clone(&services));
-                }
-                Ok(services)
-            }
-            Err(reason) => {
-                count("failed");
+        let at = self.clock.now();
+        let groups = key.groups.clone();
+        let question = self.kept.question(key, at);
+        let mut outcome = "kept";
+        let ask = async || {
+            let asked = self.ask(groups, session_token, at).await.inspect_err(|reason| {
                 tracing::warn!(error = reason, "the service registry did not answer as it should");
-                Err(reason)
-            }
-        }
+            });
+            outcome = if asked.is_ok() { "asked" } else { "failed" };
+            self.kept.weigh(&question, asked.as_ref().map_or_else(String::len, |(_, bytes)| *bytes));
+            Answer { at, services: asked.map(|(services, _)| services) }
+        };
+        let services = question.answer.get_or_init(ask).await.services.clone();
+        count(outcome);
+        services
     }
 
     /// With the size of the answer.
     async fn ask(
         &self,
-        key: &Key,
+        groups: Vec<Uuid>,
         session_token: &Secret<String>,
         now: DateTime<Utc>,
     ) -> Result<(Arc<[CallableService]>, usize), String> {
         let token = self.signer.sign(SERVICE_REGISTRY, now).map_err(|error| chain(&error).to_string())?;
-        let asked =
-            CallableServicesRequest { session_token: session_token.expose().clone(), groups: key.groups.clone() };
+        let asked = CallableServicesRequest { session_token: session_token.expose().clone(), groups };
         let request = self.client.post(self.url.clone()).bearer_auth(token);
         let request = request.header(CONTENT_TYPE, "application/x-protobuf").body(asked.encode());
         let failed = |error: reqwest::Error| chain(&error.without_url()).to_string();
@@ -130,21 +117,6 @@ impl Lookup {
         }
         let found = CallableServices::decode(&bytes).map_err(|error| chain(&error).to_string())?;
         Ok((found.services.into(), bytes.len()))
-    }
-
-    fn kept(&self, key: &Key, now: DateTime<Utc>) -> Option<Arc<[CallableService]>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(key).filter(|(at, _)| now - *at < FRESH_FOR).map(|(_, services)| Arc::clone(services))
-    }
-
-    fn keep(&self, key: Key, now: DateTime<Utc>, services: Arc<[CallableService]>) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
-            kept.retain(|_, (at, _)| now - *at < FRESH_FOR);
-        }
-        if kept.len() < KEPT_MAX {
-            kept.insert(key, (now, services));
-        }
     }
 }
 

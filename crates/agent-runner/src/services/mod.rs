@@ -10,6 +10,7 @@
 
 mod call;
 mod function;
+mod kept;
 pub(crate) mod lookup;
 mod tally;
 
