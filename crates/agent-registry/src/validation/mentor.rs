@@ -16,6 +16,9 @@ use super::url;
 /// The ways to ask a mentor.
 pub(crate) const KINDS: [&str; 3] = ["openai", "http", "echo"];
 
+/// The most service groups that a mentor names.
+const SERVICE_GROUPS_MAX: usize = 100;
+
 /// The fields of a mentor that a request carries; absent ones keep what was there.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MentorInput {
@@ -104,7 +107,7 @@ impl MentorInput {
             llm_name: fields.text("llm_name", Text::OPTIONAL.max(255)),
             llm_temperature: fields.decimal("llm_temperature", 0.0, 1.0),
             metadata: read_metadata(fields),
-            service_groups: read_uuids(fields, "service_groups"),
+            service_groups: read_uuids(fields, "service_groups", SERVICE_GROUPS_MAX),
             provider: fields.nullable_object("provider").map(|provider| provider.map(|fields| read_provider(&fields))),
         }
     }
@@ -119,8 +122,12 @@ fn read_uuid(fields: &Fields<'_>) -> Option<Uuid> {
     read
 }
 
-fn read_uuids(fields: &Fields<'_>, name: &str) -> Option<Vec<Uuid>> {
+fn read_uuids(fields: &Fields<'_>, name: &str, max: usize) -> Option<Vec<Uuid>> {
     let value = fields.given(name)?;
+    if value.as_array().is_some_and(|items| items.len() > max) {
+        fields.fault(name, format!("Ensure this field has no more than {max} elements."));
+        return None;
+    }
     let items = value.as_array().map(|items| items.iter().map(|item| item.as_str().and_then(|text| text.parse().ok())));
     let read: Option<Vec<Uuid>> = items.and_then(Iterator::collect);
     if read.is_none() {

@@ -35,4 +35,5 @@ mod schedule;
 mod schedule_combinations;
 mod searches;
 mod secrets;
+mod service_groups;
 mod trigger;

@@ -72,9 +72,12 @@ impl Lookup {
     /// The service registry did not answer as it should: why, for the run's log.
     pub(crate) async fn callable(
         &self,
-        key: Key,
+        mut key: Key,
         session_token: &Secret<String>,
     ) -> Result<Arc<[CallableService]>, String> {
+        // In whatever order a mentor names them, and how often.
+        key.groups.sort_unstable();
+        key.groups.dedup();
         let at = self.clock.now();
         let groups = key.groups.clone();
         let question = self.kept.question(key, at);

@@ -442,7 +442,9 @@ async fn the_service_registry_is_asked_once_for_all_runs_of_a_user_within_half_a
     assert_eq!(run(&|_| {}).await, 1);
     assert_eq!(run(&|request| request.username = "eve".into()).await, 2);
     assert_eq!(run(&|request| request.run.organisation.0 = "other".into()).await, 3);
-    assert_eq!(run(&|request| request.mentor.service_groups.push(Uuid::nil().to_string())).await, 4);
+    let nil = || Uuid::nil().to_string();
+    assert_eq!(run(&|request| request.mentor.service_groups.push(nil())).await, 4);
+    assert_eq!(run(&|request| request.mentor.service_groups = vec![nil(), GROUP.into(), nil()]).await, 4);
     world.advance(30_000);
     assert_eq!(run(&|_| {}).await, 5);
 }
