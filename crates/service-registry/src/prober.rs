@@ -7,17 +7,19 @@
 //!
 //! Each endpoint is probed every 60 s ± 10 %; one that fails less and less often, down to every 16 minutes, and then a
 //! failed probe counts for each minute since the one before it, as the share of time would otherwise look better the
-//! longer a service is away. No more than a few probes go to one origin at a time. Every replica probes: who claims an
-//! endpoint has it for a minute. A crash leaves those in hand due again after that, with nothing counted.
+//! longer a service is away. No more than a few probes go to one origin at a time: what else is due there is not looked
+//! at until one of them ends. Every replica probes: who claims an endpoint has it for a minute. A crash leaves those in
+//! hand due again after that, with nothing counted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use diesel::QueryResult;
 use reqwest::Method;
 use reqwest::StatusCode;
-use service_kit::database::{DatabaseError, Timestamp};
+use service_kit::database::{DatabaseError, DbConnection, Timestamp};
 use service_kit::egress::GuardedClient;
 use service_kit::error::chain;
 use tokio::task::JoinSet;
@@ -35,13 +37,13 @@ const BACK_OFF_MAX: i64 = 16;
 /// How much of a wait is left to chance, either way.
 const JITTER: f64 = 0.1;
 /// The longest that a probe may take.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a replica has an endpoint that it claimed.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
 /// Most probes at a time in this process, and most of them at one origin.
 const PROBES_MAX: usize = 32;
 const ORIGIN_MAX: usize = 4;
-/// Until an endpoint is looked at again whose origin has its fill, and until the next try after a failure of ours.
+/// Until the next try after a failure of ours.
 const LATER: TimeDelta = TimeDelta::seconds(5);
 /// With nothing due, how long until a look: what another replica left behind tells nobody.
 const LOOK: TimeDelta = TimeDelta::seconds(60);
@@ -49,9 +51,9 @@ const LOOK: TimeDelta = TimeDelta::seconds(60);
 /// Probes until `shutdown`.
 pub(crate) async fn run(state: Arc<State>, client: GuardedClient, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut probing: JoinSet<String> = JoinSet::new();
-    let mut origins: HashMap<String, usize> = HashMap::new();
+    let mut places = Places::default();
     loop {
-        let look_at = match begin(&state, &client, &mut probing, &mut origins).await {
+        let look_at = match begin(&state, &client, &mut probing, &mut places).await {
             Ok(look_at) => look_at,
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "services were not probed, trying again");
@@ -62,46 +64,73 @@ pub(crate) async fn run(state: Arc<State>, client: GuardedClient, shutdown: Canc
             () = shutdown.cancelled() => return Ok(()),
             Some(ended) = probing.join_next() => {
                 // One that panicked holds its place at its origin, which is a defect and not forgotten.
-                let origin = ended?;
-                if let Some(count) = origins.get_mut(&origin) {
-                    *count -= 1;
-                    if *count == 0 {
-                        origins.remove(&origin);
-                    }
-                }
+                places.leave(&ended?);
             }
             () = state.endpoints_changed.notified() => {}
-            () = state.clock.sleep_until(look_at), if probing.len() < PROBES_MAX => {}
+            () = state.clock.sleep_until(look_at), if places.free() > 0 => {}
         }
     }
 }
 
-/// Begins what is due and finds room. Returns when to look again.
+/// The probes under way.
+#[derive(Clone, Default)]
+struct Places {
+    /// How many there are at each origin.
+    taken: HashMap<String, usize>,
+}
+
+impl Places {
+    /// How many more there may be.
+    fn free(&self) -> usize {
+        PROBES_MAX - self.taken.values().sum::<usize>()
+    }
+
+    /// Where there may be no more.
+    fn full_origins(&self) -> Vec<String> {
+        let full = self.taken.iter().filter(|(_, count)| **count >= ORIGIN_MAX);
+        full.map(|(origin, _)| origin.clone()).collect()
+    }
+
+    /// One more, if there may be one more there.
+    fn take(&mut self, origin: &str) -> bool {
+        let count = self.taken.entry(origin.to_owned()).or_default();
+        let free = *count < ORIGIN_MAX;
+        *count += usize::from(free);
+        free
+    }
+
+    /// One less.
+    fn leave(&mut self, origin: &str) {
+        if let Some(count) = self.taken.get_mut(origin) {
+            *count -= 1;
+            if *count == 0 {
+                self.taken.remove(origin);
+            }
+        }
+    }
+}
+
+/// Begins what is due and finds a place. Returns when to look again.
 async fn begin(
     state: &Arc<State>,
     client: &GuardedClient,
     probing: &mut JoinSet<String>,
-    origins: &mut HashMap<String, usize>,
+    places: &mut Places,
 ) -> Result<DateTime<Utc>, DatabaseError> {
-    let room = PROBES_MAX - probing.len();
     let now = state.clock.now();
-    if room == 0 {
+    if places.free() == 0 {
         return Ok(now + LOOK);
     }
     let lease = Timestamp::from(now + LEASE);
+    let before = places.clone();
     let claimed = state.db.write(move |conn| {
-        let claimed = probes::claim(conn, now.into(), lease, room as i64)?;
-        Ok::<_, DatabaseError>((claimed, probes::next_due(conn)?))
+        let (claimed, places) = claim(conn, before, now.into(), lease)?;
+        let next_due = probes::next_due(conn, &places.full_origins())?;
+        Ok::<_, DatabaseError>((claimed, places, next_due))
     });
-    let (claimed, next_due) = claimed.await?;
-    let mut crowded = Vec::new();
+    let (claimed, taken, next_due) = claimed.await?;
+    *places = taken;
     for probe in claimed {
-        let count = origins.entry(probe.origin.clone()).or_default();
-        if *count >= ORIGIN_MAX {
-            crowded.push(probe);
-            continue;
-        }
-        *count += 1;
         let (state, client) = (Arc::clone(state), client.clone());
         probing.spawn(async move {
             let origin = probe.origin.clone();
@@ -109,17 +138,27 @@ async fn begin(
             origin
         });
     }
-    let later = now + LATER;
-    if crowded.is_empty() {
-        return Ok(next_due.map_or(now + LOOK, |due| (*due).min(now + LOOK)));
-    }
-    let put_back = state.db.write(move |conn| {
-        for probe in &crowded {
-            probes::put_back(conn, probe, lease, later.into())?;
+    Ok(next_due.map_or(now + LOOK, |due| (*due).min(now + LOOK)))
+}
+
+/// Takes what is due and finds a place, with the places then.
+fn claim(
+    conn: &mut DbConnection,
+    mut places: Places,
+    now: Timestamp,
+    lease: Timestamp,
+) -> QueryResult<(Vec<Probe>, Places)> {
+    let mut claimed = Vec::new();
+    // What found no place has its origin full now, and is not found again.
+    loop {
+        let mut due = probes::lock_due(conn, now, &places.full_origins(), places.free() as i64)?;
+        if due.is_empty() {
+            return Ok((claimed, places));
         }
-        Ok::<_, DatabaseError>(probes::next_due(conn)?)
-    });
-    Ok(put_back.await?.map_or(later, |due| (*due).min(later)))
+        due.retain(|probe| places.take(&probe.origin));
+        probes::lease(conn, &due, lease)?;
+        claimed.append(&mut due);
+    }
 }
 
 async fn look_at(state: &State, client: &GuardedClient, probe: &Probe, lease: Timestamp) {

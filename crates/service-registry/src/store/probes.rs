@@ -15,8 +15,7 @@ use super::schema::service_probes;
 use super::services::ServiceRow;
 
 /// An endpoint in the hands of this process.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
-#[diesel(table_name = service_probes)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub(crate) struct Probe {
     pub(crate) service_id: Uid,
     pub(crate) endpoint: String,
@@ -45,36 +44,36 @@ pub(crate) fn watch(conn: &mut DbConnection, service: &ServiceRow) -> QueryResul
     per_backend!(conn, c => diesel::insert_into(service_probes::table).values(row).execute(c)).map(|_| ())
 }
 
-/// Takes at most `limit` endpoints that are due, longest due first, until `lease`.
-pub(crate) fn claim(conn: &mut DbConnection, now: Timestamp, lease: Timestamp, limit: i64) -> QueryResult<Vec<Probe>> {
-    let probes = match conn {
-        DbConnection::Postgres(c) => service_probes::table
-            .filter(service_probes::due_at.le(now))
-            .order(service_probes::due_at)
-            .limit(limit)
-            .select(Probe::as_select())
-            .for_update()
-            .skip_locked()
-            .load(c)?,
+/// At most `limit` endpoints that are due, longest due first, but for those at the origins `aside`; others do not find
+/// them until the transaction ends.
+pub(crate) fn lock_due(
+    conn: &mut DbConnection,
+    now: Timestamp,
+    aside: &[String],
+    limit: i64,
+) -> QueryResult<Vec<Probe>> {
+    let due = service_probes::table
+        .filter(service_probes::due_at.le(now).and(service_probes::origin.ne_all(aside)))
+        .order(service_probes::due_at)
+        .limit(limit)
+        .select((
+            service_probes::service_id,
+            service_probes::endpoint,
+            service_probes::origin,
+            service_probes::failures,
+        ));
+    match conn {
+        DbConnection::Postgres(c) => due.for_update().skip_locked().load(c),
         // A write transaction is alone on SQLite.
-        DbConnection::Sqlite(c) => service_probes::table
-            .filter(service_probes::due_at.le(now))
-            .order(service_probes::due_at)
-            .limit(limit)
-            .select(Probe::as_select())
-            .load(c)?,
-    };
+        DbConnection::Sqlite(c) => due.load(c),
+    }
+}
+
+/// Takes endpoints that are locked, until `lease`.
+pub(crate) fn lease(conn: &mut DbConnection, probes: &[Probe], lease: Timestamp) -> QueryResult<()> {
     let ids: Vec<Uid> = probes.iter().map(|probe| probe.service_id).collect();
     diesel::update(service_probes::table.filter(service_probes::service_id.eq_any(ids)))
         .set(service_probes::due_at.eq(lease))
-        .execute(conn)?;
-    Ok(probes)
-}
-
-/// Lets an endpoint go, to be looked at again at `due`.
-pub(crate) fn put_back(conn: &mut DbConnection, probe: &Probe, lease: Timestamp, due: Timestamp) -> QueryResult<()> {
-    diesel::update(service_probes::table.find(probe.service_id).filter(service_probes::due_at.eq(lease)))
-        .set(service_probes::due_at.eq(due))
         .execute(conn)
         .map(|_| ())
 }
@@ -100,7 +99,12 @@ pub(crate) fn record(
     Ok(())
 }
 
-/// When the next endpoint is due, if there is any.
-pub(crate) fn next_due(conn: &mut DbConnection) -> QueryResult<Option<Timestamp>> {
-    service_probes::table.order(service_probes::due_at).select(service_probes::due_at).first(conn).optional()
+/// When the next endpoint is due, if there is any, but for those at the origins `aside`.
+pub(crate) fn next_due(conn: &mut DbConnection, aside: &[String]) -> QueryResult<Option<Timestamp>> {
+    service_probes::table
+        .filter(service_probes::origin.ne_all(aside))
+        .order(service_probes::due_at)
+        .select(service_probes::due_at)
+        .first(conn)
+        .optional()
 }
