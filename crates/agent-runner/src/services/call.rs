@@ -33,6 +33,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// What stands in an answer where the session token stood.
+const MASK: &str = "****";
+
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -186,5 +189,6 @@ async fn read(mut response: Response, token: &Secret<String>) -> Result<String, 
     }
     let answer: Value = serde_json::from_slice(&bytes)
         .map_err(|error| Failed::new(CallFailure::NotJson, format!("its answer is no JSON: {error}")))?;
-    Ok(answer.to_string())
+    // One that repeats what it was asked would show the token to the model, and the model to everybody.
+    Ok(answer.to_string().replace(token.expose(), MASK))
 }

@@ -1,6 +1,7 @@
 //! Runs that call services: a model made by hand, a service registry that says what a test says, and real endpoints.
 
 mod lookup;
+mod repeating;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
