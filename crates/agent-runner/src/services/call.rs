@@ -5,14 +5,16 @@
 //! same run calls the same service with the same arguments for the same time, so also when a runner died and another
 //! asks the mentor again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::service::CallFailure;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 use reqwest::{Method, RequestBuilder, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
 use service_kit::clock::Clock;
 use service_kit::egress::{EgressError, GuardedClient};
 use service_kit::error::chain;
@@ -21,7 +23,7 @@ use service_kit::traces::Kind;
 use url::Url;
 use uuid::Uuid;
 
-use super::function::Function;
+use super::function::{Arguments, Function};
 use crate::provider::complaint::{self, Secrets};
 use crate::provider::shown;
 use crate::session::{Session, SessionMinter};
@@ -53,6 +55,14 @@ pub(crate) struct Caller {
     trace: Trace,
     /// How often each call was made, by its own id.
     made: Mutex<HashMap<Uuid, u32>>,
+}
+
+/// What a service is sent.
+#[derive(Serialize)]
+struct Body<'a> {
+    service: Uuid,
+    log_id: i64,
+    arguments: &'a BTreeMap<String, Box<RawValue>>,
 }
 
 /// Why a call brought nothing.
@@ -98,7 +108,7 @@ impl Caller {
     }
 
     /// Calls a service, and returns its answer: JSON.
-    pub(super) async fn call(&self, function: &Function, arguments: &Value) -> Result<String, Failed> {
+    pub(super) async fn call(&self, function: &Function, arguments: &Arguments) -> Result<String, Failed> {
         let trace = self.trace.child();
         let answer = tokio::select! {
             answer = self.post(function, arguments, &trace) => answer,
@@ -112,7 +122,7 @@ impl Caller {
         answer
     }
 
-    async fn post(&self, function: &Function, arguments: &Value, trace: &Trace) -> Result<String, Failed> {
+    async fn post(&self, function: &Function, arguments: &Arguments, trace: &Trace) -> Result<String, Failed> {
         // A parse error never repeats the URL.
         let url = Url::parse(&function.endpoint)
             .map_err(|error| Failed::new(CallFailure::NotAllowed, format!("its endpoint cannot be read: {error}")))?;
@@ -139,23 +149,22 @@ impl Caller {
         &self,
         request: RequestBuilder,
         function: &Function,
-        arguments: &Value,
+        arguments: &Arguments,
         token: &Secret<String>,
     ) -> RequestBuilder {
-        let log_id = self.session.run_id.0;
-        let body = json!({ "service": function.service, "log_id": log_id, "arguments": arguments });
-        let body = body.to_string();
+        let (service, log_id) = (function.service, self.session.run_id.0);
+        let canonical = json!({ "service": service, "log_id": log_id, "arguments": arguments.canonical });
+        let body = Body { service, log_id, arguments: &arguments.written };
         request
             .bearer_auth(token.expose())
-            .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json")
             .header(ACCEPT_ENCODING, "identity")
-            .header(IDEMPOTENCY_KEY, self.idempotency_key(&body))
-            .body(body)
+            .header(IDEMPOTENCY_KEY, self.idempotency_key(&canonical.to_string()))
+            .json(&body)
     }
 
-    fn idempotency_key(&self, body: &str) -> String {
-        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, body.as_bytes());
+    fn idempotency_key(&self, canonical: &str) -> String {
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, canonical.as_bytes());
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let time = made.entry(id).and_modify(|times| *times += 1).or_insert(1);
         Uuid::new_v5(&id, &time.to_be_bytes()).to_string()
@@ -187,8 +196,9 @@ async fn read(mut response: Response, token: &Secret<String>) -> Result<String, 
     if goes_on {
         return Err(Failed::new(CallFailure::TooLarge, format!("its answer is larger than {ANSWER_BYTES_MAX} bytes")));
     }
-    let answer: Value = serde_json::from_slice(&bytes)
+    // Its own text: a number may have more digits than we hold.
+    let answer: &RawValue = serde_json::from_slice(&bytes)
         .map_err(|error| Failed::new(CallFailure::NotJson, format!("its answer is no JSON: {error}")))?;
     // One that repeats what it was asked would show the token to the model, and the model to everybody.
-    Ok(answer.to_string().replace(token.expose(), MASK))
+    Ok(answer.get().replace(token.expose(), MASK))
 }

@@ -3,9 +3,10 @@
 //! The schemas are flat: an object with one property for each field. So the check is a few lines, and a crate for all of
 //! JSON Schema would be a hundred times as much.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use model::service::{CallableService, ServiceField};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -100,17 +101,28 @@ fn is_of_type(value: &Value, name: &str) -> bool {
     }
 }
 
+/// What a model gives a function, checked.
+#[derive(Debug)]
+pub(super) struct Arguments {
+    /// Each as the model wrote it: a number may have more digits than [`Value`] holds. Of those with the same name the
+    /// last, which is the one that was checked.
+    pub(super) written: BTreeMap<String, Box<RawValue>>,
+    /// What they say, whatever way it is written.
+    pub(super) canonical: Value,
+}
+
 impl Function {
     /// What the model gives, if it is what the schema says.
     ///
     /// # Errors
     ///
     /// All that is wrong with it, for the model to mend.
-    pub(super) fn read_arguments(&self, text: &str) -> Result<Value, String> {
+    pub(super) fn read_arguments(&self, text: &str) -> Result<Arguments, String> {
         // Some servers leave out the arguments of a function that needs none.
         let text = if text.trim().is_empty() { "{}" } else { text };
-        let arguments: Value = serde_json::from_str(text).map_err(|error| format!("they are no JSON: {error}"))?;
-        let Value::Object(given) = &arguments else { return Err("they are no JSON object".to_owned()) };
+        let no_json = |error: serde_json::Error| format!("they are no JSON: {error}");
+        let canonical: Value = serde_json::from_str(text).map_err(no_json)?;
+        let Value::Object(given) = &canonical else { return Err("they are no JSON object".to_owned()) };
         let mut faults = Vec::new();
         for field in &self.fields {
             let wanted = json_type(&field.field_type);
@@ -127,7 +139,10 @@ impl Function {
         let known: HashSet<&str> = self.fields.iter().map(|field| field.name.as_str()).collect();
         let unknown = given.keys().filter(|name| !known.contains(name.as_str()));
         faults.extend(unknown.map(|name| format!("`{name}` is no argument of it")));
-        if faults.is_empty() { Ok(arguments) } else { Err(faults.join("; ")) }
+        if !faults.is_empty() {
+            return Err(faults.join("; "));
+        }
+        Ok(Arguments { written: serde_json::from_str(text).map_err(no_json)?, canonical })
     }
 }
 

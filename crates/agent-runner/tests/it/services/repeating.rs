@@ -37,3 +37,10 @@ async fn the_session_token_is_told_to_no_model() {
     let told = repeated(r#"{"symbol": "ACME"}"#).await;
     assert!(told.contains(r#""token":"Bearer ****""#), "{told}");
 }
+
+#[tokio::test]
+async fn numbers_stay_what_they_are_on_both_ways() {
+    let told =
+        repeated(r#"{"symbol": "1", "days": 2, "symbol": "ACME", "days": 123456789012345678901234567890}"#).await;
+    assert!(told.contains(r#""arguments":{"days":123456789012345678901234567890,"symbol":"ACME"}"#), "{told}");
+}
