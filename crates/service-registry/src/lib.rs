@@ -106,7 +106,7 @@ impl ServiceRegistry {
         if !sessions.has_keys() {
             tracing::warn!("`sessions.jwks` names no key of runners: no run is told of any service");
         }
-        let probes = egress.client_without_pool(prober::TIMEOUT).context("cannot make an HTTP client")?;
+        let probes = egress.client_without_pool(prober::BACKSTOP).context("cannot make an HTTP client")?;
         let state = State { config, db, clock, tokens, sessions, endpoints_changed: Notify::new(), egress };
         Ok(Self { state: Arc::new(state), bus, readiness, probes })
     }

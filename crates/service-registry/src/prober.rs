@@ -36,8 +36,10 @@ const INTERVAL: TimeDelta = TimeDelta::seconds(60);
 const BACK_OFF_MAX: i64 = 16;
 /// How much of a wait is left to chance, either way.
 const JITTER: f64 = 0.1;
-/// The longest that a probe may take.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that a probe may take, the search for the endpoint's addresses too.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The guarded client's own limit on a probe: only a backstop, longer than ours.
+pub(crate) const BACKSTOP: Duration = Duration::from_secs(30);
 /// How long a replica has an endpoint that it claimed.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
 /// Most probes at a time in this process, and most of them at one origin.
@@ -162,7 +164,10 @@ fn claim(
 }
 
 async fn look_at(state: &State, client: &GuardedClient, probe: &Probe, lease: Timestamp) {
-    let is_there = is_there(client, &probe.endpoint).await;
+    let is_there = tokio::select! {
+        is_there = is_there(client, &probe.endpoint) => is_there,
+        () = state.clock.sleep(TIMEOUT) => false,
+    };
     metrics::counter!("carillon_service_probes_total", "outcome" => if is_there { "succeeded" } else { "failed" })
         .increment(1);
     let now = state.clock.now();

@@ -81,10 +81,16 @@ async fn uptime(app: &App<'_>, service: &str) -> f64 {
     app.get(&format!("/services/{service}")).await.ok(200)["uptime"].as_f64().unwrap()
 }
 
-/// Lets time pass until the uptime is as wanted.
+/// Lets the only service be probed again and again, until its uptime is as wanted. Time stands still during a probe.
 async fn uptime_becomes(app: &App<'_>, service: &str, wanted: impl Fn(f64) -> bool) {
+    let probes =
+        || app.world.value("SELECT coalesce(sum(probes_succeeded + probes_failed), 0) AS value FROM service_hours");
+    until("it is probed", PATIENCE, async || (probes() > 0).then_some(())).await;
     until("the uptime is as it should be", PATIENCE, async || {
-        app.world.advance(5);
+        let until_now = probes();
+        // However often it failed, it is due.
+        app.world.advance(20 * 60);
+        until("it is probed again", PATIENCE, async || (probes() > until_now).then_some(())).await;
         wanted(uptime(app, service).await).then_some(())
     })
     .await;
@@ -134,6 +140,20 @@ async fn what_is_gone_counts_for_as_long_as_it_is_gone_and_comes_back() {
     uptime_becomes(&app, &service, |uptime| uptime < 0.5).await;
     endpoint.status.store(200, Ordering::SeqCst);
     uptime_becomes(&app, &service, |uptime| uptime > 0.5).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_answer_in_time_is_down() {
+    let world = world();
+    let app = world.open_at_work().await;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let endpoint = format!("http://{}/", listener.local_addr().unwrap());
+    let service = app.register(json!({ "endpoint": endpoint })).await;
+    let _silent = listener.accept().await.unwrap();
+    world.advance(5);
+    // Sooner than the client itself would give up.
+    until("it is counted", Duration::from_secs(25), async || (world.value(HOURS) == 1).then_some(())).await;
+    assert_eq!(uptime(&app, &service).await, 0.0);
 }
 
 #[tokio::test]
