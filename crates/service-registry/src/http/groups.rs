@@ -9,7 +9,7 @@ use super::{answer, request};
 use crate::State;
 use crate::refusal::Refusal;
 use crate::store::groups::{self, GroupRow};
-use crate::store::{Window, connections};
+use crate::store::{self, Window, connections};
 use crate::validation::group::GroupInput;
 use crate::validation::list::{self, LIMIT_MAX};
 
@@ -43,6 +43,7 @@ pub(super) async fn create_group(
     let GroupInput { name, is_private } = GroupInput::read(&request::read_json(&state, &request, payload).await?)?;
     let now = state.clock.now().into();
     let created = state.db.write(move |conn| {
+        store::lock(conn, &owner)?;
         if groups::count(conn, &owner)? >= GROUPS_MAX {
             return Err(Refusal::too_many("service groups", GROUPS_MAX));
         }

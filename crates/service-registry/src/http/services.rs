@@ -12,8 +12,8 @@ use crate::State;
 use crate::access::Owner;
 use crate::refusal::Refusal;
 use crate::store::numbers::{self, Numbers};
-use crate::store::probes;
 use crate::store::services::{self, ServiceRow};
+use crate::store::{self, probes};
 use crate::validation::list::{self, LIMIT_MAX};
 use crate::validation::service::ServiceInput;
 
@@ -38,6 +38,7 @@ pub(super) async fn create_service(
     let input = ServiceInput::read(&request::read_json(&state, &request, payload).await?, &state.egress)?;
     let row = new_row(owner.clone(), input, state.clock.now())?;
     let created = state.db.write(move |conn| {
+        store::lock(conn, &owner)?;
         if services::count(conn, &owner)? >= SERVICES_MAX {
             return Err(Refusal::too_many("services", SERVICES_MAX));
         }

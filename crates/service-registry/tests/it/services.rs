@@ -181,7 +181,15 @@ async fn one_user_may_have_a_thousand_services_and_groups_and_sees_them_all() {
     let ben = world.token("ben", Some("acme"), Role::None);
     app.call_as(&ben, "POST", "/services", Some(&service())).await.ok(200);
     app.delete(&format!("/services/{first}")).await.ok(200);
-    app.register(json!({})).await;
+    app.delete(&format!("/service-groups/{group}")).await.ok(200);
+    // The last place is taken once, whoever comes at the same time.
+    for (path, body) in [("/services", service()), ("/service-groups", json!({ "name": "H", "isPrivate": true }))] {
+        let post = || app.post(path, body.clone());
+        let (a, b, c, d) = tokio::join!(post(), post(), post(), post());
+        let mut answered = [a, b, c, d].map(|answer| answer.status.as_u16());
+        answered.sort_unstable();
+        assert_eq!(answered, [200, 409, 409, 409], "{path}");
+    }
 }
 
 #[tokio::test]
