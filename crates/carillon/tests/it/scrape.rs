@@ -77,7 +77,7 @@ async fn everything_that_is_scraped_is_documented_and_what_operators_need_is_the
     let provider = json!({"kind": "http", "base_url": format!("http://{}/", silent.local_addr().unwrap())});
     let mentor = json!({"template_name": "ai-mentor", "new_mentor_name": "Silent", "provider": provider});
     let mentor = api.post("mentor-with-settings/", &mentor).await.unwrap();
-    let agent = json!({"mentor": mentor["unique_id"], "title": "Silent", "prompt": "?", "task": {"enabled": false}});
+    let agent = json!({"mentor": mentor["unique_id"], "title": "Silent", "prompt": "?", "task": {"crontab": {}, "enabled": false}});
     let agent = api.post("periodic-agents/", &agent).await.unwrap();
     let run = format!("periodic-agents/{}/run/", agent["id"]);
     let log = until("it runs", PATIENCE, async || api.post(&run, &json!({})).await.ok()).await;
