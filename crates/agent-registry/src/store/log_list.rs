@@ -156,11 +156,12 @@ fn narrowed(conn: &DbConnection, mut query: Logs, filter: LogFilter) -> Logs {
         query = query.filter(in_time(logs::id));
     }
     for term in filter.search {
-        let pattern = containing(&term.to_lowercase());
+        // Term and text are folded by the same hand: letters that it does not know are found as they are written.
+        let pattern = || lower(containing(&term));
         let in_content = log_contents::table
             .filter(log_contents::log_id.eq(logs::id))
-            .filter(lower(log_contents::content).like(pattern.clone()).escape('\\'));
-        let in_title = lower(agents::title).like(pattern).escape('\\');
+            .filter(lower(log_contents::content).like(pattern()).escape('\\'));
+        let in_title = lower(agents::title).like(pattern()).escape('\\');
         query = query.filter(in_title.or(dsl::exists(in_content)));
     }
     query

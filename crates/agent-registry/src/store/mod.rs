@@ -44,7 +44,7 @@ fn read_word<T: std::str::FromStr<Err = model::word::UnknownWord>>(word: &str) -
 }
 
 diesel::define_sql_function! {
-    /// SQL's own: on SQLite it knows only the letters of ASCII.
+    /// SQL's own: on SQLite, and where PostgreSQL's locale is `C`, it knows only the letters of ASCII.
     fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
 }
 

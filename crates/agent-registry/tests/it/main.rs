@@ -22,6 +22,7 @@ mod large_logs;
 mod list_plans;
 mod lists;
 mod log_links;
+mod log_search;
 mod looks;
 mod mentors;
 mod neighbours;
