@@ -24,7 +24,8 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Starts to consume a queue. Several consumers, here or in other processes, share what it holds.
     ///
-    /// `prefetch` is the most messages that the consumer has unacknowledged at a time, from 1 to 65,535.
+    /// `prefetch` is the most messages that the consumer has unacknowledged at a time, from 1 to 65,535. Where they are
+    /// large it may be fewer.
     async fn consume(&self, queue: Queue, prefetch: usize) -> Result<Consumer, BusError>;
 
     /// Sends a message to every present [`Subscription`] in every process. Nothing is stored, nothing is confirmed:

@@ -29,6 +29,11 @@ pub enum Queue {
 }
 
 impl Queue {
+    /// Whether its messages stay in hand while a mentor is asked: then the prefetch is how many are asked at a time.
+    pub(crate) fn stays_in_hand(self) -> bool {
+        self == Self::AgentRunnerRuns
+    }
+
     /// Every queue, in the order in which a run meets them.
     pub const ALL: [Self; 9] = [
         Self::CronDispatcherDocuments,

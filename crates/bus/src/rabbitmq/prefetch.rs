@@ -3,7 +3,9 @@
 //! AMQP bounds what a broker sends ahead by messages alone, and two hundred answers of ten megabytes are more than a
 //! microservice may have. A broker cannot be told otherwise while it sends, and a quorum queue not for a whole channel;
 //! so a tap through which too many bytes came takes no more, and the next one asks for fewer messages. One through
-//! which few came for a while makes room for a wider one.
+//! which few came for a while makes room for a wider one. By then all of its messages are settled, since who consumes in
+//! batches settles one before the next. Where messages stay in hand the prefetch is fixed: what waits, was going to be
+//! held anyway.
 
 /// The most bytes of bodies that wait in a consumer to be handed out, unless a single one is larger.
 pub(super) const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -29,11 +31,17 @@ pub(super) struct Prefetch {
     /// What was asked for.
     full: u16,
     present: u16,
+    is_fixed: bool,
 }
 
 impl Prefetch {
     pub(super) fn new(full: u16) -> Self {
-        Self { full, present: full }
+        Self { full, present: full, is_fixed: false }
+    }
+
+    /// One that stays, whatever comes.
+    pub(super) fn fixed(full: u16) -> Self {
+        Self { is_fixed: true, ..Self::new(full) }
     }
 
     /// Messages, at least one.
@@ -73,7 +81,7 @@ impl Sizes {
 
     /// Whether so large a message has room beside those that wait.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.waiting == 0 || self.waiting.saturating_add(bytes) <= WAITING_BYTES_MAX
+        self.prefetch.is_fixed || self.waiting == 0 || self.waiting.saturating_add(bytes) <= WAITING_BYTES_MAX
     }
 
     /// One came, and waits. Says whether more might be sent ahead.
@@ -124,6 +132,9 @@ mod tests {
         assert!(!sizes.has_room(2));
         sizes.went(WAITING_BYTES_MAX - 1);
         assert!(sizes.has_room(2));
+        let mut sizes = Sizes::new(Prefetch::fixed(64));
+        sizes.came(WAITING_BYTES_MAX);
+        assert!(sizes.has_room(1));
     }
 
     #[test]

@@ -36,7 +36,8 @@ struct Opening {
 impl RabbitSource {
     /// Consumes nothing yet.
     pub(super) fn new(shared: Arc<Shared>, queue: Queue, prefetch: u16) -> Self {
-        Self { shared, queue, prefetch: Prefetch::new(prefetch), open: None, opening: None }
+        let prefetch = if queue.stays_in_hand() { Prefetch::fixed(prefetch) } else { Prefetch::new(prefetch) };
+        Self { shared, queue, prefetch, open: None, opening: None }
     }
 
     /// Consumes, on the connection that there is or the next one. Fails only when the bus is closed. Dropping the
