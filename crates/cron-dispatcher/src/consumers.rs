@@ -115,12 +115,13 @@ impl Answers {
             return Ok(());
         }
         let announcements = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
+        outcome::note(context, &announcements, &origins);
         if context.runs_wait.load(Ordering::Relaxed) {
             context.runs_queued.notify_one();
         }
         context.schedules_changed.notify_one();
         // Not heard, it is announced again when overdue.
-        outcome::tell(context, announcements, &origins).await
+        announce(context, announcements).await
     }
 }
 

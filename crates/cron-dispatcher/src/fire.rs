@@ -13,7 +13,7 @@ use service_kit::error::chain;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::announce::{announce_skipped, stop};
+use crate::announce::{announce, announce_skipped, stop};
 use crate::context::Context;
 use crate::error::DispatchError;
 use crate::fired::Fired;
@@ -175,6 +175,7 @@ fn count(context: &Context, fired: &Fired) {
 }
 
 async fn publish(context: &Context, fired: Fired) -> Result<(), DispatchError> {
+    outcome::note(context, &fired.ended, &HashMap::new());
     // First, and whatever becomes of the rest: this alone is said once.
     let stopped = stop(context, fired.cancelled).await;
     for (since, requests) in fired.requests {
@@ -182,6 +183,6 @@ async fn publish(context: &Context, fired: Fired) -> Result<(), DispatchError> {
     }
     let called_back: Vec<_> = fired.skipped.into_iter().filter(|one| one.calls_back).map(|one| one.tick).collect();
     announce_skipped(context, &called_back).await?;
-    outcome::tell(context, fired.ended, &HashMap::new()).await?;
+    announce(context, fired.ended).await?;
     stopped
 }

@@ -16,7 +16,7 @@ use service_kit::database::DbConnection;
 use service_kit::error::ApiError;
 use service_kit::traces::Place;
 
-use crate::announce::{announcements, stop};
+use crate::announce::{announce, announcements, stop};
 use crate::consumers::hold_documents;
 use crate::context::Context;
 use crate::error::DispatchError;
@@ -79,11 +79,12 @@ async fn cancel_run(context: web::Data<Context>, id: web::Path<RunId>) -> Result
         Ok::<_, DispatchError>((cancelled, ended, announcements(conn, &[id])?.pop()))
     };
     let (cancelled, ended, found) = context.db.write(cancel).await?;
+    outcome::note(&context, &ended, &HashMap::new());
     if !cancelled.is_empty() {
         tracing::info!(run.id = id, trace_id = Place::tick(RunId(id)).trace_id(), "run cancelled");
     }
     stop(&context, cancelled).await?;
-    outcome::tell(&context, ended, &HashMap::new()).await?;
+    announce(&context, ended).await?;
     context.runs_queued.notify_one();
     context.schedules_changed.notify_one();
     found.map(|one| protobuf(&one.record)).ok_or_else(ApiError::not_found)

@@ -171,10 +171,11 @@ async fn end_unanswered(context: &Context, late: Vec<RunRow>, reason: RunReason)
     let run_ids = late.iter().map(|row| row.run.id).collect();
     let answers: Vec<_> = late.iter().map(|row| judge::verdict(row, reason, now)).collect();
     let ended = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
+    outcome::note(context, &ended, &HashMap::new());
     stop(context, run_ids).await?;
     context.runs_queued.notify_one();
     context.schedules_changed.notify_one();
-    outcome::tell(context, ended, &HashMap::new()).await
+    announce(context, ended).await
 }
 
 /// How many looks in a row have found each queue empty.

@@ -14,6 +14,7 @@ use model::event::EventKind;
 use service_kit::traces::Place;
 use tokio_util::sync::CancellationToken;
 
+use crate::announce::announce;
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
 use crate::store::queue::{self, Request};
@@ -66,12 +67,13 @@ async fn fill(context: &Context) -> Result<bool, DispatchError> {
             Ok::<_, DispatchError>((requests, ended, entered.more || !barred.is_empty()))
         })
         .await?;
+    outcome::note(context, &ended, &HashMap::new());
     // Dated before they entered: one that a pause takes back meanwhile is older than that, however late this is sent.
     request(context, requests, now).await?;
     if !ended.is_empty() {
         // Who follows them may be due.
         context.schedules_changed.notify_one();
-        outcome::tell(context, ended, &HashMap::new()).await?;
+        announce(context, ended).await?;
     }
     Ok(more)
 }
