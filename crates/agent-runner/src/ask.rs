@@ -24,7 +24,7 @@ use crate::run_log::{RunLog, shown};
 use crate::services::lookup::Lookup;
 use crate::services::{CallTransport, Services, Tally};
 use crate::session::{Session, SessionMinter};
-use crate::slots::Room;
+use crate::slots::{Room, Slot};
 use crate::trace::Trace;
 
 /// A run that lasts this long is announced as started; of a shorter one the answer says it.
@@ -96,7 +96,7 @@ impl Asker {
         &self,
         request: RunRequest,
         api_key: ApiKey,
-        room: Room,
+        slot: &Slot,
         trace: &Trace,
         announce: impl Fn(RunStarted) + Send + Sync,
     ) -> Ended {
@@ -116,7 +116,7 @@ impl Asker {
         }
         let (timeout, announced) = (request.timeout, request.announce_start);
         let target = target.map_err(|text| Failure::new(RunReason::ProviderUnknown, text));
-        let aside = Aside { room, log: &log, trace };
+        let aside = Aside { room: slot.room(&run.organisation, &log), log: &log, trace };
         let outcome = match self.prepare(request, target, api_key, (session_id, started_at), &aside) {
             Ok(prepared) => {
                 let deadline = prepared.question.deadline;

@@ -239,7 +239,7 @@ async fn run_to_answer(task: RunTask) {
         let message = parts.message(&started, from(&trace));
         let _ = outgoing.send(Outgoing::Started(message));
     };
-    let Ended { answer, invoked } = parts.asker.answer(request, api_key, slot.room(), &trace, announce).await;
+    let Ended { answer, invoked } = parts.asker.answer(request, api_key, &slot, &trace, announce).await;
     let reason = answer.result.reason.map(RunReason::as_str);
     trace.end("run", Kind::Consumer, |span| span.failed(reason));
     let answering = trace.child();

@@ -44,6 +44,11 @@ impl Decoder {
         self.extend_line(bytes)
     }
 
+    /// How much it keeps of what has not ended.
+    pub(super) fn bytes(&self) -> usize {
+        self.line.len() + self.data.as_ref().map_or(0, Vec::len)
+    }
+
     /// What the stream ended in: the standard drops it, but some servers leave out the last empty line, or the last
     /// line's end.
     pub(super) fn finish(mut self) -> Option<Vec<u8>> {

@@ -254,6 +254,7 @@ async fn read_stream(mut body: Body<'_>, request: &Request) -> Result<Reply, Fai
         let Some(chunk) = chunk else { break };
         let before = reply.bytes();
         read += chunk.as_ref().len();
+        body.hold(before + decoder.bytes() + chunk.as_ref().len()).await;
         decoder.push(chunk.as_ref(), &mut events).map_err(|TooLarge| {
             Failed::permanent(format!("an event of the answer is larger than {OUTPUT_AND_LOG_BYTES_MAX} bytes"))
         })?;
@@ -272,7 +273,6 @@ async fn read_stream(mut body: Body<'_>, request: &Request) -> Result<Reply, Fai
             reply.goes_on = true;
             return Ok(reply);
         }
-        body.hold(reply.bytes()).await;
     }
     let last = decoder.finish().unwrap_or_default();
     if let Ok(completion) = serde_json::from_slice(&last) {
