@@ -7,6 +7,7 @@ use serde_json::Value;
 use service_kit::error::{ApiError, FieldErrors};
 use utoipa::ToSchema;
 
+use super::list::read_list;
 use super::page::PageRequest;
 use super::request;
 use crate::state::State;
@@ -54,9 +55,9 @@ pub(super) async fn list_changes(state: web::Data<State>, request: HttpRequest) 
     let query = request::query(&request);
     let page = PageRequest::read(&query)?;
     let filter = read_filter(&query, acting.organisation)?;
-    let found = state.db.read(move |conn| {
+    let found = read_list(&state, move |conn| {
         let page = page.of(audit_log::count(conn, &filter)?)?;
-        Ok::<_, ApiError>((page, audit_log::page(conn, &filter, page.window())?))
+        Ok((page, audit_log::page(conn, &filter, page.window())?))
     });
     let (page, rows) = found.await?;
     Ok(page.answer(&state, &request, &query, rows.into_iter().map(ChangeView::from).collect()))

@@ -37,7 +37,7 @@ fn too_slow() -> ApiError {
     let seconds = TIME_MAX.as_secs();
     let detail = format!(
         "This list takes longer than {seconds} seconds. Narrow it by a filter, as periodic_agent, mentor_id, status or \
-         username, or leave out search and ordering."
+         username, or from and to of the audit log, or leave out search, ordering and metadata_key."
     );
     ApiError::detail(StatusCode::BAD_REQUEST, detail)
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use service_kit::error::{ApiError, FieldErrors};
 
 use super::body::{self, Form};
+use super::list::read_list;
 use super::mentor_view::MentorView;
 use super::page::PageRequest;
 use super::{request, templates};
@@ -31,10 +32,10 @@ pub(super) async fn list_mentors(state: web::Data<State>, request: HttpRequest) 
     let page = PageRequest::read(&query)?;
     let by_name = query.text("filter_by") == Some("name");
     let filter = read_filter(&query, organisation)?;
-    let found = state.db.read(move |conn| {
+    let found = read_list(&state, move |conn| {
         let Some(filter) = filter else { return Ok((page.of(0)?, Vec::new())) };
         let page = page.of(mentor_list::count(conn, filter.clone())?)?;
-        Ok::<_, ApiError>((page, mentor_list::page(conn, filter, by_name, page.window())?))
+        Ok((page, mentor_list::page(conn, filter, by_name, page.window())?))
     });
     let (page, rows) = found.await?;
     Ok(page.answer(&state, &request, &query, rows.into_iter().map(MentorView::from).collect()))

@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use service_kit::database::{DbConnection, Json, Timestamp};
+use service_kit::database::{DbConnection, Json, Timestamp, in_time};
 use service_kit::per_backend;
 
-use super::Window;
 use super::schema::audit_log;
+use super::{Window, is_sqlite};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
@@ -38,6 +38,13 @@ pub(crate) struct AuditFilter {
     pub(crate) username: Option<String>,
 }
 
+impl AuditFilter {
+    /// Whether every change of its time is looked at: the index has only their times.
+    fn is_searched_for(&self) -> bool {
+        [&self.action, &self.subject, &self.subject_key, &self.username].into_iter().any(Option::is_some)
+    }
+}
+
 /// Stores a change.
 pub(crate) fn insert(conn: &mut DbConnection, row: &AuditRow) -> QueryResult<()> {
     per_backend!(conn, c => diesel::insert_into(audit_log::table).values(row).execute(c)).map(|_| ())
@@ -45,9 +52,12 @@ pub(crate) fn insert(conn: &mut DbConnection, row: &AuditRow) -> QueryResult<()>
 
 /// The filter as a query.
 macro_rules! filtered {
-    ($filter:expr) => {{
+    ($conn:expr, $filter:expr) => {{
         let AuditFilter { organisation, from, to, action, subject, subject_key, username } = $filter.clone();
         let mut query = audit_log::table.filter(audit_log::organisation.eq(organisation)).into_boxed();
+        if is_sqlite($conn) && $filter.is_searched_for() {
+            query = query.filter(in_time(audit_log::id));
+        }
         if let Some(from) = from {
             query = query.filter(audit_log::at.ge(Timestamp::from(from)));
         }
@@ -72,12 +82,12 @@ macro_rules! filtered {
 
 /// How many there are.
 pub(crate) fn count(conn: &mut DbConnection, filter: &AuditFilter) -> QueryResult<i64> {
-    filtered!(filter).count().get_result(conn)
+    filtered!(conn, filter).count().get_result(conn)
 }
 
 /// A page of them, newest first.
 pub(crate) fn page(conn: &mut DbConnection, filter: &AuditFilter, window: Window) -> QueryResult<Vec<AuditRow>> {
-    filtered!(filter)
+    filtered!(conn, filter)
         .order((audit_log::at.desc(), audit_log::id.desc()))
         .limit(window.limit)
         .offset(window.offset)

@@ -3,7 +3,7 @@
 use diesel::dsl::{self, IntoBoxed};
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
-use service_kit::database::{DbConnection, MultiBackend};
+use service_kit::database::{DbConnection, MultiBackend, in_time};
 
 use super::schema::mentors;
 use super::{Window, is_sqlite, mentors::MentorRow};
@@ -44,6 +44,9 @@ pub(crate) fn page(
 fn filtered(conn: &DbConnection, filter: MentorFilter) -> Mentors {
     let own = mentors::table.filter(mentors::organisation.eq(filter.organisation));
     let mut query = own.filter(mentors::deleted_at.is_null()).into_boxed::<MultiBackend>();
+    if is_sqlite(conn) && (filter.featured.is_some() || filter.metadata.is_some()) {
+        query = query.filter(in_time(mentors::id));
+    }
     if let Some(featured) = filter.featured {
         let says_so = holds(conn, "featured".to_owned(), Some("true".to_owned()));
         query = if featured { query.filter(says_so) } else { query.filter(dsl::not(says_so)) };

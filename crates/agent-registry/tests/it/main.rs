@@ -37,4 +37,5 @@ mod schedule_combinations;
 mod searches;
 mod secrets;
 mod service_groups;
+mod slow_lists;
 mod trigger;
