@@ -12,7 +12,7 @@ use service_kit::database::DbConnection;
 use service_kit::per_backend;
 
 use super::logs::{Log, LogRow};
-use super::schema::{log_bodies, log_pieces, logs};
+use super::schema::{agents, log_bodies, log_pieces, logs};
 
 /// Of each text so much stands in `log_bodies`: a page of a hundred logs holds three hundred of these.
 const BEGINNING_BYTES_MAX: usize = 32 * 1024;
@@ -210,27 +210,37 @@ pub(crate) fn newest_outputs(
     agent_ids: &[i64],
     chars_max: usize,
 ) -> QueryResult<HashMap<i64, String>> {
-    let ended = [RunState::Success.as_str(), RunState::Error.as_str()];
-    let mut outputs = HashMap::with_capacity(agent_ids.len());
-    for agent_id in agent_ids {
-        // One walk along logs_by_agent each; a page has few followers.
-        let newest: Option<(i64, String, i32)> = logs::table
-            .inner_join(log_bodies::table)
-            .filter(logs::agent_id.eq(agent_id).and(logs::state.eq_any(ended)))
-            .order((logs::requested_at.desc(), logs::id.desc()))
-            .select((logs::id, log_bodies::output, log_bodies::output_pieces))
-            .first(conn)
-            .optional()?;
-        let Some((log_id, mut output, pieces)) = newest else { continue };
-        if pieces > 0 {
-            output += &piece(conn, log_id, LogText::Output, 1)?;
-        }
+    if agent_ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // One walk along logs_by_agent each.
+    let newest = logs::table
+        .filter(logs::agent_id.eq(agents::id))
+        .filter(logs::state.eq_any([RunState::Success.as_str(), RunState::Error.as_str()]))
+        .order((logs::requested_at.desc(), logs::id.desc()))
+        .select(logs::id)
+        .single_value();
+    let newest: Vec<(i64, Option<i64>)> =
+        agents::table.filter(agents::id.eq_any(agent_ids.to_vec())).select((agents::id, newest)).load(conn)?;
+    let agent_of: HashMap<i64, i64> = newest.into_iter().filter_map(|(agent, log)| Some((log?, agent))).collect();
+    let log_ids: Vec<i64> = agent_of.keys().copied().collect();
+    let first_piece = log_pieces::log_id
+        .eq(log_bodies::log_id)
+        .and(log_pieces::field.eq(LogText::Output.as_str()))
+        .and(log_pieces::sequence.eq(1).and(log_bodies::output_pieces.gt(0)));
+    let outputs: Vec<(i64, String, Option<String>)> = log_bodies::table
+        .left_join(log_pieces::table.on(first_piece))
+        .filter(log_bodies::log_id.eq_any(log_ids))
+        .select((log_bodies::log_id, log_bodies::output, log_pieces::text.nullable()))
+        .load(conn)?;
+    let of_agent = |(log_id, mut output, piece): (i64, String, Option<String>)| {
+        output += piece.as_deref().unwrap_or_default();
         if let Some((end, _)) = output.char_indices().nth(chars_max) {
             output.truncate(end);
         }
-        outputs.insert(*agent_id, output);
-    }
-    Ok(outputs)
+        Some((*agent_of.get(&log_id)?, output))
+    };
+    Ok(outputs.into_iter().filter_map(of_agent).collect())
 }
 
 /// Removes the texts of these logs.

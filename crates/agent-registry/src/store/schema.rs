@@ -292,4 +292,12 @@ diesel::joinable!(agents -> mentors (mentor_id));
 diesel::joinable!(agent_activity -> agents (agent_id));
 diesel::joinable!(logs -> agents (agent_id));
 diesel::joinable!(log_bodies -> logs (log_id));
-diesel::allow_tables_to_appear_in_same_query!(agents, agent_activity, mentors, logs, log_bodies, log_contents);
+diesel::allow_tables_to_appear_in_same_query!(
+    agents,
+    agent_activity,
+    mentors,
+    logs,
+    log_bodies,
+    log_pieces,
+    log_contents,
+);

@@ -15,6 +15,7 @@ mod creators;
 mod deliverer_peer;
 mod dispatcher_peer;
 mod documented;
+mod followers;
 mod forms;
 mod harness;
 mod idempotency;
