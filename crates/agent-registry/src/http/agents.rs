@@ -92,7 +92,7 @@ pub(super) fn mentor_filter(
         (Err(_), Ok(unique_id)) => MentorReference::UniqueId(unique_id),
         (Err(_), Err(_)) => return Ok(Some(None)),
     };
-    Ok(Some(mentors::find(conn, organisation, reference)?.map(|mentor| mentor.id)))
+    Ok(Some(mentors::find_id(conn, organisation, reference)?))
 }
 
 fn read_filter(conn: &mut DbConnection, query: &Query, organisation: String) -> Result<AgentFilter, ApiError> {
@@ -112,7 +112,7 @@ fn read_filter(conn: &mut DbConnection, query: &Query, organisation: String) -> 
         organisation,
     };
     if let Some(previous) = filter.previous_agent
-        && agents::find(conn, &filter.organisation, previous)?.is_none()
+        && !agents::exists(conn, &filter.organisation, previous)?
     {
         Query::no_such("previous_agent", &mut errors);
     }

@@ -156,8 +156,10 @@ pub(super) async fn list_ticks(
     let query = request::query(&request);
     let page = PageRequest::read(&query)?;
     let filter = read_tick_filter(&query)?;
-    let agent = state.db.read(move |conn| Ok::<_, ApiError>(agents::find(conn, &organisation, id)?)).await?;
-    agent.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
+    let is_there = state.db.read(move |conn| Ok::<_, ApiError>(agents::exists(conn, &organisation, id)?)).await?;
+    if !is_there {
+        return Err(ApiError::no_such("PeriodicAgent"));
+    }
 
     let asked = page.nth().unwrap_or(1);
     // The dispatcher may not have heard of a new agent: it has no ticks yet.

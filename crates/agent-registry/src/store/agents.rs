@@ -145,6 +145,12 @@ pub(crate) fn find(conn: &mut DbConnection, organisation: &str, id: i64) -> Quer
         .optional()
 }
 
+/// Whether the organisation has this agent.
+pub(crate) fn exists(conn: &mut DbConnection, organisation: &str, id: i64) -> QueryResult<bool> {
+    let own = agents::table.find(id).filter(agents::organisation.eq(organisation));
+    diesel::select(diesel::dsl::exists(own)).get_result(conn)
+}
+
 /// One agent of the organisation with its mentor and its activity, by one way to the database.
 pub(crate) fn find_whole(
     conn: &mut DbConnection,

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use diesel::dsl::IntoBoxed;
 use diesel::prelude::*;
-use service_kit::database::{DbConnection, Json, Timestamp, Uid};
+use service_kit::database::{DbConnection, Json, MultiBackend, Timestamp, Uid};
 use service_kit::per_backend;
 use uuid::Uuid;
 
@@ -93,12 +94,24 @@ pub(crate) fn find(
     organisation: &str,
     reference: MentorReference,
 ) -> QueryResult<Option<MentorRow>> {
-    let own = mentors::table.select(MentorRow::as_select()).filter(mentors::organisation.eq(organisation.to_owned()));
-    let query = match reference {
-        MentorReference::Id(id) => own.filter(mentors::id.eq(id)).into_boxed(),
-        MentorReference::UniqueId(id) => own.filter(mentors::unique_id.eq(Uid::from(id))).into_boxed(),
-    };
-    query.first(conn).optional()
+    referred_to(organisation, reference).select(MentorRow::as_select()).first(conn).optional()
+}
+
+/// The id of that mentor.
+pub(crate) fn find_id(
+    conn: &mut DbConnection,
+    organisation: &str,
+    reference: MentorReference,
+) -> QueryResult<Option<i64>> {
+    referred_to(organisation, reference).select(mentors::id).first(conn).optional()
+}
+
+fn referred_to(organisation: &str, reference: MentorReference) -> IntoBoxed<'static, mentors::table, MultiBackend> {
+    let own = mentors::table.filter(mentors::organisation.eq(organisation.to_owned())).into_boxed();
+    match reference {
+        MentorReference::Id(id) => own.filter(mentors::id.eq(id)),
+        MentorReference::UniqueId(id) => own.filter(mentors::unique_id.eq(Uid::from(id))),
+    }
 }
 
 /// The organisation's mentor with this public id, slug or name, looked for in this order; of several with one name
