@@ -104,10 +104,9 @@ fn check_secret(row: &AgentRow, input: &AgentInput, faults: &Faults) {
     }
 }
 
-/// How far back a missed tick is made good; none where nothing is caught up.
-pub(crate) fn catch_up_window(row: &AgentRow) -> Option<Duration> {
-    let own = row.catch_up_window_seconds.map(seconds);
-    (row.catch_up != CatchUp::None.as_str()).then(|| own.unwrap_or(DEFAULT_CATCH_UP_WINDOW))
+/// How far back a missed tick is made good, by an agent's own words; none where nothing is caught up.
+pub(crate) fn catch_up_window(catch_up: &str, own_seconds: Option<i32>) -> Option<Duration> {
+    (catch_up != CatchUp::None.as_str()).then(|| own_seconds.map_or(DEFAULT_CATCH_UP_WINDOW, seconds))
 }
 
 /// What the dispatcher is told of an agent's schedule.
@@ -125,7 +124,7 @@ pub(crate) fn schedule_of(row: &AgentRow) -> Schedule {
         // Only words of these sets are ever stored.
         overlap: row.overlap_policy.parse().unwrap_or(OverlapPolicy::Allow),
         catch_up: row.catch_up.parse().unwrap_or(CatchUp::Latest),
-        catch_up_window: catch_up_window(row).unwrap_or(DEFAULT_CATCH_UP_WINDOW),
+        catch_up_window: catch_up_window(&row.catch_up, row.catch_up_window_seconds).unwrap_or(DEFAULT_CATCH_UP_WINDOW),
         max_attempts: u32::try_from(row.max_attempts).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN),
     }
 }

@@ -1,7 +1,9 @@
 //! A periodic agent as the API shows it; the fields stand in the order of the published schema, ours after them.
 
+use std::sync::Arc;
+
 use diesel::QueryResult;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use service_kit::database::DbConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -12,6 +14,7 @@ use crate::store::activity::ActivityRow;
 use crate::store::agents::AgentRow;
 use crate::store::log_texts;
 use crate::store::mentors::MentorRow;
+use crate::store::shown_agents::ShownAgent;
 use crate::validation::agent::SecretChange;
 use crate::validation::reference::MentorReference;
 use crate::validation::time::render;
@@ -70,9 +73,15 @@ struct CallbackOptionsView {
 #[serde(untagged)]
 #[schema(as = MentorField)]
 enum MentorField {
-    Whole(Box<MentorView>),
+    #[schema(value_type = MentorView)]
+    Whole(#[serde(serialize_with = "shared")] Arc<MentorView>),
     Id(i64),
     UniqueId(Uuid),
+}
+
+/// A mentor as if it were the agent's own.
+fn shared<S: Serializer>(mentor: &Arc<MentorView>, serializer: S) -> Result<S::Ok, S::Error> {
+    MentorView::serialize(mentor, serializer)
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -105,9 +114,9 @@ struct CrontabView {
 }
 
 impl AgentView {
-    /// The answer to a read: with the whole mentor, without the secret.
-    pub(super) fn of_read(row: AgentRow, mentor: MentorRow, activity: Option<&ActivityRow>) -> Self {
-        Self::new(row, MentorField::Whole(Box::new(mentor.into())), String::new(), activity)
+    /// The answer to a read: with the whole mentor, which others of its page may show too, without the secret.
+    pub(super) fn of_read(row: ShownAgent, mentor: Arc<MentorView>, activity: Option<&ActivityRow>) -> Self {
+        Self::new(row, MentorField::Whole(mentor), String::new(), activity)
     }
 
     /// The answer to a write: mentor and secret as that write had them.
@@ -126,7 +135,7 @@ impl AgentView {
             SecretChange::Set(secret) => secret.expose().clone(),
             SecretChange::Keep | SecretChange::Remove => String::new(),
         };
-        Self::new(row, mentor, secret, activity)
+        Self::new(row.into(), mentor, secret, activity)
     }
 
     /// With what the agent that each of these follows put out last.
@@ -142,7 +151,7 @@ impl AgentView {
         Ok(())
     }
 
-    fn new(row: AgentRow, mentor: MentorField, callback_secret: String, activity: Option<&ActivityRow>) -> Self {
+    fn new(row: ShownAgent, mentor: MentorField, callback_secret: String, activity: Option<&ActivityRow>) -> Self {
         let last_status = activity.and_then(|activity| activity.latest_status.as_deref()).unwrap_or(NEVER_RAN);
         Self {
             id: row.id,
@@ -177,7 +186,7 @@ impl AgentView {
             last_status: last_status.to_owned(),
             paused: row.paused,
             paused_note: row.paused_note,
-            callback_secret_set: row.sealed_callback_secret.is_some(),
+            callback_secret_set: row.callback_secret_set,
             callback_state: activity.map_or_else(|| "ok".to_owned(), |activity| activity.callback_state.clone()),
             failing_since: activity.and_then(|activity| activity.failing_since).map(|time| render(time.into())),
         }
@@ -185,7 +194,7 @@ impl AgentView {
 }
 
 impl TaskView {
-    fn of(row: &AgentRow) -> Self {
+    fn of(row: &ShownAgent) -> Self {
         Self {
             id: row.id,
             name: format!("{}: {}", row.id, row.title).chars().take(TASK_NAME_CHARS_MAX).collect(),
@@ -204,7 +213,8 @@ impl TaskView {
             jitter_seconds: row.jitter_seconds,
             overlap_policy: row.overlap_policy.clone(),
             catch_up: row.catch_up.clone(),
-            catch_up_window_seconds: policy::catch_up_window(row).map(|window| window.as_secs()),
+            catch_up_window_seconds: policy::catch_up_window(&row.catch_up, row.catch_up_window_seconds)
+                .map(|window| window.as_secs()),
             max_attempts: row.max_attempts,
             timeout_seconds: row.timeout_seconds,
         }

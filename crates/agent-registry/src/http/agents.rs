@@ -1,5 +1,8 @@
 //! Periodic agents: list, retrieve, statistics.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use diesel::QueryResult;
 use serde::Serialize;
@@ -10,12 +13,13 @@ use uuid::Uuid;
 
 use super::agent_view::AgentView;
 use super::list::read_list;
+use super::list_stream::Entries;
+use super::mentor_view::MentorView;
 use super::page::PageRequest;
 use super::request::{self, Item};
 use crate::state::State;
 use crate::store::agent_list::{self, AgentFilter};
-use crate::store::agents::{self, AgentRow};
-use crate::store::{activity, mentors};
+use crate::store::{activity, agents, mentors, shown_agents};
 use crate::validation::agent::STATUSES;
 use crate::validation::query::Query;
 use crate::validation::reference::MentorReference;
@@ -30,11 +34,12 @@ pub(super) async fn list_agents(state: web::Data<State>, request: HttpRequest) -
         let filter = read_filter(conn, &asked, organisation)?;
         let page = page.of(agent_list::count(conn, filter.clone())?)?;
         let ordering = asked.ordering(&agent_list::ORDERABLE);
-        let rows = agent_list::page(conn, filter, &ordering, page.window())?;
-        Ok((page, views(conn, rows)?))
+        let ids = agent_list::page(conn, filter, &ordering, page.window())?;
+        let text_bytes = shown_agents::text_bytes(conn, &ids)?;
+        Ok((page, Entries::read(conn, &ids, &text_bytes, views)?))
     });
-    let (page, views) = found.await?;
-    Ok(page.answer(&state, &request, &query, views))
+    let (page, entries) = found.await?;
+    entries.answer(&state, &request, &query, page)
 }
 
 /// `GET P/periodic-agents/{id}/`
@@ -122,26 +127,28 @@ fn read_filter(conn: &mut DbConnection, query: &Query, organisation: String) -> 
 
 /// One agent as it is shown now.
 pub(super) fn view_of(conn: &mut DbConnection, organisation: &str, id: i64) -> Result<AgentView, ApiError> {
-    let found = agents::find_whole(conn, organisation, id)?;
+    let found = shown_agents::find(conn, organisation, id)?;
     let (row, mentor, activity) = found.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
-    let mut view = AgentView::of_read(row, mentor, activity.as_ref());
+    let mut view = AgentView::of_read(row, Arc::new(mentor.into()), activity.as_ref());
     AgentView::with_previous_outputs(conn, std::slice::from_mut(&mut view))?;
     Ok(view)
 }
 
-/// Agents with their mentors and activities.
-fn views(conn: &mut DbConnection, rows: Vec<AgentRow>) -> QueryResult<Vec<AgentView>> {
-    let mut mentor_ids: Vec<i64> = rows.iter().map(|row| row.mentor_id).collect();
+/// Those of these agents that exist, in this order, with their mentors and activities.
+fn views(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<AgentView>> {
+    let mut rows = shown_agents::by_ids(conn, ids)?;
+    let mut mentor_ids: Vec<i64> = rows.values().map(|row| row.mentor_id).collect();
     mentor_ids.sort_unstable();
     mentor_ids.dedup();
-    let mentors = mentors::by_ids(conn, mentor_ids)?;
-    let activities = activity::by_agents(conn, rows.iter().map(|row| row.id).collect())?;
-    let view = |row: AgentRow| {
-        let mentor = mentors.get(&row.mentor_id)?.clone();
-        let activity = activities.get(&row.id);
-        Some(AgentView::of_read(row, mentor, activity))
+    let mentors = mentors::by_ids(conn, mentor_ids)?.into_iter();
+    let mentors: HashMap<i64, Arc<MentorView>> = mentors.map(|(id, row)| (id, Arc::new(row.into()))).collect();
+    let activities = activity::by_agents(conn, ids.to_vec())?;
+    let view = |id: &i64| {
+        let row = rows.remove(id)?;
+        let mentor = Arc::clone(mentors.get(&row.mentor_id)?);
+        Some(AgentView::of_read(row, mentor, activities.get(id)))
     };
-    let mut views: Vec<AgentView> = rows.into_iter().filter_map(view).collect();
+    let mut views: Vec<AgentView> = ids.iter().filter_map(view).collect();
     AgentView::with_previous_outputs(conn, &mut views)?;
     Ok(views)
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use diesel::QueryResult;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use service_kit::database::DbConnection;
 use service_kit::error::{ApiError, FieldErrors};
 
 use super::body::{self, Form};
 use super::list::read_list;
+use super::list_stream::Entries;
 use super::mentor_view::MentorView;
 use super::page::PageRequest;
 use super::{request, templates};
@@ -33,12 +36,24 @@ pub(super) async fn list_mentors(state: web::Data<State>, request: HttpRequest) 
     let by_name = query.text("filter_by") == Some("name");
     let filter = read_filter(&query, organisation)?;
     let found = read_list(&state, move |conn| {
-        let Some(filter) = filter else { return Ok((page.of(0)?, Vec::new())) };
-        let page = page.of(mentor_list::count(conn, filter.clone())?)?;
-        Ok((page, mentor_list::page(conn, filter, by_name, page.window())?))
+        let (page, ids) = match filter {
+            None => (page.of(0)?, Vec::new()),
+            Some(filter) => {
+                let page = page.of(mentor_list::count(conn, filter.clone())?)?;
+                (page, mentor_list::page(conn, filter, by_name, page.window())?)
+            }
+        };
+        let text_bytes = mentor_list::text_bytes(conn, &ids)?;
+        Ok((page, Entries::read(conn, &ids, &text_bytes, views)?))
     });
-    let (page, rows) = found.await?;
-    Ok(page.answer(&state, &request, &query, rows.into_iter().map(MentorView::from).collect()))
+    let (page, entries) = found.await?;
+    entries.answer(&state, &request, &query, page)
+}
+
+/// Those of these mentors that exist, in this order.
+fn views(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<MentorView>> {
+    let mut rows = mentors::by_ids(conn, ids.to_vec())?;
+    Ok(ids.iter().filter_map(|id| rows.remove(id)).map(MentorView::from).collect())
 }
 
 /// What a list is narrowed to; none: to nothing. `return_session_information` asks for what no mentor has here.

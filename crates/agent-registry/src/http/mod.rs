@@ -13,6 +13,7 @@ mod body;
 mod callbacks;
 mod doors;
 mod list;
+mod list_stream;
 mod log_stream;
 mod logs;
 mod mentor_view;

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use service_kit::database::{DbConnection, MultiBackend, in_time};
 
 use super::schema::{agent_activity, agents};
-use super::{Window, agent_counts, agents::AgentRow, containing, is_sqlite, then_order_by};
+use super::{Window, agent_counts, containing, is_sqlite, then_order_by};
 
 /// What a list is narrowed to; absent filters nothing. An inner none matches nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -111,18 +111,14 @@ pub(crate) fn count(conn: &mut DbConnection, filter: AgentFilter) -> QueryResult
     filtered(conn, filter).count().get_result(conn)
 }
 
-/// A page of the agents that match, in the order of these fields of [`ORDERABLE`].
+/// The ids of a page of the agents that match, in the order of these fields of [`ORDERABLE`].
 pub(crate) fn page(
     conn: &mut DbConnection,
     filter: AgentFilter,
     ordering: &[(String, bool)],
     window: Window,
-) -> QueryResult<Vec<AgentRow>> {
-    ordered(filtered(conn, filter), ordering)
-        .select(AgentRow::as_select())
-        .limit(window.limit)
-        .offset(window.offset)
-        .load(conn)
+) -> QueryResult<Vec<i64>> {
+    ordered(filtered(conn, filter), ordering).select(agents::id).limit(window.limit).offset(window.offset).load(conn)
 }
 
 /// How many of the agents that match have which status. One statement, so that they are of one moment.

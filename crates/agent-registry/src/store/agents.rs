@@ -6,9 +6,7 @@ use model::crontab::CrontabFields;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
-use super::activity::ActivityRow;
-use super::mentors::MentorRow;
-use super::schema::{agent_activity, agents, deleted_agents, mentors};
+use super::schema::{agent_activity, agents, deleted_agents};
 
 /// A periodic agent as it is stored.
 #[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
@@ -149,21 +147,6 @@ pub(crate) fn find(conn: &mut DbConnection, organisation: &str, id: i64) -> Quer
 pub(crate) fn exists(conn: &mut DbConnection, organisation: &str, id: i64) -> QueryResult<bool> {
     let own = agents::table.find(id).filter(agents::organisation.eq(organisation));
     diesel::select(diesel::dsl::exists(own)).get_result(conn)
-}
-
-/// One agent of the organisation with its mentor and its activity, by one way to the database.
-pub(crate) fn find_whole(
-    conn: &mut DbConnection,
-    organisation: &str,
-    id: i64,
-) -> QueryResult<Option<(AgentRow, MentorRow, Option<ActivityRow>)>> {
-    agents::table
-        .inner_join(mentors::table)
-        .left_join(agent_activity::table)
-        .filter(agents::id.eq(id).and(agents::organisation.eq(organisation)))
-        .select((AgentRow::as_select(), MentorRow::as_select(), Option::<ActivityRow>::as_select()))
-        .first(conn)
-        .optional()
 }
 
 /// One agent of the organisation, kept from other writers until the transaction ends.

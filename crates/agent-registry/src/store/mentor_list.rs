@@ -1,12 +1,15 @@
 //! Mentors in lists: filtered, ordered, counted.
 
+use std::collections::HashMap;
+
 use diesel::dsl::{self, IntoBoxed};
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{BigInt, Bool, Text};
 use service_kit::database::{DbConnection, MultiBackend, in_time};
 
+use super::mentors::TEXT_BYTES;
 use super::schema::mentors;
-use super::{Window, is_sqlite, mentors::MentorRow};
+use super::{Window, is_sqlite};
 
 /// What a list is narrowed to; absent filters nothing.
 #[derive(Debug, Clone, Default)]
@@ -25,20 +28,27 @@ pub(crate) fn count(conn: &mut DbConnection, filter: MentorFilter) -> QueryResul
     filtered(conn, filter).count().get_result(conn)
 }
 
-/// A page of the mentors that match: by name, or the newest first.
+/// The ids of a page of the mentors that match: by name, or the newest first.
 pub(crate) fn page(
     conn: &mut DbConnection,
     filter: MentorFilter,
     by_name: bool,
     window: Window,
-) -> QueryResult<Vec<MentorRow>> {
-    let found = filtered(conn, filter).select(MentorRow::as_select());
+) -> QueryResult<Vec<i64>> {
+    let found = filtered(conn, filter).select(mentors::id);
     let ordered = if by_name {
         found.order((mentors::name.asc(), mentors::id.asc()))
     } else {
         found.order((mentors::created_at.desc(), mentors::id.desc()))
     };
     ordered.limit(window.limit).offset(window.offset).load(conn)
+}
+
+/// How many bytes of texts each of these mentors is shown with, by mentor.
+pub(crate) fn text_bytes(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashMap<i64, i64>> {
+    let bytes = dsl::sql::<BigInt>(&format!("CAST({TEXT_BYTES} AS BIGINT)"));
+    let sizes = mentors::table.filter(mentors::id.eq_any(ids.to_vec())).select((mentors::id, bytes));
+    Ok(sizes.load(conn)?.into_iter().collect())
 }
 
 fn filtered(conn: &DbConnection, filter: MentorFilter) -> Mentors {

@@ -41,6 +41,12 @@ pub(crate) struct MentorRow {
     pub(crate) deleted_at: Option<Timestamp>,
 }
 
+/// How many bytes of texts a mentor is shown with, in the words of both databases.
+pub(crate) const TEXT_BYTES: &str = "octet_length(mentors.description) + octet_length(mentors.system_prompt)
+    + octet_length(COALESCE(CAST(mentors.metadata AS TEXT), ''))
+    + octet_length(COALESCE(CAST(mentors.provider AS TEXT), ''))
+    + octet_length(CAST(mentors.service_groups AS TEXT))";
+
 /// Inserts a mentor and returns its id; none if its public id or slug was taken in the meantime.
 pub(crate) fn insert(conn: &mut DbConnection, row: &MentorRow) -> QueryResult<Option<i64>> {
     per_backend!(conn, c => diesel::insert_into(mentors::table)

@@ -24,6 +24,7 @@ pub(crate) mod mentor_list;
 pub(crate) mod mentors;
 pub(crate) mod organisations;
 pub(crate) mod schema;
+pub(crate) mod shown_agents;
 pub(crate) mod users;
 
 use diesel_migrations::embed_migrations;

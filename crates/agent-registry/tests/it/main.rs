@@ -19,6 +19,7 @@ mod followers;
 mod forms;
 mod harness;
 mod idempotency;
+mod large_lists;
 mod large_logs;
 mod list_plans;
 mod lists;
