@@ -65,7 +65,7 @@ pub(crate) fn write_new(
 ) -> QueryResult<()> {
     let organisation = OrganisationKey(organisation.to_owned());
     let document = Document { organisation, version: next_version(0, now), subject };
-    documents::overwrite(conn, &document)?;
+    documents::insert(conn, &document)?;
     written.push(DocumentName::of(&document));
     Ok(())
 }

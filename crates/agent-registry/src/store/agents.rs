@@ -1,7 +1,7 @@
 //! Periodic agents.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 use model::crontab::CrontabFields;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
@@ -87,15 +87,23 @@ impl AgentRow {
     }
 }
 
+diesel::define_sql_function! {
+    /// The next value of the sequence of this name.
+    fn nextval(sequence: Text) -> BigInt;
+}
+
 /// The id of the next agent: its secret is sealed for it before it is inserted. Nobody else gets it; one that is not
 /// inserted leaves a gap on PostgreSQL.
 pub(crate) fn next_id(conn: &mut DbConnection) -> QueryResult<i64> {
-    let next = match conn {
-        DbConnection::Postgres(_) => "SELECT nextval('agents_id_seq')",
+    match conn {
+        // Stays prepared, which a text of SQL would not.
+        DbConnection::Postgres(c) => diesel::select(nextval("agents_id_seq")).get_result(c),
         // A write transaction is alone on SQLite, where inserting an id raises the sequence.
-        DbConnection::Sqlite(_) => "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'agents'",
-    };
-    diesel::dsl::sql::<BigInt>(next).get_result(conn)
+        DbConnection::Sqlite(c) => {
+            let next = "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'agents'";
+            diesel::dsl::sql::<BigInt>(next).get_result(c)
+        }
+    }
 }
 
 /// Inserts an agent, whose id is a [`next_id`].

@@ -79,29 +79,64 @@ pub(crate) fn put(conn: &mut DbConnection, document: &Document) -> QueryResult<b
     Ok(true)
 }
 
+/// What a document says, as it is stored.
+#[derive(Debug, Clone, Insertable, AsChangeset)]
+#[diesel(table_name = documents)]
+struct Said {
+    organisation: String,
+    version: i64,
+    deleted: bool,
+    body: Vec<u8>,
+}
+
+impl Said {
+    fn of(document: &Document) -> Self {
+        Self {
+            organisation: document.organisation.as_str().to_owned(),
+            version: document.version,
+            deleted: document.is_deleted(),
+            body: document.encode().to_vec(),
+        }
+    }
+}
+
+/// A document that nobody holds yet.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = documents)]
+struct NewDocument {
+    kind: &'static str,
+    key: String,
+    dispatcher_held_version: i64,
+    deliverer_held_version: i64,
+    #[diesel(embed)]
+    said: Said,
+}
+
+impl NewDocument {
+    fn of(document: &Document) -> Self {
+        let DocumentName { kind, key } = DocumentName::of(document);
+        // The deliverer needs no mentors: it counts as holding all versions there will be.
+        let deliverer_held_version = if kind == DocumentKind::Mentor { i64::MAX } else { 0 };
+        let said = Said::of(document);
+        Self { kind: kind.as_str(), key, dispatcher_held_version: 0, deliverer_held_version, said }
+    }
+}
+
+/// Stores the first version of a document.
+pub(crate) fn insert(conn: &mut DbConnection, document: &Document) -> QueryResult<()> {
+    let new = NewDocument::of(document);
+    per_backend!(conn, c => diesel::insert_into(documents::table).values(new).execute(c)).map(|_| ())
+}
+
 /// Stores a document, whatever is stored.
 pub(crate) fn overwrite(conn: &mut DbConnection, document: &Document) -> QueryResult<()> {
-    let name = DocumentName::of(document);
-    let written = (
-        documents::organisation.eq(document.organisation.as_str()),
-        documents::version.eq(document.version),
-        documents::deleted.eq(document.is_deleted()),
-        documents::body.eq(document.encode().to_vec()),
-    );
-    // The deliverer needs no mentors: it counts as holding all versions there will be.
-    let deliverer_holds = if name.kind == DocumentKind::Mentor { i64::MAX } else { 0 };
-    let new = (
-        documents::kind.eq(name.kind.as_str()),
-        documents::key.eq(&name.key),
-        documents::dispatcher_held_version.eq(0),
-        documents::deliverer_held_version.eq(deliverer_holds),
-        written.clone(),
-    );
+    let new = NewDocument::of(document);
+    let said = new.said.clone();
     per_backend!(conn, c => diesel::insert_into(documents::table)
         .values(new)
         .on_conflict((documents::kind, documents::key))
         .do_update()
-        .set(written)
+        .set(said)
         .execute(c))
     .map(|_| ())
 }

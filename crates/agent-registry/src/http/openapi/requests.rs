@@ -127,7 +127,7 @@ pub(super) struct MentorCreate {
     llm_temperature: Option<f64>,
     #[schema(value_type = Option<Object>, nullable = false)]
     metadata: Option<Value>,
-    #[schema(nullable = false)]
+    #[schema(max_items = 100, nullable = false)]
     service_groups: Option<Vec<Uuid>>,
     /// How it is asked; null: by `llm_provider`.
     #[schema(nullable)]
