@@ -13,8 +13,8 @@ use model::service::CallFailure;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use service_kit::clock::Clock;
 use service_kit::egress::{EgressError, GuardedClient};
 use service_kit::error::chain;
@@ -159,7 +159,7 @@ impl Caller {
             .bearer_auth(token.expose())
             .header(ACCEPT, "application/json")
             .header(ACCEPT_ENCODING, "identity")
-            .header(IDEMPOTENCY_KEY, self.idempotency_key(&canonical.to_string()))
+            .header(IDEMPOTENCY_KEY, self.idempotency_key(&(canonical.to_string() + &arguments.beyond_canonical())))
             .json(&body)
     }
 
@@ -200,5 +200,10 @@ async fn read(mut response: Response, token: &Secret<String>) -> Result<String, 
     let answer: &RawValue = serde_json::from_slice(&bytes)
         .map_err(|error| Failed::new(CallFailure::NotJson, format!("its answer is no JSON: {error}")))?;
     // One that repeats what it was asked would show the token to the model, and the model to everybody.
-    Ok(answer.get().replace(token.expose(), MASK))
+    let masked = answer.get().replace(token.expose(), MASK);
+    let read: Value = serde_json::from_str(&masked)
+        .map_err(|error| Failed::new(CallFailure::NotJson, format!("its answer is no JSON: {error}")))?;
+    // With some of its characters escaped it would be read all the same.
+    let read = read.to_string();
+    Ok(if read.contains(token.expose()) { read.replace(token.expose(), MASK) } else { masked })
 }

@@ -101,6 +101,9 @@ fn is_of_type(value: &Value, name: &str) -> bool {
     }
 }
 
+/// So many decimal digits every number holds.
+const DIGITS_HELD: usize = f64::DIGITS as usize;
+
 /// What a model gives a function, checked.
 #[derive(Debug)]
 pub(super) struct Arguments {
@@ -109,6 +112,21 @@ pub(super) struct Arguments {
     pub(super) written: BTreeMap<String, Box<RawValue>>,
     /// What they say, whatever way it is written.
     pub(super) canonical: Value,
+}
+
+impl Arguments {
+    /// As they are sent.
+    pub(super) fn text(&self) -> String {
+        // Names and texts that were JSON can be written as such.
+        serde_json::to_string(&self.written).unwrap_or_default()
+    }
+
+    /// What tells them from others that say the same to [`Value`]: nothing, unless a number may have too many digits.
+    pub(super) fn beyond_canonical(&self) -> String {
+        let text = self.text();
+        let has_many = text.split(|char: char| !char.is_ascii_digit()).any(|digits| digits.len() > DIGITS_HELD);
+        if has_many { text } else { String::new() }
+    }
 }
 
 impl Function {
@@ -142,7 +160,12 @@ impl Function {
         if !faults.is_empty() {
             return Err(faults.join("; "));
         }
-        Ok(Arguments { written: serde_json::from_str(text).map_err(no_json)?, canonical })
+        let written: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(no_json)?;
+        // A name that serde_json keeps for itself is read otherwise than it is sent.
+        if written.len() != given.len() || !written.keys().all(|name| given.contains_key(name)) {
+            return Err("they have a name that no argument may have".to_owned());
+        }
+        Ok(Arguments { written, canonical })
     }
 }
 

@@ -107,7 +107,13 @@ impl Lookup {
         let request = self.client.post(self.url.clone()).bearer_auth(token);
         let request = request.header(CONTENT_TYPE, "application/x-protobuf").body(asked.encode());
         let failed = |error: reqwest::Error| chain(&error.without_url()).to_string();
-        let mut answer = request.send().await.map_err(failed)?;
+        let again = request.try_clone();
+        let mut answer = match (request.send().await, again) {
+            // It may have been closed while it was kept. Many runs share this one question.
+            (Err(_), Some(again)) => again.send().await,
+            (answer, _) => answer,
+        }
+        .map_err(failed)?;
         if !answer.status().is_success() {
             return Err(format!("it answered {}", answer.status()));
         }

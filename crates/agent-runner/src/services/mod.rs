@@ -111,7 +111,7 @@ impl Offer {
             }
         };
         let place = self.caller.place(function);
-        let given = Secrets::default().shorten(&arguments.canonical.to_string());
+        let given = Secrets::default().shorten(&arguments.text());
         self.log.line(format_args!("calls service `{}` (POST {place}) with {given}", function.service_name));
         match self.caller.call(function, &arguments).await {
             Ok(answer) => {

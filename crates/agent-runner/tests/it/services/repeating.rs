@@ -11,6 +11,7 @@ fn repeating() -> String {
     async fn repeat(request: HttpRequest, body: web::Bytes) -> HttpResponse {
         let token = request.headers().get("authorization").unwrap().to_str().unwrap();
         let asked = String::from_utf8(body.to_vec()).unwrap();
+        let token = if asked.contains("ESCAPE") { token.replace('.', "\\u002e") } else { token.to_owned() };
         HttpResponse::Ok().body(format!(r#"{{"token":"{token}","asked":{asked}}}"#))
     }
     let server = HttpServer::new(|| App::new().default_service(web::to(repeat))).workers(1).disable_signals();
@@ -34,8 +35,10 @@ async fn repeated(arguments: &str) -> String {
 
 #[tokio::test]
 async fn the_session_token_is_told_to_no_model() {
-    let told = repeated(r#"{"symbol": "ACME"}"#).await;
-    assert!(told.contains(r#""token":"Bearer ****""#), "{told}");
+    for symbol in ["ACME", "ESCAPE"] {
+        let told = repeated(&format!(r#"{{"symbol": "{symbol}"}}"#)).await;
+        assert!(told.contains(r#""token":"Bearer ****""#), "{told}");
+    }
 }
 
 #[tokio::test]
