@@ -37,7 +37,7 @@ const BACK_OFF_MAX: i64 = 16;
 /// How much of a wait is left to chance, either way.
 const JITTER: f64 = 0.1;
 /// The longest that a probe may take, the search for the endpoint's addresses too.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The guarded client's own limit on a probe: only a backstop, longer than ours.
 pub(crate) const BACKSTOP: Duration = Duration::from_secs(30);
 /// How long a replica has an endpoint that it claimed.

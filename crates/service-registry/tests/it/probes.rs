@@ -150,7 +150,7 @@ async fn an_endpoint_that_does_not_answer_in_time_is_down() {
     let endpoint = format!("http://{}/", listener.local_addr().unwrap());
     let service = app.register(json!({ "endpoint": endpoint })).await;
     let _silent = listener.accept().await.unwrap();
-    world.advance(5);
+    world.advance(10);
     // Sooner than the client itself would give up.
     until("it is counted", Duration::from_secs(25), async || (world.value(HOURS) == 1).then_some(())).await;
     assert_eq!(uptime(&app, &service).await, 0.0);
