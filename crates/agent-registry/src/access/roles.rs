@@ -8,7 +8,6 @@
 //! The role, the organisation's document and the entry in the audit log are one transaction.
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -17,7 +16,6 @@ use service_kit::auth::{Caller, Role};
 use service_kit::database::{DatabaseError, DbConnection, Timestamp};
 use service_kit::error::chain;
 
-use super::recent::Recent;
 use crate::audit::{self, Author};
 use crate::documents::{self, Written};
 use crate::state::State;
@@ -39,12 +37,6 @@ struct Said {
     at: DateTime<Utc>,
 }
 
-impl Hash for Said {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.role.as_str(), self.at).hash(state);
-    }
-}
-
 impl Said {
     /// Whether this counts, beside what an earlier request said.
     fn overrides(self, other: Self) -> bool {
@@ -57,8 +49,6 @@ impl Said {
 pub(crate) struct SeenRoles {
     /// The newest, and when the token was issued that was written down.
     newest: Mutex<HashMap<User, (Said, DateTime<Utc>)>>,
-    /// What was said a moment ago of users whose organisation does not live.
-    nowhere: Recent<(User, Said), ()>,
 }
 
 impl SeenRoles {
@@ -94,46 +84,35 @@ pub(super) async fn observe(state: &State, caller: &Caller, issued_at: Option<Da
     if !state.seen_roles.is_news(&user, said) {
         return;
     }
-    let Err(asked) = state.seen_roles.nowhere.get(&(user.clone(), said), now) else { return };
     match store_if_news(state, user.clone(), said, now).await {
-        Ok(Found::Newest(newest)) => state.seen_roles.remember(user, newest),
-        Ok(Found::NobodysCreator) => {}
-        Ok(Found::NoOrganisation) => state.seen_roles.nowhere.put(asked, (user, said), (), now),
+        Ok(Some(newest)) => state.seen_roles.remember(user, newest),
+        Ok(None) => {}
         Err(error) => tracing::warn!(error = chain(&error), "the role in a token was not noted"),
     }
 }
 
-/// What is known of a user after a look.
-enum Found {
-    Newest(Said),
-    /// Has no role and made nothing: nothing has to be known. With the next agent it has to.
-    NobodysCreator,
-    NoOrganisation,
-}
-
-/// Stores what was said, if it counts and has to be known.
-async fn store_if_news(state: &State, user: User, said: Said, now: DateTime<Utc>) -> Result<Found, DatabaseError> {
+/// Stores what was said, if it counts and has to be known. Returns the newest that is known of the user now; none:
+/// nothing has to be known so far.
+async fn store_if_news(state: &State, user: User, said: Said, now: DateTime<Utc>) -> Result<Option<Said>, DatabaseError> {
     let (organisation, username) = user.clone();
     let known = move |conn: &mut DbConnection| {
         let settings = organisations::find(conn, &organisation)?;
         if settings.is_none_or(|row| row.erasing_since.is_some()) {
-            return Ok(Err(Found::NoOrganisation));
+            return Ok((None, false));
         }
         let row = users::find(conn, &organisation, &username)?;
+        // Whoever has no role and made nothing is nobody's creator.
         let matters = row.is_some() || said.role != Role::None || agents::any_by(conn, &organisation, &username)?;
-        if !matters {
-            return Ok(Err(Found::NobodysCreator));
-        }
-        Ok::<_, DatabaseError>(Ok(row.and_then(|row| stored(&row))))
+        Ok::<_, DatabaseError>((row.and_then(|row| stored(&row)), matters))
     };
     match state.db.read(known).await? {
-        Err(found) => return Ok(found),
-        Ok(Some(stored)) if !is_worth_storing(said, stored) => return Ok(Found::Newest(stored)),
-        Ok(_) => {}
+        (_, false) => return Ok(None),
+        (Some(stored), _) if !is_worth_storing(said, stored) => return Ok(Some(stored)),
+        _ => {}
     }
     let (newest, written) = state.db.write(move |conn| Ok::<_, DatabaseError>(store(conn, &user, said, now)?)).await?;
     state.outbox.announce(written);
-    Ok(newest.map_or(Found::NoOrganisation, Found::Newest))
+    Ok(newest)
 }
 
 fn stored(row: &UserRow) -> Option<Said> {
