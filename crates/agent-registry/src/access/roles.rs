@@ -93,7 +93,12 @@ pub(super) async fn observe(state: &State, caller: &Caller, issued_at: Option<Da
 
 /// Stores what was said, if it counts and has to be known. Returns the newest that is known of the user now; none:
 /// nothing has to be known so far.
-async fn store_if_news(state: &State, user: User, said: Said, now: DateTime<Utc>) -> Result<Option<Said>, DatabaseError> {
+async fn store_if_news(
+    state: &State,
+    user: User,
+    said: Said,
+    now: DateTime<Utc>,
+) -> Result<Option<Said>, DatabaseError> {
     let (organisation, username) = user.clone();
     let known = move |conn: &mut DbConnection| {
         let settings = organisations::find(conn, &organisation)?;
