@@ -53,6 +53,8 @@ pub(super) async fn list_mentors(state: web::Data<State>, request: HttpRequest) 
 /// Those of these mentors that exist, in this order.
 fn views(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<MentorView>> {
     let mut rows = mentors::by_ids(conn, ids.to_vec())?;
+    // One that was deleted since its page was found is still there for its agents.
+    rows.retain(|_, row| row.deleted_at.is_none());
     Ok(ids.iter().filter_map(|id| rows.remove(id)).map(MentorView::from).collect())
 }
 

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use diesel::dsl::{self, IntoBoxed};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::sql_types::{Bool, Text};
 use service_kit::database::{DbConnection, MultiBackend, in_time};
 
-use super::mentors::TEXT_BYTES;
 use super::schema::mentors;
 use super::{Window, is_sqlite};
 
@@ -46,9 +45,8 @@ pub(crate) fn page(
 
 /// How many bytes of texts each of these mentors is shown with, by mentor.
 pub(crate) fn text_bytes(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashMap<i64, i64>> {
-    let bytes = dsl::sql::<BigInt>(&format!("CAST({TEXT_BYTES} AS BIGINT)"));
-    let sizes = mentors::table.filter(mentors::id.eq_any(ids.to_vec())).select((mentors::id, bytes));
-    Ok(sizes.load(conn)?.into_iter().collect())
+    let sizes = mentors::table.filter(mentors::id.eq_any(ids.to_vec()));
+    Ok(sizes.select((mentors::id, mentors::text_bytes)).load(conn)?.into_iter().collect())
 }
 
 fn filtered(conn: &DbConnection, filter: MentorFilter) -> Mentors {

@@ -41,16 +41,21 @@ pub(crate) struct MentorRow {
     pub(crate) deleted_at: Option<Timestamp>,
 }
 
-/// How many bytes of texts a mentor is shown with, in the words of both databases.
-pub(crate) const TEXT_BYTES: &str = "octet_length(mentors.description) + octet_length(mentors.system_prompt)
-    + octet_length(COALESCE(CAST(mentors.metadata AS TEXT), ''))
-    + octet_length(COALESCE(CAST(mentors.provider AS TEXT), ''))
-    + octet_length(CAST(mentors.service_groups AS TEXT))";
+impl MentorRow {
+    /// How many bytes of texts it is shown with, about. Stored beside them: to tell the length of JSON, PostgreSQL writes
+    /// it out.
+    fn text_bytes(&self) -> i64 {
+        let json = |value: &Json| value.to_string().len();
+        let settings = [&self.metadata, &self.provider].into_iter().flatten().map(json).sum::<usize>();
+        let bytes = self.description.len() + self.system_prompt.len() + settings + json(&self.service_groups);
+        i64::try_from(bytes).unwrap_or(i64::MAX)
+    }
+}
 
 /// Inserts a mentor and returns its id; none if its public id or slug was taken in the meantime.
 pub(crate) fn insert(conn: &mut DbConnection, row: &MentorRow) -> QueryResult<Option<i64>> {
     per_backend!(conn, c => diesel::insert_into(mentors::table)
-        .values(row)
+        .values((row, mentors::text_bytes.eq(row.text_bytes())))
         .on_conflict_do_nothing()
         .returning(mentors::id)
         .get_result(c)
@@ -62,7 +67,8 @@ pub(crate) fn update(conn: &mut DbConnection, row: &MentorRow) -> QueryResult<bo
     use diesel::result::DatabaseErrorKind::UniqueViolation;
     use diesel::result::Error::DatabaseError;
 
-    match per_backend!(conn, c => diesel::update(mentors::table.find(row.id)).set(row).execute(c)) {
+    let all = (row, mentors::text_bytes.eq(row.text_bytes()));
+    match per_backend!(conn, c => diesel::update(mentors::table.find(row.id)).set(all).execute(c)) {
         Err(DatabaseError(UniqueViolation, _)) => Ok(false),
         written => written.map(|_| true),
     }

@@ -95,6 +95,7 @@ diesel::table! {
         created_at -> SqlTimestamp,
         updated_at -> SqlTimestamp,
         deleted_at -> Nullable<SqlTimestamp>,
+        text_bytes -> BigInt,
     }
 }
 

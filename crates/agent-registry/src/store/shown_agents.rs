@@ -10,7 +10,7 @@ use service_kit::database::{DbConnection, Timestamp};
 use super::activity::ActivityRow;
 use super::agents::AgentRow;
 use super::log_texts::PIECE_BYTES_MAX;
-use super::mentors::{self as stored_mentors, MentorRow};
+use super::mentors::MentorRow;
 use super::schema::{agent_activity, agents, mentors};
 
 /// What is shown of a periodic agent.
@@ -130,7 +130,7 @@ pub(crate) fn by_ids(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashMa
 pub(crate) fn text_bytes(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashMap<i64, i64>> {
     // In one statement; no database reads a column of text to tell its length.
     let bytes = dsl::sql::<BigInt>(&format!(
-        "CAST(octet_length(agents.description) + octet_length(agents.prompt) + {mentor} + COALESCE((
+        "CAST(octet_length(agents.description) + octet_length(agents.prompt) + mentors.text_bytes + COALESCE((
             SELECT CASE WHEN output_pieces > 0 THEN {PIECE_BYTES_MAX} ELSE octet_length(output) END
             FROM log_bodies WHERE log_id = (
                 SELECT logs.id FROM logs
@@ -138,7 +138,6 @@ pub(crate) fn text_bytes(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Ha
                 ORDER BY logs.requested_at DESC, logs.id DESC LIMIT 1
             )
         ), 0) AS BIGINT)",
-        mentor = stored_mentors::TEXT_BYTES,
     ));
     let sizes = agents::table.inner_join(mentors::table).filter(agents::id.eq_any(ids.to_vec()));
     Ok(sizes.select((agents::id, bytes)).load(conn)?.into_iter().collect())

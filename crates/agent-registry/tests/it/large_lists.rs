@@ -97,3 +97,40 @@ async fn who_stops_reading_a_list_keeps_nobody_from_the_database_and_finds_what_
     let left: Vec<Value> = page["results"].as_array().unwrap().iter().map(|agent| agent["id"].clone()).collect();
     assert!((&page["count"], &left) == (&json!(24), &ids), "{left:?}");
 }
+
+#[tokio::test]
+async fn a_mentor_that_is_deleted_while_its_page_is_sent_is_not_shown() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let notes = "n".repeat(768 * 1024);
+    for index in 10..34 {
+        let mentor =
+            json!({ "name": format!("M{index}"), "provider": { "kind": "echo" }, "metadata": { "n": &notes } });
+        app.post("", mentor).await.ok(201);
+    }
+    app.agent(&app.get("mentors/m33/").await.ok(200), json!({})).await;
+    let list = format!("{}{}", app.base, path("?filter_by=name"));
+    let begun = app.http.get(&list).bearer_auth(world.admin_token()).send().await.unwrap();
+    app.delete("m33/").await.ok(204);
+
+    let page: Value = begun.json().await.unwrap();
+    let names: Vec<&str> =
+        page["results"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let left: Vec<String> = (10..33).map(|index| format!("M{index}")).collect();
+    assert!((&page["count"], &names[..]) == (&json!(24), &left.iter().map(String::as_str).collect::<Vec<_>>()[..]));
+}
+
+#[tokio::test]
+async fn agents_of_a_mentor_with_large_metadata_are_listed_in_time() {
+    let world = World::new().await;
+    let app = world.open().await;
+    // Megabytes that take PostgreSQL long to write out: a list has three seconds.
+    let metadata = json!({ "n": vec![0; 1_900_000] });
+    let mentor = json!({ "name": "M", "provider": { "kind": "echo" }, "metadata": metadata });
+    let mentor = app.post("", mentor).await.ok(201);
+    for _ in 0..25 {
+        app.agent(&mentor, json!({})).await;
+    }
+    assert_eq!(app.get("periodic-agents/").await.ok(200)["count"], 25);
+    assert_eq!(app.get("").await.ok(200)["count"], 1);
+}

@@ -1,0 +1,1 @@
+ALTER TABLE mentors DROP COLUMN text_bytes;
