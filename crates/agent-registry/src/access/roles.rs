@@ -1,14 +1,15 @@
 //! Roles as tokens last told them: runs act as the user who created their agent, and only while that user has the role.
 //!
 //! The newest token counts, by when it was issued; of two of the same second the one that says less. What was seen last
-//! is kept in memory, so that a request costs nothing: something is written when the role changes, and else at most once
-//! a minute of tokens' time. API keys are no tokens, and a token says nothing of organisations that it does not name.
+//! is kept in memory for a minute, so that a request costs nothing: something is written when the role changes, and else
+//! at most once a minute of tokens' time. What is stored is looked at once a minute, since another replica may have
+//! written it, or erased the organisation. API keys are no tokens, and a token says nothing of organisations that it does not name.
 //! Of an organisation that does not exist yet, or is being erased, nothing is noted.
 //!
 //! The role, the organisation's document and the entry in the audit log are one transaction.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryResult;
@@ -24,6 +25,8 @@ use crate::store::{agents, organisations};
 
 /// A newer token with the same role is not written down before it is so much newer than the one that is.
 const NEWER_BY: TimeDelta = TimeDelta::seconds(60);
+/// How long memory is relied upon.
+const LOOK_EVERY: TimeDelta = TimeDelta::seconds(60);
 /// More users than come at once; beyond it everybody is looked up again.
 const USERS_MAX: usize = 10_000;
 
@@ -44,34 +47,45 @@ impl Said {
     }
 }
 
+/// What is known of a user.
+struct Seen {
+    newest: Said,
+    /// When the token was issued that was written down.
+    stored_at: DateTime<Utc>,
+    looked_at: DateTime<Utc>,
+}
+
 /// What users' tokens said.
 #[derive(Default)]
-pub(crate) struct SeenRoles {
-    /// The newest, and when the token was issued that was written down.
-    newest: Mutex<HashMap<User, (Said, DateTime<Utc>)>>,
-}
+pub(crate) struct SeenRoles(Mutex<HashMap<User, Seen>>);
 
 impl SeenRoles {
     /// Whether `said` has to be compared with what is stored; else it is old, or as good as known.
-    fn is_news(&self, user: &User, said: Said) -> bool {
-        let mut seen = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((newest, stored_at)) = seen.get_mut(user) else { return true };
-        if !said.overrides(*newest) {
+    fn is_news(&self, user: &User, said: Said, now: DateTime<Utc>) -> bool {
+        let mut users = self.lock();
+        let Some(seen) = users.get_mut(user).filter(|seen| now - seen.looked_at < LOOK_EVERY) else { return true };
+        if !said.overrides(seen.newest) {
             return false;
         }
-        if said.role != newest.role || said.at - *stored_at >= NEWER_BY {
+        if said.role != seen.newest.role || said.at - seen.stored_at >= NEWER_BY {
             return true;
         }
-        *newest = said;
+        seen.newest = said;
         false
     }
 
-    fn remember(&self, user: User, said: Said) {
-        let mut seen = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= USERS_MAX {
-            seen.clear();
+    fn remember(&self, user: User, stored: Said, now: DateTime<Utc>) {
+        let mut users = self.lock();
+        if users.len() >= USERS_MAX {
+            users.clear();
         }
-        seen.insert(user, (said, said.at));
+        // What was not worth storing counts, too.
+        let newer = users.get(&user).map(|before| before.newest).filter(|newest| newest.overrides(stored));
+        users.insert(user, Seen { newest: newer.unwrap_or(stored), stored_at: stored.at, looked_at: now });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<User, Seen>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,11 +95,11 @@ pub(super) async fn observe(state: &State, caller: &Caller, issued_at: Option<Da
     let user = (organisation.clone(), caller.username.clone());
     let now = state.clock.now();
     let said = Said { role: caller.role, at: issued_at.min(now) };
-    if !state.seen_roles.is_news(&user, said) {
+    if !state.seen_roles.is_news(&user, said, now) {
         return;
     }
     match store_if_news(state, user.clone(), said, now).await {
-        Ok(Some(newest)) => state.seen_roles.remember(user, newest),
+        Ok(Some(newest)) => state.seen_roles.remember(user, newest, now),
         Ok(None) => {}
         Err(error) => tracing::warn!(error = chain(&error), "the role in a token was not noted"),
     }

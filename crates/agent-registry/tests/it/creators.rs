@@ -122,6 +122,24 @@ async fn a_token_of_an_organisation_that_does_not_live_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_user_of_an_organisation_that_begins_anew_is_known_by_the_same_token() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let (admin, place) = (format!("Bearer {}", world.admin_token()), format!("/api/core/orgs/{ORG}/"));
+    app.mentor().await;
+    app.call_as(&admin, "GET", &path(""), None).await.ok(200);
+    assert_eq!(world.rows("users"), 1);
+    app.call_as(&admin, "DELETE", &place, None).await.ok(202);
+    world.until_rows("organisations", 0).await;
+    assert_eq!(world.rows("users"), 0);
+
+    app.call_as(&admin, "PATCH", &place, Some(json!({}))).await.ok(200);
+    app.advance(60).await;
+    app.call_as(&admin, "GET", &path(""), None).await.ok(200);
+    assert_eq!(world.rows("users"), 1);
+}
+
+#[tokio::test]
 async fn an_operator_revokes_and_restores_and_the_dispatcher_knows_before_the_answer() {
     let world = World::new().await;
     let app = world.open().await;
