@@ -128,6 +128,8 @@ mod tests {
         assert_eq!(terms(" , "), Vec::<String>::new());
         assert_eq!(terms(r#""a b"c"d,e""#), ["a b", "c", "d,e"]);
         assert_eq!(terms(&r#"" ""#.repeat(TERMS_MAX + 1)), vec![" "; TERMS_MAX]);
+        // In one pass: were each quote compared with each, this would not end.
+        assert_eq!(terms(&"\"".repeat(2_000_000)), Vec::<String>::new());
     }
 
     #[test]

@@ -36,7 +36,6 @@ mod retention;
 mod run_log;
 mod schedule;
 mod schedule_combinations;
-mod searches;
 mod secrets;
 mod service_groups;
 mod slow_lists;
