@@ -124,7 +124,9 @@ impl Arguments {
     /// What tells them from others that say the same to [`Value`]: nothing, unless a number may have too many digits.
     pub(super) fn beyond_canonical(&self) -> String {
         let text = self.text();
-        let has_many = text.split(|char: char| !char.is_ascii_digit()).any(|digits| digits.len() > DIGITS_HELD);
+        let digits = |number: &str| number.bytes().filter(u8::is_ascii_digit).count();
+        let mut numbers = text.split(|char: char| !char.is_ascii_digit() && char != '.');
+        let has_many = numbers.any(|number| digits(number) > DIGITS_HELD);
         if has_many { text } else { String::new() }
     }
 }
@@ -217,6 +219,19 @@ mod tests {
             "additionalProperties": false,
         });
         assert_eq!(function.parameters, expected);
+    }
+
+    #[test]
+    fn arguments_that_only_their_digits_tell_apart_are_told_apart() {
+        let function = of_services(&[service("S", &[("n", true, "number"), ("m", false, "integer")])]).remove(0);
+        let beyond = |text: &str| function.read_arguments(text).unwrap().beyond_canonical();
+        for (one, other) in [
+            (r#"{"n": 12345678901.234567}"#, r#"{"n": 12345678901.2345671}"#),
+            (r#"{"n": 1234567890123456781}"#, r#"{"n": 1234567890123456782}"#),
+        ] {
+            assert_ne!(beyond(one), beyond(other));
+        }
+        assert_eq!(beyond(r#"{"n": 1.5, "m": 123456789012345}"#), "");
     }
 
     #[test]

@@ -20,7 +20,7 @@ const FAILED_FOR: TimeDelta = TimeDelta::seconds(1);
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 const QUESTION_BYTES: usize = 512;
 
-/// What came of a question, and when it was asked.
+/// What came of a question, and when: an answer is as old as its question, a failure as old as itself.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) at: DateTime<Utc>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use model::service::{CallableService, CallableServices, CallableServicesRequest};
+use model::service::{CallableService, CallableServices, CallableServicesRequest, ServiceField};
 use model::wire::Wire;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, redirect};
@@ -78,30 +78,31 @@ impl Lookup {
         // In whatever order a mentor names them, and how often.
         key.groups.sort_unstable();
         key.groups.dedup();
-        let at = self.clock.now();
+        let asked_at = self.clock.now();
         let groups = key.groups.clone();
-        let question = self.kept.question(key, at);
+        let question = self.kept.question(key, asked_at);
         let mut outcome = "kept";
         let ask = async || {
-            let asked = self.ask(groups, session_token, at).await.inspect_err(|reason| {
+            let services = self.ask(groups, session_token, asked_at).await.inspect_err(|reason| {
                 tracing::warn!(error = reason, "the service registry did not answer as it should");
             });
-            outcome = if asked.is_ok() { "asked" } else { "failed" };
-            self.kept.weigh(&question, asked.as_ref().map_or_else(String::len, |(_, bytes)| *bytes));
-            Answer { at, services: asked.map(|(services, _)| services) }
+            outcome = if services.is_ok() { "asked" } else { "failed" };
+            self.kept.weigh(&question, services.as_ref().map_or_else(String::len, |found| bytes_of(found)));
+            // What was true is as old as its question; for how long to leave a registry alone, its silence is no part.
+            let at = if services.is_ok() { asked_at } else { self.clock.now() };
+            Answer { at, services }
         };
         let services = question.answer.get_or_init(ask).await.services.clone();
         count(outcome);
         services
     }
 
-    /// With the size of the answer.
     async fn ask(
         &self,
         groups: Vec<Uuid>,
         session_token: &Secret<String>,
         now: DateTime<Utc>,
-    ) -> Result<(Arc<[CallableService]>, usize), String> {
+    ) -> Result<Arc<[CallableService]>, String> {
         let token = self.signer.sign(SERVICE_REGISTRY, now).map_err(|error| chain(&error).to_string())?;
         let asked = CallableServicesRequest { session_token: session_token.expose().clone(), groups };
         let request = self.client.post(self.url.clone()).bearer_auth(token);
@@ -109,8 +110,8 @@ impl Lookup {
         let failed = |error: reqwest::Error| chain(&error.without_url()).to_string();
         let again = request.try_clone();
         let mut answer = match (request.send().await, again) {
-            // It may have been closed while it was kept. Many runs share this one question.
-            (Err(_), Some(again)) => again.send().await,
+            // The connection may have been closed while it was kept. Many runs share this one question.
+            (Err(error), Some(again)) if !error.is_timeout() && !error.is_connect() => again.send().await,
             (answer, _) => answer,
         }
         .map_err(failed)?;
@@ -125,8 +126,20 @@ impl Lookup {
             bytes.extend_from_slice(&chunk);
         }
         let found = CallableServices::decode(&bytes).map_err(|error| chain(&error).to_string())?;
-        Ok((found.services.into(), bytes.len()))
+        Ok(found.services.into())
     }
+}
+
+/// How much memory these services take, about.
+fn bytes_of(services: &[CallableService]) -> usize {
+    let of_field = |field: &ServiceField| {
+        size_of::<ServiceField>() + field.name.len() + field.field_type.len() + field.description.len()
+    };
+    let of_service = |service: &CallableService| {
+        let texts = service.name.len() + service.description.len() + service.endpoint.len();
+        size_of::<CallableService>() + texts + service.fields.iter().map(of_field).sum::<usize>()
+    };
+    services.iter().map(of_service).sum()
 }
 
 fn count(outcome: &'static str) {

@@ -1,6 +1,7 @@
 //! How often the service registry is asked.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -8,9 +9,11 @@ use futures::stream;
 use model::service::CallableServices;
 use model::wire::Wire;
 use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::{STOCKS, ask, registry, runner, says, service};
-use crate::harness::World;
+use crate::harness::{World, within};
 use crate::model_server::{ModelServer, Script, status};
 
 #[tokio::test]
@@ -55,6 +58,33 @@ async fn while_the_service_registry_is_ill_it_is_asked_once_a_second() {
         assert!(log.contains("no services are offered: the service registry is away (it answered 503"), "{log}");
         assert_eq!(ill.asked_until_now().len(), asked, "run {id}");
     }
+}
+
+#[tokio::test]
+async fn a_silent_service_registry_is_asked_once_and_left_alone_for_a_second() {
+    let world = World::new().await;
+    let silent = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let connected = Arc::new(watch::Sender::new(0));
+    let counting = Arc::clone(&connected);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((connection, _)) = silent.accept().await {
+            open.push(connection);
+            counting.send_replace(open.len());
+        }
+    });
+    let _runner = runner(&world, &url).await;
+    let model = ModelServer::start(&world.clock, vec![says("fine")]);
+    world.request(&ask(1, &model)).await;
+    within("it is asked", connected.subscribe().wait_for(|connections| *connections == 1)).await.unwrap();
+    // So long it is waited for.
+    world.advance(3_000);
+    assert_eq!(world.end().await.result.output, "fine");
+    world.request(&ask(2, &model)).await;
+    let log = world.end().await.result.log;
+    assert!(log.contains("no services are offered: the service registry is away"), "{log}");
+    assert_eq!(*connected.borrow(), 1);
 }
 
 #[tokio::test]
