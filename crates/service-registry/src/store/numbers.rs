@@ -126,15 +126,22 @@ pub(crate) fn remember(
     Ok(new)
 }
 
-/// Those of `ids` that are registered.
+/// Those of `ids` that are registered, which nobody deletes until the transaction ends: what is counted of a service is
+/// deleted after it, and whoever counts must have it in the same order.
 pub(crate) fn registered(conn: &mut DbConnection, ids: &[Uuid]) -> QueryResult<BTreeSet<Uuid>> {
     let ids: Vec<Uid> = ids.iter().copied().map(Uid::from).collect();
-    let found: Vec<Uid> = services::table.filter(services::id.eq_any(ids)).select(services::id).load(conn)?;
+    let known = services::table.filter(services::id.eq_any(ids)).order(services::id).select(services::id);
+    let found: Vec<Uid> = match conn {
+        DbConnection::Postgres(c) => known.for_key_share().load(c)?,
+        // A write transaction is alone on SQLite.
+        DbConnection::Sqlite(c) => known.load(c)?,
+    };
     Ok(found.into_iter().map(Uuid::from).collect())
 }
 
 /// Adds to what is counted of each service what was counted of it at some moment: one statement for each service and
-/// hour, in the order of their ids, so that no two replicas wait for each other.
+/// hour, in the order of their ids, so that no two replicas wait for each other. Whoever calls it keeps the services from
+/// being deleted.
 pub(crate) fn add(
     conn: &mut DbConnection,
     counted: impl IntoIterator<Item = (Uuid, DateTime<Utc>, Counts)>,

@@ -9,6 +9,7 @@ use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp, Uid};
 use service_kit::per_backend;
 use url::Url;
+use uuid::Uuid;
 
 use super::numbers::{self, Counts};
 use super::schema::service_probes;
@@ -86,6 +87,10 @@ pub(crate) fn record(
     (failures, due): (i64, Timestamp),
     (counts, now): (Counts, DateTime<Utc>),
 ) -> QueryResult<()> {
+    let service = Uuid::from(probe.service_id);
+    if numbers::registered(conn, &[service])?.is_empty() {
+        return Ok(());
+    }
     let row = service_probes::table
         .find(probe.service_id)
         .filter(service_probes::due_at.eq(lease))
@@ -94,7 +99,7 @@ pub(crate) fn record(
         .set((service_probes::failures.eq(failures), service_probes::due_at.eq(due)))
         .execute(conn)?;
     if written == 1 {
-        numbers::add(conn, [(probe.service_id.into(), now, counts)])?;
+        numbers::add(conn, [(service, now, counts)])?;
     }
     Ok(())
 }
