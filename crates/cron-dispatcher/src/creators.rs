@@ -19,11 +19,10 @@ use crate::announce::Announcement;
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::judge;
-use crate::store::queue::{self, Request};
-use crate::store::{revoked_users, window};
+use crate::store::{queue, revoked_users, window};
 
-/// What enters the window, which runs ended instead, and what is to be announced of these.
-type Parted = (Vec<Request>, Vec<RunId>, Vec<Announcement>);
+/// Which runs may enter the window, which ended instead, and what is to be announced of these.
+type Parted = (Vec<i64>, Vec<RunId>, Vec<Announcement>);
 
 /// Notes who may not any more in an organisation, and ends what was requested for them and has not begun. Returns the
 /// runs that runners are to let go of, and what is to be announced of them.
@@ -37,31 +36,32 @@ pub(crate) fn revoke(
     window::lock(conn)?;
     revoked_users::put(conn, organisation, usernames)?;
     let requested = window::requested_of(conn, organisation)?;
-    let requests = queue::requests(conn, &requested)?;
-    end_barred(conn, requests, config, now).map(|(_, barred, ended)| (barred, ended))
+    end_barred(conn, requested, config, now).map(|(_, barred, ended)| (barred, ended))
 }
 
 /// Parts what enters the window from what may not, and ends that.
 pub(crate) fn end_barred(
     conn: &mut DbConnection,
-    requests: Vec<Request>,
+    ids: Vec<i64>,
     config: &DispatcherConfig,
     now: DateTime<Utc>,
 ) -> Result<Parted, DispatchError> {
-    if requests.is_empty() || !revoked_users::any(conn)? {
-        return Ok((requests, Vec::new(), Vec::new()));
+    if ids.is_empty() || !revoked_users::any(conn)? {
+        return Ok((ids, Vec::new(), Vec::new()));
     }
-    let decoded = requests.iter().map(|(_, body)| RunRequest::decode(body)).collect::<Result<Vec<_>, _>>()?;
-    let organisations: BTreeSet<&str> = decoded.iter().map(|request| request.run.organisation.as_str()).collect();
-    let revoked = revoked_users::of(conn, &organisations)?;
-    let mut is_barred = decoded
-        .iter()
-        .map(|request| revoked.contains(&(request.run.organisation.0.clone(), request.username.clone())))
-        .collect::<Vec<_>>()
-        .into_iter();
-    let (barred, allowed): (Vec<Request>, Vec<Request>) =
-        requests.into_iter().partition(|_| is_barred.next().unwrap_or_default());
-    let barred: Vec<i64> = barred.into_iter().map(|(id, _)| id).collect();
+    let (mut allowed, mut barred) = (Vec::new(), Vec::new());
+    for piece in queue::in_pieces(conn, &ids)? {
+        let mut creators = Vec::with_capacity(piece.len());
+        for (id, body) in queue::requests(conn, &piece)? {
+            let RunRequest { run, username, .. } = RunRequest::decode(&body)?;
+            creators.push((id, (run.organisation.0, username)));
+        }
+        let organisations: BTreeSet<&str> = creators.iter().map(|(_, (key, _))| key.as_str()).collect();
+        let revoked = revoked_users::of(conn, &organisations)?;
+        for (id, creator) in &creators {
+            if revoked.contains(creator) { barred.push(*id) } else { allowed.push(*id) }
+        }
+    }
     let (barred, ended) = judge::end_now(conn, &barred, RunReason::CreatorNotAllowed, config, now)?;
     Ok((allowed, barred, ended))
 }

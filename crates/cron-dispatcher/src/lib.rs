@@ -31,6 +31,7 @@ mod measure;
 mod metrics;
 mod outcome;
 mod pause;
+mod pieces;
 mod prompt;
 mod replan;
 mod request;

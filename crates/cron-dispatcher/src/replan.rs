@@ -62,7 +62,7 @@ pub(crate) fn settle_until(
     let agent_id = schedule.agent_id;
     let mut fired = Fired::default();
     if schedule.nominal().is_some_and(|nominal| nominal <= until) {
-        fired = settle(conn, vec![schedule], directory, Through::Edit(until), now, config)?;
+        (fired, _) = settle(conn, vec![schedule], directory, Through::Edit(until), now, config)?;
     }
     let Some(mut schedule) = schedules::lock(conn, agent_id)? else { return Ok(fired) };
     if let Some((reason, since)) = schedule.waits.take() {

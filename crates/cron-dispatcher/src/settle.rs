@@ -37,36 +37,63 @@ pub(crate) enum Through {
     Edit(DateTime<Utc>),
 }
 
-/// Settles the ticks of these locked schedules, by the zones that their organisations go by now.
+/// Settles the ticks of these locked schedules, by the zones that their organisations go by now. Of those that are due
+/// now, as many as can be had in memory at once, in their order; the others stay due.
 pub(crate) fn fire(
+    conn: &mut DbConnection,
+    due: Vec<Schedule>,
+    through: Through,
+    now: DateTime<Utc>,
+    config: &DispatcherConfig,
+) -> Result<Fired, DispatchError> {
+    let (mut fired, mut left) = (Fired::default(), due);
+    while !left.is_empty() {
+        let (some, unsettled) = fire_some(conn, left, through, now, config)?;
+        fired.join(some);
+        if matches!(through, Through::Now { .. }) {
+            break;
+        }
+        left = unsettled;
+    }
+    Ok(fired)
+}
+
+/// The first of them, and those that are not settled.
+fn fire_some(
     conn: &mut DbConnection,
     mut due: Vec<Schedule>,
     through: Through,
     now: DateTime<Utc>,
     config: &DispatcherConfig,
-) -> Result<Fired, DispatchError> {
-    if due.is_empty() {
-        return Ok(Fired::default());
-    }
+) -> Result<(Fired, Vec<Schedule>), DispatchError> {
     let agent_ids: Vec<i64> = due.iter().map(|schedule| schedule.agent_id).collect();
-    let directory = Directory::load_keeping_pauses(conn, &agent_ids)?;
-    let Some(mut fired) = zones::catch_up(conn, &due, &directory, config, now)? else {
-        return settle(conn, due, &directory, through, now, config);
+    let (directory, read) = Directory::load_keeping_pauses(conn, &agent_ids)?;
+    let agent_ids = &agent_ids[..read];
+    let mut unsettled = due.split_off(read);
+    let mut fired = Fired::default();
+    let (some, more) = match zones::catch_up(conn, &due, &directory, config, now)? {
+        None => settle(conn, due, &directory, through, now, config)?,
+        Some(followed) => {
+            fired = followed;
+            // They stand elsewhere now, and what was read before the change may have been the old zone.
+            let (directory, _) = Directory::load_keeping_pauses(conn, agent_ids)?;
+            let mut stand: HashMap<i64, Schedule> =
+                schedules::load(conn, agent_ids)?.into_iter().map(|schedule| (schedule.agent_id, schedule)).collect();
+            due = agent_ids.iter().filter_map(|agent_id| stand.remove(agent_id)).collect();
+            due.retain(|schedule| match through {
+                Through::Now { .. } => schedule.next_fire_at.is_some_and(|tick| tick <= now),
+                Through::Edit(at) => schedule.nominal().is_some_and(|nominal| nominal <= at),
+            });
+            settle(conn, due, &directory, through, now, config)?
+        }
     };
-    // They stand elsewhere now, and what was read before the change may have been the old zone.
-    let directory = Directory::load_keeping_pauses(conn, &agent_ids)?;
-    let mut stand: HashMap<i64, Schedule> =
-        schedules::load(conn, &agent_ids)?.into_iter().map(|schedule| (schedule.agent_id, schedule)).collect();
-    due = agent_ids.iter().filter_map(|agent_id| stand.remove(agent_id)).collect();
-    due.retain(|schedule| match through {
-        Through::Now { .. } => schedule.next_fire_at.is_some_and(|tick| tick <= now),
-        Through::Edit(at) => schedule.nominal().is_some_and(|nominal| nominal <= at),
-    });
-    fired.join(settle(conn, due, &directory, through, now, config)?);
-    Ok(fired)
+    fired.join(some);
+    unsettled.splice(0..0, more);
+    Ok((fired, unsettled))
 }
 
-/// Settles the ticks of these locked schedules, by the zones that the directory has.
+/// Settles the ticks of these locked schedules, by the zones that the directory has: of the first, and of as many more as
+/// there is room for. Returns the others, too.
 pub(crate) fn settle(
     conn: &mut DbConnection,
     mut due: Vec<Schedule>,
@@ -74,17 +101,23 @@ pub(crate) fn settle(
     through: Through,
     now: DateTime<Utc>,
     config: &DispatcherConfig,
-) -> Result<Fired, DispatchError> {
+) -> Result<(Fired, Vec<Schedule>), DispatchError> {
     if due.is_empty() {
-        return Ok(Fired::default());
+        return Ok((Fired::default(), Vec::new()));
     }
     let mut batch = Batch::begin(conn, &due, through, now, config)?;
+    let mut settled = 0;
     for schedule in &mut due {
+        if settled > 0 && !batch.has_room(schedule) {
+            break;
+        }
         batch.settle(schedule, directory.agent(schedule.agent_id))?;
+        settled += 1;
     }
+    let unsettled = due.split_off(settled);
 
-    let Batch { mut runs, skipped, arrived, locked, cancelled, .. } = batch;
-    let (takers, taken): (Vec<i64>, Vec<i64>) = arrived.iter().map(|(agent, (run, _))| (*agent, run.0)).unzip();
+    let Batch { mut runs, skipped, taken, locked, cancelled, .. } = batch;
+    let (takers, taken): (Vec<i64>, Vec<i64>) = taken.into_iter().unzip();
     // Before the new runs are there, at which others may arrive.
     arrivals::take(conn, &takers)?;
     ticks::skip(conn, &skipped, now + config.overdue(1))?;
@@ -103,7 +136,7 @@ pub(crate) fn settle(
         (new.request.run, late)
     };
     let runs = runs.into_iter().map(with_lateness).collect();
-    Ok(Fired { runs, requests, skipped, cancelled, ended })
+    Ok((Fired { runs, requests, skipped, cancelled, ended }, unsettled))
 }
 
 /// What is recorded of a tick, or of a span of them, that has no run.

@@ -34,7 +34,7 @@ use crate::schema::{runs, schedules, skipped_ticks};
 use crate::settle::{Through, fire};
 use crate::store::schedules::Of;
 use crate::store::stage::Stage;
-use crate::store::{self, everything, queue, schedules as plans, window};
+use crate::store::{self, everything, schedules as plans, window};
 use crate::trigger::trigger;
 use crate::zones;
 
@@ -213,8 +213,7 @@ impl World {
     fn answer(&mut self, now: DateTime<Utc>) {
         self.commit(|conn, config| {
             let entered = window::enter(conn, 100, now, now)?.ids;
-            let requests = queue::requests(conn, &entered)?;
-            end_barred(conn, requests, config, now).map(drop)
+            end_barred(conn, entered, config, now).map(drop)
         });
         let open: Vec<(i64, i32)> = runs::table
             .filter(runs::stage.eq(Stage::Requested.literal()))

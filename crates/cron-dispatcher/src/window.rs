@@ -58,18 +58,21 @@ async fn fill(context: &Context) -> Result<bool, DispatchError> {
     let size = i64::from(context.config.window);
     let check_at = now + context.config.overdue(1);
     let config = context.config.clone();
-    let (requests, ended, more) = context
+    let (pieces, ended, more) = context
         .db
         .write(move |conn| {
             let entered = window::enter(conn, size, now, check_at)?;
-            let requests = queue::requests(conn, &entered.ids)?;
-            let (requests, barred, ended) = creators::end_barred(conn, requests, &config, now)?;
-            Ok::<_, DispatchError>((requests, ended, entered.more || !barred.is_empty()))
+            let (requested, barred, ended) = creators::end_barred(conn, entered.ids, &config, now)?;
+            let pieces = queue::in_pieces(conn, &requested)?;
+            Ok::<_, DispatchError>((pieces, ended, entered.more || !barred.is_empty()))
         })
         .await?;
     outcome::note(context, &ended, &HashMap::new());
-    // Dated before they entered: one that a pause takes back meanwhile is older than that, however late this is sent.
-    request(context, requests, now).await?;
+    for piece in pieces {
+        let requests = context.db.read(move |conn| queue::requests(conn, &piece).map_err(DispatchError::from)).await?;
+        // Dated before they entered: one that a pause takes back meanwhile is older than that, however late this is sent.
+        request(context, requests, now).await?;
+    }
     if !ended.is_empty() {
         // Who follows them may be due.
         context.schedules_changed.notify_one();

@@ -1,6 +1,7 @@
 //! A batch: what is decided about each tick of locked schedules, before any of it is written.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use model::document::{CatchUp, Mentor, OverlapPolicy};
@@ -12,6 +13,7 @@ use service_kit::database::DbConnection;
 use super::{Through, skipped};
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
+use crate::pieces::{BYTES_MAX, pieces};
 use crate::prompt::with_output;
 use crate::request::{Locked, new_run};
 use crate::store::documents::AgentView;
@@ -19,6 +21,10 @@ use crate::store::queue::NewRun;
 use crate::store::schedules::Schedule;
 use crate::store::ticks::Skipped;
 use crate::store::{arrivals, runs, window};
+
+/// So long the ticks of a batch are reckoned with, about: a year of a minutely crontab may be to be caught up with, and
+/// the database ends a transaction that says nothing for long.
+const RECKONING_MAX: Duration = Duration::from_secs(1);
 
 /// What a batch of schedules comes to.
 pub(super) struct Batch<'a> {
@@ -29,8 +35,11 @@ pub(super) struct Batch<'a> {
     pub(super) skipped: Vec<Skipped>,
     /// Many schedules share one crontab: each is settled once.
     settled: HashMap<(Timing, DateTime<Utc>, Policy), Settled>,
-    /// What followers take: the previous run and its output.
-    pub(super) arrived: HashMap<i64, (RunId, String)>,
+    /// What followers take: the previous run, and what those put out that were read.
+    arrived: HashMap<i64, RunId>,
+    outputs: HashMap<RunId, String>,
+    /// Who took what.
+    pub(super) taken: Vec<(i64, i64)>,
     /// Runs under way of agents that do not let them overlap.
     busy: HashMap<i64, Vec<i64>>,
     /// Runs under way that make way.
@@ -38,6 +47,9 @@ pub(super) struct Batch<'a> {
     pub(super) locked: Locked,
     /// Organisations of which too many runs wait.
     backlogged: HashSet<String>,
+    /// Bytes of what the runs are asked.
+    bytes: usize,
+    began_at: Instant,
 }
 
 impl<'a> Batch<'a> {
@@ -65,6 +77,12 @@ impl<'a> Batch<'a> {
                 backlogged.insert(organisation.to_owned());
             }
         }
+        let arrived = arrivals::of(conn, &followers)?;
+        // Once each, however many follow; and no more than fit.
+        let mut seen = HashSet::new();
+        let in_order = followers.iter().filter_map(|agent_id| arrived.get(agent_id).copied());
+        let wanted = pieces(in_order.filter(|(run, _)| seen.insert(*run))).into_iter().next().unwrap_or_default();
+        let outputs = arrivals::outputs(conn, &wanted)?;
         Ok(Self {
             through,
             now,
@@ -72,12 +90,23 @@ impl<'a> Batch<'a> {
             runs: Vec::new(),
             skipped: Vec::new(),
             settled: HashMap::new(),
-            arrived: arrivals::of(conn, &followers)?,
+            arrived: arrived.into_iter().map(|(agent_id, (run, _))| (agent_id, run)).collect(),
+            outputs,
+            taken: Vec::new(),
             busy: runs::exclusive(conn, &alone)?,
             cancelled: Vec::new(),
             locked,
             backlogged,
+            bytes: 0,
+            began_at: Instant::now(),
         })
+    }
+
+    /// Whether there is room for one more: what it takes was read, what the others are asked is not too much, and the
+    /// ticks of theirs that were reckoned with not too many. The first always has room.
+    pub(super) fn has_room(&self, next: &Schedule) -> bool {
+        let is_read = self.arrived.get(&next.agent_id).is_none_or(|run| self.outputs.contains_key(run));
+        is_read && self.bytes < BYTES_MAX && self.began_at.elapsed() < RECKONING_MAX
     }
 
     /// Settles the ticks of one of them.
@@ -86,11 +115,11 @@ impl<'a> Batch<'a> {
         let Some(view) = view else {
             // The agent went in this very moment; its schedule goes with its document.
             schedule.plan_none();
+            self.take(schedule);
             return Ok(());
         };
         if let Some(reason) = self.waits(schedule, view) {
             schedule.wait(reason);
-            self.arrived.remove(&schedule.agent_id);
             return Ok(());
         }
         let waited = schedule.waits.take().map(|(reason, _)| reason);
@@ -174,7 +203,7 @@ impl<'a> Batch<'a> {
         due: Due,
         trigger: Trigger,
         fire_time: DateTime<Utc>,
-        output: Option<&str>,
+        follows: Option<RunId>,
     ) {
         let mentor = match self.mentor_to_ask(view) {
             Ok(mentor) => mentor,
@@ -192,9 +221,11 @@ impl<'a> Batch<'a> {
         run.request.run.nominal_time = due.nominal;
         run.request.run.passed_over = due.passed_over;
         run.finished_timing_version = view.agent.schedule.one_off.then_some(schedule.timing_version);
-        if let Some(output) = output {
+        if let Some(previous) = follows {
+            let output = self.outputs.get(&previous).map(String::as_str).unwrap_or_default();
             run.request.prompt = with_output(&view.agent.prompt, output);
         }
+        self.bytes += run.request.prompt.len() + run.request.mentor.system_prompt.len();
         self.runs.push(run);
     }
 
@@ -207,15 +238,22 @@ impl<'a> Batch<'a> {
         resumed_with: Option<CatchUp>,
     ) {
         schedule.plan_none();
-        let Some((_, output)) = self.arrived.get(&schedule.agent_id).cloned() else { return };
+        let Some(run) = self.take(schedule) else { return };
         if resumed_with == Some(CatchUp::None) {
             self.skipped.push(skipped(schedule, view, Span::one(due, SkipReason::Paused)));
             return;
         }
         let due = Due { nominal: due, passed_over: 0 };
         for due in self.newest_only(schedule, view, vec![due]) {
-            self.run(schedule, view, due, Trigger::Chain, due.nominal, Some(&output));
+            self.run(schedule, view, due, Trigger::Chain, due.nominal, Some(run));
             schedule.finished |= view.agent.schedule.one_off;
         }
+    }
+
+    /// A follower takes what arrived, whatever becomes of it.
+    fn take(&mut self, schedule: &Schedule) -> Option<RunId> {
+        let run = *self.arrived.get(&schedule.agent_id)?;
+        self.taken.push((schedule.agent_id, run.0));
+        Some(run)
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use model::id::RunId;
 use model::run::RunAnswer;
 use service_kit::database::DbConnection;
@@ -28,24 +30,40 @@ pub(crate) fn is_waiting(conn: &mut DbConnection, agent_id: i64) -> QueryResult<
     diesel::select(diesel::dsl::exists(arrivals::table.find(agent_id))).get_result(conn)
 }
 
-/// The arrivals of these agents: the previous run and its output by agent.
-pub(crate) fn of(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<HashMap<i64, (RunId, String)>> {
+/// The arrivals of these agents: the previous run by agent, and the bytes of its answer.
+pub(crate) fn of(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<HashMap<i64, (RunId, usize)>> {
     if agent_ids.is_empty() {
         return Ok(HashMap::new());
     }
-    type Waiting = (i64, i64, Option<Vec<u8>>);
-    let waiting: Vec<Waiting> = arrivals::table
+    let waiting: Vec<(i64, i64, i64)> = arrivals::table
         .left_join(run_bodies::table)
         .filter(arrivals::agent_id.eq_any(agent_ids))
-        .select((arrivals::agent_id, arrivals::previous_run_id, run_bodies::answer.nullable()))
+        .select((
+            arrivals::agent_id,
+            arrivals::previous_run_id,
+            sql::<BigInt>("CAST(COALESCE(octet_length(run_bodies.answer), 0) AS BIGINT)"),
+        ))
         .load(conn)?;
-    let mut arrived = HashMap::with_capacity(waiting.len());
-    for (agent_id, run_id, answer) in waiting {
-        let answer: Option<RunAnswer> = answer.map(|bytes| read_wire(&bytes)).transpose()?;
-        let output = answer.map(|answer| answer.result.output).unwrap_or_default();
-        arrived.insert(agent_id, (RunId(run_id), output));
+    let arrived = |(agent_id, run_id, bytes)| (agent_id, (RunId(run_id), usize::try_from(bytes).unwrap_or_default()));
+    Ok(waiting.into_iter().map(arrived).collect())
+}
+
+/// What these runs put out; nothing if nothing is kept of it.
+pub(crate) fn outputs(conn: &mut DbConnection, runs: &[RunId]) -> QueryResult<HashMap<RunId, String>> {
+    if runs.is_empty() {
+        return Ok(HashMap::new());
     }
-    Ok(arrived)
+    let ids: Vec<i64> = runs.iter().map(|run| run.0).collect();
+    let answers: Vec<(i64, Option<Vec<u8>>)> = run_bodies::table
+        .filter(run_bodies::run_id.eq_any(ids))
+        .select((run_bodies::run_id, run_bodies::answer))
+        .load(conn)?;
+    let mut outputs: HashMap<RunId, String> = runs.iter().map(|run| (*run, String::new())).collect();
+    for (run_id, answer) in answers {
+        let answer: Option<RunAnswer> = answer.map(|bytes| read_wire(&bytes)).transpose()?;
+        outputs.insert(RunId(run_id), answer.map(|answer| answer.result.output).unwrap_or_default());
+    }
+    Ok(outputs)
 }
 
 /// The arrivals of these agents are taken: they are gone.

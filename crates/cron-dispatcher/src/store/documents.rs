@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
+use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Integer, Text};
+use diesel::sql_types::{Array, BigInt, Integer, Text};
 use diesel::upsert::excluded;
 use model::document::{Agent, Document, DocumentKind, Mentor, Organisation, Subject};
 use model::id::OrganisationKey;
@@ -14,8 +15,11 @@ use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
 use super::{ROWS_MAX, everything, read_wire};
+use crate::pieces::pieces;
 use crate::schema::documents;
 
+/// So many of one kind can be had in memory at once, whatever they say: half a megabyte each at most.
+const SURELY_FIT: usize = 32;
 /// Locks that prevent two documents from being taken at once: the documents are shared out among so many.
 const LOCKS: i32 = 1_024;
 
@@ -128,6 +132,21 @@ fn load(conn: &mut DbConnection, kind: DocumentKind, keys: &HashSet<String>) -> 
     bodies.iter().map(|bytes| read_wire(bytes)).collect()
 }
 
+/// How many documents of a kind, the first of these, have at most [`BYTES_MAX`](crate::pieces::BYTES_MAX) together; at least one.
+fn fitting(conn: &mut DbConnection, kind: DocumentKind, ids: &[i64]) -> QueryResult<usize> {
+    if ids.len() <= SURELY_FIT {
+        return Ok(ids.len());
+    }
+    let keys: Vec<String> = ids.iter().map(i64::to_string).collect();
+    let sizes: Vec<(String, i64)> = documents::table
+        .filter(documents::kind.eq(kind.as_str()).and(documents::key.eq_any(keys)))
+        .select((documents::key, sql::<BigInt>("CAST(octet_length(body) AS BIGINT)")))
+        .load(conn)?;
+    let sizes: HashMap<String, i64> = sizes.into_iter().collect();
+    let bytes = |id: &i64| sizes.get(&id.to_string()).map_or(0, |bytes| usize::try_from(*bytes).unwrap_or_default());
+    Ok(pieces(ids.iter().map(|id| (id, bytes(id)))).first().map_or(0, Vec::len))
+}
+
 /// The agents of a batch with their mentors and organisations: all that a fire has to know.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
@@ -164,14 +183,17 @@ impl Directory {
 
     /// The same, for whoever is about to let their ticks wait: where an organisation's pause, or that of everything, holds
     /// some of them, it is kept until the end of the transaction. Whoever ends it comes after that, and finds them waiting.
-    pub(crate) fn load_keeping_pauses(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Self> {
-        let directory = Self::load(conn, agent_ids)?;
+    ///
+    /// Of many, the first whose documents can be had in memory at once: returns how many.
+    pub(crate) fn load_keeping_pauses(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<(Self, usize)> {
+        let (directory, read) = Self::load_first(conn, agent_ids)?;
+        let agent_ids = &agent_ids[..read];
         let paused = directory.organisations.iter().filter(|(_, settings)| settings.pause.paused);
         let paused: Vec<&str> = paused.map(|(organisation, _)| organisation.as_str()).collect();
         // A write transaction is alone on SQLite.
-        let DbConnection::Postgres(c) = &mut *conn else { return Ok(directory) };
+        let DbConnection::Postgres(c) = &mut *conn else { return Ok((directory, read)) };
         if paused.is_empty() && !directory.everything_paused {
-            return Ok(directory);
+            return Ok((directory, read));
         }
         if directory.everything_paused {
             everything::keep(c)?;
@@ -182,7 +204,30 @@ impl Directory {
             .select(documents::version)
             .for_share()
             .load::<i64>(c)?;
-        Self::load(conn, agent_ids)
+        Ok((Self::load(conn, agent_ids)?, read))
+    }
+
+    /// The first of these agents whose documents can be had in memory at once, and how many they are.
+    fn load_first(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<(Self, usize)> {
+        let mut first = fitting(conn, DocumentKind::Agent, agent_ids)?;
+        let keys = agent_ids[..first].iter().map(i64::to_string).collect();
+        let mut agents = load(conn, DocumentKind::Agent, &keys)?;
+        let asks = |document: &Document| match &document.subject {
+            Subject::Agent(agent) => Some((agent.id.0, agent.mentor_id.0)),
+            _ => None,
+        };
+        let asked: HashMap<i64, i64> = agents.iter().filter_map(asks).collect();
+        let (mut seen, mut mentors) = (HashSet::new(), Vec::new());
+        mentors.extend(agent_ids[..first].iter().filter_map(|id| asked.get(id)).filter(|id| seen.insert(**id)));
+        let readable = fitting(conn, DocumentKind::Mentor, &mentors)?;
+        if readable < mentors.len() {
+            let readable: HashSet<i64> = mentors[..readable].iter().copied().collect();
+            let is_unreadable = |id: &i64| asked.get(id).is_some_and(|mentor| !readable.contains(mentor));
+            first = agent_ids.iter().position(is_unreadable).unwrap_or(first);
+            let kept: HashSet<&i64> = agent_ids[..first].iter().collect();
+            agents.retain(|document| asks(document).is_some_and(|(agent_id, _)| kept.contains(&agent_id)));
+        }
+        Ok((Self::around(conn, agents)?, first))
     }
 
     /// These agents, with what they lean on.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text};
 use model::id::RunId;
@@ -13,6 +14,7 @@ use service_kit::database::{DbConnection, SqlTimestamp, Timestamp};
 
 use super::stage::Stage;
 use super::{ROWS_MAX, stamp};
+use crate::pieces::pieces;
 use crate::schema::{run_bodies, runs};
 
 /// A run, and what its runner is to be sent.
@@ -179,6 +181,20 @@ fn to_insert(new: &NewRun, check_at: Option<DateTime<Utc>>, now: DateTime<Utc>) 
         deliverer_held: false,
         finished_timing_version: new.finished_timing_version,
     }
+}
+
+/// These runs in pieces of which what the runners are sent can be had in memory at once, in their order.
+pub(crate) fn in_pieces(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<Vec<i64>>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sizes: Vec<(i64, i64)> = run_bodies::table
+        .filter(run_bodies::run_id.eq_any(ids))
+        .select((run_bodies::run_id, sql::<BigInt>("CAST(octet_length(request) AS BIGINT)")))
+        .load(conn)?;
+    let sizes: HashMap<i64, i64> = sizes.into_iter().collect();
+    let sized = |id: &i64| Some((*id, usize::try_from(*sizes.get(id)?).unwrap_or_default()));
+    Ok(pieces(ids.iter().filter_map(sized)))
 }
 
 /// What the runners are sent for these runs, in the order of `ids`.

@@ -11,6 +11,7 @@ mod firing;
 mod harness;
 mod joining;
 mod judging;
+mod large_batches;
 mod ledger;
 mod limits;
 mod migrating;
