@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use model::run::{RunRecord, RunState};
+use model::id::AgentId;
+use model::run::{RunRecord, RunState, ScheduleRecord};
 use service_kit::database::{DbConnection, Timestamp};
 
 use crate::documents::{self, Written};
@@ -26,21 +27,42 @@ pub(crate) struct Recorded {
     pub(crate) said_at: DateTime<Utc>,
 }
 
-/// Stores records, in the caller's transaction.
+/// Where a schedule stands, and when the dispatcher said so.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stands {
+    pub(crate) schedule: ScheduleRecord,
+    pub(crate) said_at: DateTime<Utc>,
+}
+
+impl Recorded {
+    /// A run's record says where its agent's schedule stands, too.
+    fn stands(&self) -> Stands {
+        let RunRecord { run, next_fire_time, finished_timing_version, .. } = &self.record;
+        let (next_fire_time, finished_timing_version) = (*next_fire_time, *finished_timing_version);
+        let schedule = ScheduleRecord { agent_id: run.agent_id, next_fire_time, finished_timing_version };
+        Stands { schedule, said_at: self.said_at }
+    }
+}
+
+/// Stores records, and where schedules stand, in the caller's transaction.
 pub(crate) fn record(
     conn: &mut DbConnection,
     mut batch: Vec<Recorded>,
+    mut schedules: Vec<Stands>,
     now: DateTime<Utc>,
     written: &mut Written,
 ) -> QueryResult<()> {
-    let mut agent_ids: Vec<i64> = batch.iter().map(|recorded| recorded.record.run.agent_id.0).collect();
+    schedules.extend(batch.iter().map(Recorded::stands));
+    let mut agent_ids: Vec<i64> = schedules.iter().map(|stands| stands.schedule.agent_id.0).collect();
     agent_ids.sort_unstable();
     agent_ids.dedup();
     let existing = agents::existing(conn, agent_ids)?;
-    batch.retain(|recorded| existing.binary_search(&recorded.record.run.agent_id.0).is_ok());
+    let exists = |agent_id: AgentId| existing.binary_search(&agent_id.0).is_ok();
+    batch.retain(|recorded| exists(recorded.record.run.agent_id));
+    schedules.retain(|stands| exists(stands.schedule.agent_id));
 
-    finish_one_offs(conn, &batch, now, written)?;
-    activity::set_next_fires(conn, &next_fires(&batch))?;
+    finish_one_offs(conn, &schedules, now, written)?;
+    activity::set_next_fires(conn, &next_fires(&schedules))?;
     let logs = not_ended(conn, furthest(batch))?;
     logs::upsert(conn, &logs)?;
     set_latest(conn, &logs, now)
@@ -68,13 +90,13 @@ fn furthest(batch: Vec<Recorded>) -> Vec<RunRecord> {
 }
 
 /// Of several words on one agent, the one said last.
-fn next_fires(batch: &[Recorded]) -> Vec<NextFire> {
+fn next_fires(schedules: &[Stands]) -> Vec<NextFire> {
     let mut by_agent: BTreeMap<i64, NextFire> = BTreeMap::new();
-    for Recorded { record, said_at } in batch {
-        let agent_id = record.run.agent_id.0;
+    for Stands { schedule, said_at } in schedules {
+        let agent_id = schedule.agent_id.0;
         let said = NextFire {
             agent_id,
-            next_fire_time: record.next_fire_time.map(Timestamp::from),
+            next_fire_time: schedule.next_fire_time.map(Timestamp::from),
             next_fire_time_as_of: Timestamp::from(*said_at),
         };
         match by_agent.get(&agent_id) {
@@ -117,12 +139,12 @@ fn set_latest(conn: &mut DbConnection, logs: &[Log], now: DateTime<Utc>) -> Quer
 /// Turns off the one-offs that are finished: first all agents, then their documents, each in their order.
 fn finish_one_offs(
     conn: &mut DbConnection,
-    batch: &[Recorded],
+    schedules: &[Stands],
     now: DateTime<Utc>,
     written: &mut Written,
 ) -> QueryResult<()> {
-    let finished = |Recorded { record, .. }: &Recorded| Some((record.run.agent_id.0, record.finished_timing_version?));
-    let finished: BTreeSet<(i64, i64)> = batch.iter().filter_map(finished).collect();
+    let finished = |Stands { schedule, .. }: &Stands| Some((schedule.agent_id.0, schedule.finished_timing_version?));
+    let finished: BTreeSet<(i64, i64)> = schedules.iter().filter_map(finished).collect();
     let mut turned_off = Vec::new();
     for (agent_id, timing_version) in finished {
         let Some(organisation) = agents::finish_one_off(conn, agent_id, timing_version)? else { continue };

@@ -4,7 +4,7 @@ use bus::Message;
 use chrono::{DateTime, Utc};
 use model::event::{Event, RunCancel, RunsFinished, RunsRecorded, TicksSkipped};
 use model::id::RunId;
-use model::run::{RunAnswer, RunRecord, RunRequest, SkippedTick};
+use model::run::{RunAnswer, RunRecord, RunRequest, ScheduleRecord, SkippedTick};
 use model::wire::Wire;
 use service_kit::database::DbConnection;
 use std::collections::HashMap;
@@ -16,6 +16,8 @@ use crate::store::schedules::{self, Schedule};
 
 /// Most runs in one message.
 const RUNS_MAX: usize = 100;
+/// Most schedules in one message.
+const SCHEDULES_MAX: usize = 1_000;
 /// Most bytes of runs in one message, unless one alone is larger.
 const BYTES_MAX: usize = 256 * 1024;
 
@@ -84,6 +86,18 @@ pub(crate) async fn announce_skipped(context: &Context, ticks: &[SkippedTick]) -
     Ok(())
 }
 
+/// Tells the registry where schedules stand whose ticks came to no run: no run's record says so. Said once; what is lost
+/// with a process is made good by the agent's next tick.
+pub(crate) async fn announce_schedules(context: &Context, schedules: &[ScheduleRecord]) -> Result<(), DispatchError> {
+    let now = context.clock.now();
+    let batch = |some: &[ScheduleRecord]| message(&RunsRecorded { runs: Vec::new(), schedules: some.to_vec() }, now);
+    let messages: Vec<Message> = schedules.chunks(SCHEDULES_MAX).map(batch).collect();
+    if !messages.is_empty() {
+        context.bus.publish(messages).await?;
+    }
+    Ok(())
+}
+
 /// Tells every runner to let go of these runs.
 pub(crate) async fn stop(context: &Context, run_ids: Vec<RunId>) -> Result<(), DispatchError> {
     if run_ids.is_empty() {
@@ -103,7 +117,7 @@ pub(crate) async fn announce(context: &Context, announcements: Vec<Announcement>
     }
     let recorded = announcements.into_iter().filter(|one| one.to_registry).map(|one| one.record).collect();
     for runs in batches(recorded) {
-        messages.push(message(&RunsRecorded { runs }, now));
+        messages.push(message(&RunsRecorded { runs, schedules: Vec::new() }, now));
     }
     if !messages.is_empty() {
         context.bus.publish(messages).await?;

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use model::id::RunId;
-use model::run::Run;
+use model::run::{Run, ScheduleRecord};
 
 use crate::announce::Announcement;
 use crate::store::queue::Request;
@@ -17,6 +17,8 @@ pub(crate) struct Fired {
     pub(crate) requests: Vec<(DateTime<Utc>, Vec<Request>)>,
     /// Spans of skipped ticks.
     pub(crate) skipped: Vec<Skipped>,
+    /// Where schedules stand whose ticks came to no run.
+    pub(crate) without_run: Vec<ScheduleRecord>,
     /// Earlier runs that made way, for the runners to stop.
     pub(crate) cancelled: Vec<RunId>,
     /// What is to be announced of these.
@@ -29,6 +31,7 @@ impl Fired {
         self.runs.extend(other.runs);
         self.requests.extend(other.requests);
         self.skipped.extend(other.skipped);
+        self.without_run.extend(other.without_run);
         self.cancelled.extend(other.cancelled);
         self.ended.extend(other.ended);
     }

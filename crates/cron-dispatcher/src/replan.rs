@@ -186,7 +186,11 @@ fn rewrite<'a>(
         schedule.plan_none();
         schedule.waits = None;
     }
-    schedule.overlap = agent.schedule.overlap;
+    schedule.overlap = match agent.schedule.overlap {
+        // No later tick makes up for the only one: it is late rather than skipped.
+        OverlapPolicy::Skip if agent.schedule.one_off => OverlapPolicy::QueueOne,
+        overlap => overlap,
+    };
     if let Some((SkipReason::Overlap, since)) = schedule.waits
         && schedule.overlap != OverlapPolicy::QueueOne
     {

@@ -5,10 +5,10 @@
 
 mod batch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use model::run::{RunReason, SkippedTick};
+use model::run::{RunReason, ScheduleRecord, SkippedTick};
 use model::schedule::Span;
 use service_kit::database::DbConnection;
 
@@ -117,6 +117,11 @@ pub(crate) fn settle(
     let unsettled = due.split_off(settled);
 
     let Batch { mut runs, skipped, taken, locked, cancelled, .. } = batch;
+    // An edit says for itself where it leaves a schedule: what it settles is not where that stands.
+    let without_run = match through {
+        Through::Now { .. } => without_run(&due, &runs, directory),
+        Through::Edit(_) => Vec::new(),
+    };
     let (takers, taken): (Vec<i64>, Vec<i64>) = taken.into_iter().unzip();
     // Before the new runs are there, at which others may arrive.
     arrivals::take(conn, &takers)?;
@@ -136,7 +141,23 @@ pub(crate) fn settle(
         (new.request.run, late)
     };
     let runs = runs.into_iter().map(with_lateness).collect();
-    Ok((Fired { runs, requests, skipped, cancelled, ended }, unsettled))
+    Ok((Fired { runs, requests, skipped, without_run, cancelled, ended }, unsettled))
+}
+
+/// Where those of these settled schedules stand that got none of the runs.
+fn without_run(settled: &[Schedule], runs: &[NewRun], directory: &Directory) -> Vec<ScheduleRecord> {
+    let with_run: HashSet<i64> = runs.iter().map(|new| new.request.run.agent_id.0).collect();
+    let without = settled.iter().filter(|schedule| !with_run.contains(&schedule.agent_id));
+    let record = |schedule: &Schedule| {
+        let view = directory.agent(schedule.agent_id)?;
+        let is_finished = schedule.finished && view.agent.schedule.one_off;
+        Some(ScheduleRecord {
+            agent_id: view.agent.id,
+            next_fire_time: schedule.next_fire_at,
+            finished_timing_version: is_finished.then_some(schedule.timing_version),
+        })
+    };
+    without.filter_map(record).collect()
 }
 
 /// What is recorded of a tick, or of a span of them, that has no run.

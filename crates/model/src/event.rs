@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::codec::{Wire, WireError};
 use crate::document::{Document, HeldDocument, Receiver};
 use crate::id::{AgentId, OrganisationKey, RunId};
-use crate::run::{RunRecord, SkippedTick};
+use crate::run::{RunRecord, ScheduleRecord, SkippedTick};
 use crate::word::words;
 
 words! {
@@ -29,7 +29,7 @@ words! {
         RunCancel = "run.cancel",
         /// What is to be let go? agent-runner to every cron-dispatcher (broadcast).
         RunnerJoined = "runner.joined",
-        /// Runs as they start and end: cron-dispatcher to agent-registry.
+        /// Runs as they start and end, and ticks that came to none: cron-dispatcher to agent-registry.
         RunsRecorded = "runs.recorded",
         /// Ended runs with a callback: cron-dispatcher to callback-deliverer.
         RunsFinished = "runs.finished",
@@ -129,6 +129,8 @@ event!(RunnerJoined, RunnerJoined);
 pub struct RunsRecorded {
     /// Runs in their present state.
     pub runs: Vec<RunRecord>,
+    /// Of agents whose ticks came to no run.
+    pub schedules: Vec<ScheduleRecord>,
 }
 event!(RunsRecorded, RunsRecorded);
 

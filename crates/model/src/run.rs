@@ -195,6 +195,17 @@ pub struct RunRecord {
     pub agent_version: Option<i64>,
 }
 
+/// Where an agent's schedule stands, as the dispatcher sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScheduleRecord {
+    /// Whose it is.
+    pub agent_id: AgentId,
+    /// When the agent fires next; none: no tick is planned.
+    pub next_fire_time: Option<DateTime<Utc>>,
+    /// The one-off of this timing version is finished.
+    pub finished_timing_version: Option<i64>,
+}
+
 /// A tick without a run, or a span of them, for a receiver that wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedTick {

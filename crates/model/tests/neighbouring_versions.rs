@@ -15,7 +15,8 @@ use model::event::{
 };
 use model::id::{AgentId, MentorId, OrganisationKey, RunId};
 use model::run::{
-    Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, SkipReason, SkippedTick, Trigger, Usage,
+    Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, ScheduleRecord, SkipReason, SkippedTick,
+    Trigger, Usage,
 };
 use model::service::{
     CallFailure, CallableService, CallableServices, CallableServicesRequest, ServiceCall, ServiceField,
@@ -103,6 +104,11 @@ fn agent() -> Agent {
     }
 }
 
+fn schedule() -> ScheduleRecord {
+    let next_fire_time = Some(at("2026-01-01T11:00:00Z"));
+    ScheduleRecord { agent_id: AgentId(1), next_fire_time, finished_timing_version: Some(7) }
+}
+
 fn record() -> RunRecord {
     RunRecord {
         run: run(),
@@ -188,7 +194,7 @@ fn every_message_is_read_back_and_a_field_of_a_newer_version_is_passed_over() {
     assert_newer_is_understood(&RunAnswer { run_id: RunId(42), run_attempt: 1, started_at, ended_at, result });
     assert_newer_is_understood(&RunCancel { run_ids: vec![RunId(42)], complete: true });
     assert_newer_is_understood(&RunnerJoined);
-    assert_newer_is_understood(&RunsRecorded { runs: vec![record()] });
+    assert_newer_is_understood(&RunsRecorded { runs: vec![record()], schedules: vec![schedule()] });
     assert_newer_is_understood(&RunsFinished { runs: vec![record()] });
     let tick = HeldTick { agent_id: AgentId(7), fire_time: run().fire_time };
     assert_newer_is_understood(&RunsHeld {

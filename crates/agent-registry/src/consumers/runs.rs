@@ -16,7 +16,7 @@ use service_kit::database::DatabaseError;
 use service_kit::error::chain;
 
 use super::failure;
-use crate::runs::{self, Recorded};
+use crate::runs::{self, Recorded, Stands};
 use crate::state::{NAME, State};
 
 /// Handles `runs.recorded`.
@@ -25,34 +25,36 @@ pub(crate) struct Runs(pub(crate) Arc<State>);
 #[async_trait]
 impl Handler for Runs {
     async fn handle(&self, batch: &[Message]) -> Result<(), HandleError> {
-        let recorded = read(batch)?;
+        let (recorded, schedules) = read(batch)?;
         let ended: Vec<RunId> = recorded
             .iter()
             .filter(|recorded| recorded.record.state.is_final())
             .map(|recorded| recorded.record.run.id)
             .collect();
         metrics::counter!("carillon_registry_runs_recorded_total").increment(recorded.len() as u64);
-        self.store(recorded).await.map_err(|error| failure(&error))?;
+        self.store(recorded, schedules).await.map_err(|error| failure(&error))?;
         self.say_held(ended).await
     }
 }
 
-fn read(batch: &[Message]) -> Result<Vec<Recorded>, HandleError> {
-    let mut recorded = Vec::with_capacity(batch.len());
+fn read(batch: &[Message]) -> Result<(Vec<Recorded>, Vec<Stands>), HandleError> {
+    let (mut recorded, mut schedules) = (Vec::with_capacity(batch.len()), Vec::new());
     for message in batch {
         let event: RunsRecorded =
             decode_event(message.kind, &message.body).map_err(|error| HandleError::Rejected(chain(&error)))?;
-        recorded.extend(event.runs.into_iter().map(|record| Recorded { record, said_at: message.time }));
+        let said_at = message.time;
+        recorded.extend(event.runs.into_iter().map(|record| Recorded { record, said_at }));
+        schedules.extend(event.schedules.into_iter().map(|schedule| Stands { schedule, said_at }));
     }
-    Ok(recorded)
+    Ok((recorded, schedules))
 }
 
 impl Runs {
-    async fn store(&self, recorded: Vec<Recorded>) -> Result<(), DatabaseError> {
+    async fn store(&self, recorded: Vec<Recorded>, schedules: Vec<Stands>) -> Result<(), DatabaseError> {
         let now = self.0.clock.now();
         let stored = self.0.db.write(move |conn| {
             let mut written = Vec::new();
-            runs::record(conn, recorded, now, &mut written)?;
+            runs::record(conn, recorded, schedules, now, &mut written)?;
             Ok::<_, DatabaseError>(written)
         });
         self.0.outbox.announce(stored.await?);

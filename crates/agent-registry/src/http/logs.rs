@@ -204,7 +204,7 @@ async fn taken_over(state: &web::Data<State>, organisation: &str, told: Told) ->
     let recorder = Arc::clone(state);
     let stored = state.db.write(move |conn| {
         let (now, mut written) = (recorder.clock.now(), Vec::new());
-        runs::record(conn, vec![Recorded { record: told.record, said_at: now }], now, &mut written)?;
+        runs::record(conn, vec![Recorded { record: told.record, said_at: now }], vec![], now, &mut written)?;
         Ok::<_, ApiError>(written)
     });
     state.outbox.announce(stored.await?);

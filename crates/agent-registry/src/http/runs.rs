@@ -61,7 +61,7 @@ pub(super) async fn trigger_run(parts: AgentParts) -> Result<HttpResponse, ApiEr
         if let Some(repeatable) = &repeatable {
             repeatable.answer(conn, &recorder, &body)?;
         }
-        runs::record(conn, vec![Recorded { record, said_at }], recorder.clock.now(), &mut written)?;
+        runs::record(conn, vec![Recorded { record, said_at }], vec![], recorder.clock.now(), &mut written)?;
         Ok::<_, ApiError>((body, written))
     });
     let (body, written) = stored.await?;

@@ -209,7 +209,7 @@ pub(super) async fn cancel_run(
     let recorder = Arc::clone(&state);
     let stored = state.db.write(move |conn| {
         let mut written = Vec::new();
-        runs::record(conn, vec![Recorded { record, said_at }], recorder.clock.now(), &mut written)?;
+        runs::record(conn, vec![Recorded { record, said_at }], vec![], recorder.clock.now(), &mut written)?;
         Ok::<_, ApiError>(written)
     });
     state.outbox.announce(stored.await?);

@@ -9,7 +9,7 @@ use diesel::connection::SimpleConnection;
 use diesel::{Connection, RunQueryDsl};
 use model::document::{Document, HeldDocument, Receiver};
 use model::event::{DocumentChanged, DocumentsHeld, Event, RunsRecorded};
-use model::run::RunRecord;
+use model::run::{RunRecord, ScheduleRecord};
 use model::wire::Wire;
 use reqwest::{Client, Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -219,7 +219,15 @@ impl World {
 
     /// Says that runs are recorded, as the dispatcher does.
     pub(crate) async fn record(&self, runs: Vec<RunRecord>) {
-        let event = RunsRecorded { runs };
+        self.say_recorded(RunsRecorded { runs, schedules: Vec::new() }).await;
+    }
+
+    /// Says where a schedule stands, as the dispatcher does.
+    pub(crate) async fn stand(&self, schedule: ScheduleRecord) {
+        self.say_recorded(RunsRecorded { runs: Vec::new(), schedules: vec![schedule] }).await;
+    }
+
+    async fn say_recorded(&self, event: RunsRecorded) {
         let message = Message::new(RunsRecorded::KIND, "cron-dispatcher", self.clock.now(), event.encode());
         self.bus.publish(vec![message]).await.unwrap();
     }

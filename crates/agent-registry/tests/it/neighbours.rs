@@ -36,7 +36,7 @@ async fn runs_of_an_older_and_of_a_newer_version_are_in_the_log_and_said_to_be_h
     failed.state = RunState::Error;
     (failed.started_at, failed.ended_at) = (Some(now), Some(now));
     failed.result = Some(RunResult { reason: Some(RunReason::ProviderFailed), ..RunResult::default() });
-    let recorded = RunsRecorded { runs: vec![failed] };
+    let recorded = RunsRecorded { runs: vec![failed], schedules: Vec::new() };
     world.send(EventKind::RunsRecorded, with_new_word(&recorded.encode(), "provider_failed")).await;
 
     app.eventually("periodic-agent-logs/", |page| page["count"] == 2).await;

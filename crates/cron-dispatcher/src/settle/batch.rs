@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use model::document::{CatchUp, Mentor, OverlapPolicy};
 use model::id::RunId;
 use model::run::{SkipReason, Trigger};
@@ -21,6 +21,9 @@ use crate::store::queue::NewRun;
 use crate::store::schedules::Schedule;
 use crate::store::ticks::Skipped;
 use crate::store::{arrivals, runs, window};
+
+/// Until an organisation whose runs wait in too great a number is looked at again for its one-offs.
+const ROOM_LOOK: TimeDelta = TimeDelta::minutes(1);
 
 /// So long the ticks of a batch are reckoned with, about: a year of a minutely crontab may be to be caught up with, and
 /// the database ends a transaction that says nothing for long.
@@ -122,6 +125,10 @@ impl<'a> Batch<'a> {
             schedule.wait(reason);
             return Ok(());
         }
+        if self.waits_for_room(view) {
+            schedule.put_off(self.now + ROOM_LOOK);
+            return Ok(());
+        }
         let waited = schedule.waits.take().map(|(reason, _)| reason);
         let resumed_with = schedule.resumed_with.take();
         if schedule.follows.is_some() {
@@ -167,6 +174,13 @@ impl<'a> Batch<'a> {
         // An edit ends the timing that the tick belongs to: it cannot wait any longer.
         let can_wait = matches!(self.through, Through::Now { .. });
         (can_wait && busy && schedule.overlap == OverlapPolicy::QueueOne).then_some(SkipReason::Overlap)
+    }
+
+    /// Whether the only tick of an agent waits until its organisation has fewer runs that wait: no later one makes up for
+    /// it.
+    fn waits_for_room(&self, view: AgentView<'_>) -> bool {
+        let can_wait = matches!(self.through, Through::Now { .. });
+        can_wait && view.agent.schedule.one_off && matches!(self.mentor_to_ask(view), Err(SkipReason::Backlog))
     }
 
     /// Of an agent whose runs must not overlap, the newest tick alone, if it may run at all.

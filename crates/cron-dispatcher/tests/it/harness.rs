@@ -21,7 +21,7 @@ use model::event::{
 };
 use model::id::{AgentId, MentorId, OrganisationKey, RunId};
 use model::internal::{TickPage, TriggerRequest};
-use model::run::{RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, SkippedTick, Tick};
+use model::run::{RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, ScheduleRecord, SkippedTick, Tick};
 use model::wire::{Wire, decode_event};
 use service_kit::admin::Readiness;
 use service_kit::clock::Clock;
@@ -290,6 +290,16 @@ impl House {
             runs.retain(|record| record.run.agent_id != PROBE);
             if !runs.is_empty() {
                 return runs;
+            }
+        }
+    }
+
+    /// Waits until the registry is told where schedules stand.
+    pub(crate) async fn schedules_recorded(&mut self) -> Vec<ScheduleRecord> {
+        loop {
+            let schedules = take::<RunsRecorded>(&mut self.queues.recorded).await.schedules;
+            if !schedules.is_empty() {
+                return schedules;
             }
         }
     }

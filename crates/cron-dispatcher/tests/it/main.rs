@@ -16,6 +16,7 @@ mod ledger;
 mod limits;
 mod migrating;
 mod neighbours;
+mod one_offs;
 mod outage;
 mod overlapping;
 mod pausing;

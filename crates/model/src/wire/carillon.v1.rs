@@ -617,6 +617,9 @@ impl ::prost::Name for RunnerJoined {
 pub struct RunsRecorded {
     #[prost(message, repeated, tag = "1")]
     pub runs: ::prost::alloc::vec::Vec<RunRecord>,
+    /// Of agents whose ticks came to no run.
+    #[prost(message, repeated, tag = "2")]
+    pub schedules: ::prost::alloc::vec::Vec<ScheduleRecord>,
 }
 impl ::prost::Name for RunsRecorded {
     const NAME: &'static str = "RunsRecorded";
@@ -626,6 +629,28 @@ impl ::prost::Name for RunsRecorded {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/carillon.v1.RunsRecorded".into()
+    }
+}
+/// Where an agent's schedule stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ScheduleRecord {
+    #[prost(int64, tag = "1")]
+    pub agent_id: i64,
+    /// Absent: no tick is planned.
+    #[prost(message, optional, tag = "2")]
+    pub next_fire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// 0, or the one-off of this timing version is finished.
+    #[prost(int64, tag = "3")]
+    pub finished_timing_version: i64,
+}
+impl ::prost::Name for ScheduleRecord {
+    const NAME: &'static str = "ScheduleRecord";
+    const PACKAGE: &'static str = "carillon.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "carillon.v1.ScheduleRecord".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/carillon.v1.ScheduleRecord".into()
     }
 }
 /// `runs.finished`: cron-dispatcher to callback-deliverer.

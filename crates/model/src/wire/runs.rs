@@ -9,8 +9,8 @@ use crate::event::{HeldTick, RunCancel, RunStarted, RunnerJoined, RunsFinished, 
 use crate::id::{AgentId, OrganisationKey, RunId};
 use crate::internal::{TickPage, TriggerRequest};
 use crate::run::{
-    Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, SkipReason, SkippedTick, Tick, TickOutcome,
-    Trigger, Usage,
+    Run, RunAnswer, RunReason, RunRecord, RunRequest, RunResult, RunState, ScheduleRecord, SkipReason, SkippedTick,
+    Tick, TickOutcome, Trigger, Usage,
 };
 
 impl Wire for Run {
@@ -232,11 +232,31 @@ impl Wire for RunsRecorded {
     type Message = wire::RunsRecorded;
 
     fn to_message(&self) -> wire::RunsRecorded {
-        wire::RunsRecorded { runs: all_to(&self.runs) }
+        wire::RunsRecorded { runs: all_to(&self.runs), schedules: all_to(&self.schedules) }
     }
 
     fn from_message(message: wire::RunsRecorded) -> Result<Self, WireError> {
-        Ok(Self { runs: all_from(message.runs)? })
+        Ok(Self { runs: all_from(message.runs)?, schedules: all_from(message.schedules)? })
+    }
+}
+
+impl Wire for ScheduleRecord {
+    type Message = wire::ScheduleRecord;
+
+    fn to_message(&self) -> wire::ScheduleRecord {
+        wire::ScheduleRecord {
+            agent_id: self.agent_id.0,
+            next_fire_time: self.next_fire_time.map(to_timestamp),
+            finished_timing_version: self.finished_timing_version.unwrap_or_default(),
+        }
+    }
+
+    fn from_message(message: wire::ScheduleRecord) -> Result<Self, WireError> {
+        Ok(Self {
+            agent_id: AgentId(message.agent_id),
+            next_fire_time: to_time("schedules.next_fire_time", message.next_fire_time)?,
+            finished_timing_version: Some(message.finished_timing_version).filter(|version| *version != 0),
+        })
     }
 }
 

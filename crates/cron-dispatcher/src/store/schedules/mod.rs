@@ -94,6 +94,12 @@ impl Schedule {
         self.nominal_at = nominal;
     }
 
+    /// The same tick is due again at `until`.
+    pub(crate) fn put_off(&mut self, until: DateTime<Utc>) {
+        self.nominal_at = self.nominal();
+        self.next_fire_at = Some(until);
+    }
+
     /// Plans none.
     pub(crate) fn plan_none(&mut self) {
         (self.next_fire_at, self.nominal_at) = (None, None);
