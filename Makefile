@@ -29,7 +29,7 @@ build: toolchain ## Build the development binary
 
 # Everything on SQLite and the embedded bus; then every microservice on PostgreSQL, and the bus on RabbitMQ. The servers
 # are private ones; those that were not running before are stopped at the end.
-test: toolchain ## Run every test, on SQLite and on a PostgreSQL and a RabbitMQ of its own
+test: toolchain ## Run the tests, on SQLite and on a PostgreSQL and a RabbitMQ of its own (longer ones have targets of their own)
 	env -u CARILLON_TEST_POSTGRES_URL -u CARILLON_TEST_AMQP_URL $(CARGO) test --locked --workspace
 	$(SERVICES) run $(MAKE) test-with-services
 
@@ -103,7 +103,7 @@ run-distributed:
 
 # Everything beside what the machine does at most, over servers that nobody else uses. PART=burst is one part, and so is
 # `make bench-burst`; QUICK=1 is a look, not a measurement.
-bench: toolchain ## Measure every part: docs/benchmarks.md (about 40 minutes; QUICK=1: 8; PART=delivery: one part)
+bench: toolchain ## Measure every part but the lists: docs/benchmarks.md (about 40 minutes; QUICK=1: 8; PART=delivery: one part)
 	$(CARGO) build --locked --release --workspace
 	$(BENCH_SERVICES) run $(MAKE) run-bench
 
@@ -126,7 +126,7 @@ test-simulation: toolchain ## A year of random schedules, owners, outages and cl
 	    $(CARGO) --config crates/cron-dispatcher/simulation.toml test --locked \
 	        --package cron-dispatcher --lib simulation -- --nocapture
 
-verify: fmt clippy test ## What CI runs
+verify: fmt clippy test ## What CI runs first
 
 fmt: toolchain ## Check the formatting
 	$(CARGO) fmt --all --check

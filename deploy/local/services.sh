@@ -6,7 +6,6 @@
 #   services.sh wipe    stop both and remove what they stored
 #   services.sh status  where they are; exits with 3 if one of them is not running
 #   services.sh env     print exports for a shell:  eval "$(deploy/local/services.sh env)"
-#   services.sh rabbitmqctl ...  ask the broker, as `rabbitmqctl list_queues name messages`
 #   services.sh libpq   install the headers of the system's libpq, for a build with the feature `libpq`
 #   services.sh run CMD run a command with that environment; what was not running before is stopped afterwards
 #
@@ -14,7 +13,7 @@
 #   services.sh break postgres  stop PostgreSQL as a crash would (immediate); `up` starts it again
 #   services.sh break rabbitmq  stop RabbitMQ; `up` starts it again
 #   services.sh break broker-data  stop RabbitMQ and remove all that it stored
-#   services.sh ctl ARGUMENTS   rabbitmqctl of this broker
+#   services.sh ctl ARGUMENTS   rabbitmqctl of this broker, as `ctl list_queues name messages`
 #
 # Both listen on free ports of 127.0.0.1 only and keep everything under target/local-services (or
 # CARILLON_SERVICES_DIR). No other server is touched: what is stopped is what this script started, known by process id
@@ -445,7 +444,6 @@ case ${1:-} in
     wipe) locked wipe ;;
     status) status ;;
     env) environment ;;
-    rabbitmqctl) shift && find_programs && exec_rabbitmq "$RABBITMQ_BIN/rabbitmqctl" "$@" ;;
     libpq) install_libpq ;;
     run) shift && run "$@" ;;
     break) locked break_service "${2:-}" ;;

@@ -152,7 +152,7 @@ impl AgentRegistry {
         })
     }
 
-    /// The public routes: `/api/ai-mentor/…` and `/.well-known/jwks.json`.
+    /// The public routes: the API (`/api/…`), its document (`/openapi.json`, `/docs`) and `/.well-known/jwks.json`.
     pub fn routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + Sync + 'static {
         let state = web::Data::from(Arc::clone(&self.state));
         move |config| http::configure(config, &state)
@@ -178,7 +178,7 @@ impl AgentRegistry {
         }
     }
 
-    /// What runs until `shutdown`: the announcer, the two consumers, the sweeper, the merger, a look at the database.
+    /// What runs until `shutdown`: the announcer, the consumers, what sweeps and counts, looks at peers and the database.
     pub fn roles(&self, shutdown: CancellationToken) -> Vec<Role> {
         let state = || Arc::clone(&self.state);
         let stop = || shutdown.clone();

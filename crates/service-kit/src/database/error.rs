@@ -113,12 +113,6 @@ impl DatabaseError {
         };
         message.contains("canceling statement due to statement timeout") || message.contains(TOO_SLOW)
     }
-
-    /// Whether a row with the same key is there already.
-    #[must_use]
-    pub fn is_unique_violation(&self) -> bool {
-        matches!(self, Self::Query(QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)))
-    }
 }
 
 pub(super) fn is_outage(error: &QueryError) -> bool {
