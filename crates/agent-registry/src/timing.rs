@@ -17,9 +17,11 @@ const YEAR_MAX: i32 = 9_999;
 /// Whether what is due has to be settled under the old timing and planned anew.
 ///
 /// Overlap, catch-up, attempts and time-out are no timing: they say what becomes of a tick when it is due, and leave
-/// the ticks themselves where they are. Turning an agent off moves none either: there are none until it is turned on.
+/// the ticks themselves where they are. Turning an agent off moves none either: there are none until it is turned on. One
+/// that follows another has no ticks of its own, but a one-off is finished for its timing: turned on, it gets a new one.
 pub(crate) fn changed(before: &AgentRow, after: &AgentRow) -> bool {
-    let turned_on = after.fires_by_itself() && !before.fires_by_itself();
+    let enabled = after.enabled && !before.enabled;
+    let turned_on = enabled || after.fires_by_itself() && !before.fires_by_itself();
     turned_on
         || before.crontab() != after.crontab()
         || before.timezone != after.timezone

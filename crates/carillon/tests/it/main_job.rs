@@ -134,6 +134,32 @@ async fn an_agent_that_follows_another_is_asked_with_the_others_output() {
 }
 
 #[tokio::test]
+async fn a_one_off_that_follows_runs_once_more_when_it_is_turned_on_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().unwrap();
+    let carillon = Setup::new(BINARY, folder.path().join("data")).start().await.unwrap();
+    let api = carillon.api("acme", "admin").await.unwrap();
+    let first = echo_agent_with(&api, &receiver, "the news", json!({"task": never()})).await;
+    let follows = json!({"task": {"crontab": {}, "one_off": true}, "previous_agent": first});
+    let second = echo_agent_with(&api, &receiver, "sum up: {previous_agent_output}", follows).await;
+
+    let (path, run) = (format!("periodic-agents/{second}/"), format!("periodic-agents/{first}/run/"));
+    let logs = format!("periodic-agent-logs/?periodic_agent={second}&status=success");
+    // The dispatcher hears of the follower a moment after the registry has answered: ask until a run is followed.
+    let runs = async |wanted: usize| {
+        until("the follower has run and is disabled", PATIENCE, async || {
+            api.post(&run, &json!({})).await.unwrap();
+            let is_over = api.list(&logs).await.unwrap().len() == wanted;
+            (is_over && api.get(&path).await.unwrap()["enabled"] == false).then_some(())
+        })
+        .await;
+    };
+    runs(1).await;
+    api.patch(&path, &json!({"task": {"enabled": true}})).await.unwrap();
+    runs(2).await;
+}
+
+#[tokio::test]
 async fn ticks_of_an_agent_whose_creator_is_revoked_are_skipped_until_he_is_restored() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start().unwrap();

@@ -233,3 +233,33 @@ async fn what_a_follower_passed_over_is_in_order_although_it_was_edited_to_follo
     assert_eq!(house.ticks(2).await.last().map(|tick| tick.fire_time), Some(at("2026-01-01T10:01:00Z")));
     house.assert_ledger_is_clean().await;
 }
+
+#[tokio::test]
+async fn a_one_off_that_follows_fires_once_and_once_more_when_it_is_turned_on_again() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    let mut once = follower(2, 1, RunState::Success, version);
+    once.schedule.one_off = true;
+    house.settle_in(vec![agent(1, "*", "*", version), once.clone()]).await;
+    house.advance(60);
+    let first = house.requested().await;
+    house.answer(&first, "one").await;
+    let second = house.requested().await;
+    assert_eq!(second.prompt, "2 heard: one");
+    house.answer(&second, "done").await;
+    // The registry turns it off, and somebody on again.
+    once.schedule.enabled = false;
+    house.announce(vec![versioned("acme", once.clone(), house.version())]).await;
+    house.advance(60);
+    let first = house.requested().await;
+    house.answer(&first, "two").await;
+    house.recorded().await;
+    house.assert_nothing_requested().await;
+    once.schedule.enabled = true;
+    once.schedule.timing_version = house.version();
+    house.announce(vec![document("acme", once)]).await;
+    house.advance(60);
+    let first = house.requested().await;
+    house.answer(&first, "three").await;
+    assert_eq!(house.requested().await.prompt, "2 heard: three");
+}
