@@ -12,7 +12,7 @@ use super::mentor_view::MentorView;
 use crate::policy;
 use crate::store::activity::ActivityRow;
 use crate::store::agents::AgentRow;
-use crate::store::log_texts;
+use crate::store::log_texts::{self, Ended};
 use crate::store::mentors::MentorRow;
 use crate::store::shown_agents::ShownAgent;
 use crate::validation::agent::SecretChange;
@@ -49,6 +49,9 @@ pub(super) struct AgentView {
     parent_mentor_id: Option<i64>,
     previous_agent: Option<i64>,
     previous_agent_status: String,
+    /// What the run that it would be asked with put out: the previous agent's newest that ended as
+    /// `previous_agent_status` says, or, where that is neither `success` nor `error`, the newest that ended. At most
+    /// 65,536 characters, cut without a mark; the whole is in that run's log.
     previous_agent_output: String,
     callback_on: Vec<&'static str>,
     callback_options: CallbackOptionsView,
@@ -138,15 +141,19 @@ impl AgentView {
         Self::new(row.into(), mentor, secret, activity)
     }
 
-    /// With what the agent that each of these follows put out last.
+    /// With what the agent that each of these follows put out last, as it is waited for: what it would be asked with.
     pub(super) fn with_previous_outputs(conn: &mut DbConnection, views: &mut [Self]) -> QueryResult<()> {
-        let mut previous: Vec<i64> = views.iter().filter_map(|view| view.previous_agent).collect();
-        previous.sort_unstable();
-        previous.dedup();
-        let outputs = log_texts::newest_outputs(conn, &previous, PREVIOUS_OUTPUT_CHARS_MAX)?;
-        for view in views {
-            let output = view.previous_agent.and_then(|id| outputs.get(&id));
-            view.previous_agent_output = output.cloned().unwrap_or_default();
+        for ended in Ended::ALL {
+            let awaits = |view: &Self| Ended::awaited_as(&view.previous_agent_status) == ended;
+            let mut previous: Vec<i64> =
+                views.iter().filter(|view| awaits(view)).filter_map(|view| view.previous_agent).collect();
+            previous.sort_unstable();
+            previous.dedup();
+            let outputs = log_texts::newest_outputs(conn, &previous, ended, PREVIOUS_OUTPUT_CHARS_MAX)?;
+            for view in views.iter_mut().filter(|view| awaits(view)) {
+                let output = view.previous_agent.and_then(|id| outputs.get(&id));
+                view.previous_agent_output = output.cloned().unwrap_or_default();
+            }
         }
         Ok(())
     }

@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
+use diesel::dsl;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use diesel::upsert::excluded;
 use model::run::{RunRecord, RunState};
 use service_kit::database::DbConnection;
@@ -203,20 +205,53 @@ pub(crate) fn piece(conn: &mut DbConnection, log_id: i64, text: LogText, sequenc
     log_pieces::table.find((log_id, text.as_str(), sequence)).select(log_pieces::text).first(conn)
 }
 
-/// What the newest ended run of each of these agents put out, by agent: the text of at most `chars_max` characters,
-/// which are no more than its beginning and a piece have.
+/// The ended runs of an agent that matter to one who follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Ended {
+    Successfully,
+    WithError,
+    Anyhow,
+}
+
+impl Ended {
+    pub(crate) const ALL: [Self; 3] = [Self::Successfully, Self::WithError, Self::Anyhow];
+
+    /// Those by whose output a follower is asked that waits for this status.
+    pub(crate) fn awaited_as(status: &str) -> Self {
+        if status == RunState::Success.as_str() {
+            Self::Successfully
+        } else if status == RunState::Error.as_str() {
+            Self::WithError
+        } else {
+            Self::Anyhow
+        }
+    }
+
+    /// As the index of those that failed says it.
+    fn condition(self) -> &'static str {
+        match self {
+            Self::Successfully => "logs.state = 'success'",
+            Self::WithError => "logs.state = 'error'",
+            Self::Anyhow => "logs.state IN ('success', 'error')",
+        }
+    }
+}
+
+/// What the newest run that ended so of each of these agents put out, by agent: the text of at most `chars_max`
+/// characters, which are no more than its beginning and a piece have.
 pub(crate) fn newest_outputs(
     conn: &mut DbConnection,
     agent_ids: &[i64],
+    ended: Ended,
     chars_max: usize,
 ) -> QueryResult<HashMap<i64, String>> {
     if agent_ids.is_empty() {
         return Ok(HashMap::new());
     }
-    // One walk along logs_by_agent each.
+    // One walk each, along logs_by_agent, which has the state, or the index of those that failed.
     let newest = logs::table
         .filter(logs::agent_id.eq(agents::id))
-        .filter(logs::state.eq_any([RunState::Success.as_str(), RunState::Error.as_str()]))
+        .filter(dsl::sql::<Bool>(ended.condition()))
         .order((logs::requested_at.desc(), logs::id.desc()))
         .select(logs::id)
         .single_value();

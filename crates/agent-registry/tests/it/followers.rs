@@ -25,8 +25,17 @@ async fn followers_in_a_list_show_what_their_own_agents_put_out_last() {
     for _ in 0..4 {
         firsts.push(app.agent(&mentor, json!({})).await["id"].as_i64().unwrap());
     }
-    for previous in [firsts[2], firsts[0], firsts[1], firsts[0], firsts[3]] {
-        app.agent(&mentor, json!({ "previous_agent": previous, "parent_session_id": "followers" })).await;
+    for (previous, status) in [
+        (firsts[2], "error"),
+        (firsts[0], "success"),
+        (firsts[1], "success"),
+        (firsts[0], "success"),
+        (firsts[3], "success"),
+    ] {
+        let follows = json!({
+            "previous_agent": previous, "previous_agent_status": status, "parent_session_id": "followers",
+        });
+        app.agent(&mentor, follows).await;
     }
     let large = "é".repeat(70_000);
     let mut older = ended(41, firsts[0], &world, "older");
@@ -48,4 +57,31 @@ async fn followers_in_a_list_show_what_their_own_agents_put_out_last() {
         .collect();
     let beginning = "é".repeat(65_536);
     assert!(outputs == ["what it came to", "newest", &beginning, "newest", ""], "{outputs:?}");
+}
+
+#[tokio::test]
+async fn a_follower_shows_the_output_that_it_will_be_given_and_no_newer_one() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let first = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
+    let mut followers = Vec::new();
+    for status in ["success", "error", "running", "pending"] {
+        let follows = json!({ "previous_agent": first, "previous_agent_status": status });
+        followers.push((app.agent(&mentor, follows).await["id"].as_i64().unwrap(), status));
+    }
+    let mut succeeded = ended(40, first, &world, "A1");
+    succeeded.requested_at -= chrono::TimeDelta::minutes(30);
+    let failed = RunRecord { state: RunState::Error, ..ended(41, first, &world, "what it came to") };
+    world.record(vec![succeeded, failed]).await;
+    world.until_rows("logs", 2).await;
+
+    for (id, status) in followers {
+        let expected = if status == "success" { "A1" } else { "what it came to" };
+        let place = format!("periodic-agents/{id}/");
+        assert_eq!(app.get(&place).await.ok(200)["previous_agent_output"], expected, "{status}");
+        let listed = app.get(&format!("periodic-agents/?previous_agent_status={status}&previous_agent={first}")).await;
+        assert_eq!(listed.ok(200)["results"][0]["previous_agent_output"], expected, "{status}");
+        assert_eq!(app.patch(&place, json!({})).await.ok(200)["previous_agent_output"], expected, "{status}");
+    }
 }

@@ -1,0 +1,1 @@
+DROP INDEX logs_failed_by_agent;
