@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use diesel::dsl::{self, IntoBoxed};
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
-use service_kit::database::{DbConnection, MultiBackend, in_time};
+use service_kit::database::{DbConnection, MultiBackend, SqlTimestamp, in_time};
 
 use super::logs::LogRow;
 use super::schema::{agents, log_contents, logs};
@@ -49,6 +49,11 @@ pub(crate) const ORDERABLE: [&str; 15] = [
     "end_time",
     "modified_at",
 ];
+
+/// As it is shown: of a run that has not started, when it was requested.
+const START_TIME: &str = "COALESCE(logs.started_at, logs.requested_at)";
+/// As it is shown: when the run ended, else started, else was requested.
+const MODIFIED_AT: &str = "COALESCE(logs.ended_at, logs.started_at, logs.requested_at)";
 
 type Logs = IntoBoxed<'static, dsl::InnerJoin<logs::table, agents::table>, MultiBackend>;
 
@@ -182,12 +187,9 @@ fn ordered(mut query: Logs, ordering: &[(String, bool)]) -> Logs {
             "session_id" => then_order_by!(query, logs::session_id, down),
             "reason" => then_order_by!(query.then_order_by(logs::reason.is_null()), logs::reason, down),
             "periodic_agent" => then_order_by!(query, logs::agent_id, down),
-            "start_time" => {
-                then_order_by!(query.then_order_by(logs::started_at.is_null()), logs::started_at, down)
-            }
-            "end_time" | "modified_at" => {
-                then_order_by!(query.then_order_by(logs::ended_at.is_null()), logs::ended_at, down)
-            }
+            "start_time" => then_order_by!(query, dsl::sql::<SqlTimestamp>(START_TIME), down),
+            "end_time" => then_order_by!(query.then_order_by(logs::ended_at.is_null()), logs::ended_at, down),
+            "modified_at" => then_order_by!(query, dsl::sql::<SqlTimestamp>(MODIFIED_AT), down),
             _ => continue,
         };
     }

@@ -29,6 +29,7 @@ mod looks;
 mod mentors;
 mod neighbours;
 mod one_off;
+mod orders;
 mod organisations;
 mod permissions;
 mod policy;
