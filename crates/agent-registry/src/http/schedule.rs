@@ -159,7 +159,7 @@ impl Preview {
     fn read(body: &Value) -> Result<Self, ApiError> {
         let faults = Faults::default();
         let mut preview = Self { crontab: CrontabFields::default(), timezone: None, count: 0, from: None };
-        if let Some(fields) = Fields::of(body, Presence::Partial, &faults) {
+        if let Some(fields) = Fields::of(body, Presence::Whole, &faults) {
             let outer = CrontabInput::read_timezone(&fields).flatten();
             let input = fields.object("crontab").map(|crontab| CrontabInput::read(&crontab)).unwrap_or_default();
             input.apply(&mut preview.crontab);

@@ -46,7 +46,7 @@ const TABLE: [(&str, &str, Rule, u16); 49] = [
     ("POST", "periodic-agents/{id}/resume/", Write, 404),
     ("GET", "periodic-agents/{id}/ticks/", Read, 404),
     ("GET", "periodic-agents/{id}/upcoming/", Read, 404),
-    ("POST", "crontab/preview/", Write, 200),
+    ("POST", "crontab/preview/", Write, 400),
     ("GET", "periodic-agent-logs/", Read, 200),
     ("GET", "periodic-agent-logs/{id}/", Read, 404),
     ("POST", "periodic-agent-logs/{id}/cancel/", Write, 404),

@@ -55,6 +55,11 @@ async fn a_crontab_is_previewed_in_english_with_warnings_and_refused_as_on_creat
     assert!(errors["timezone"].is_array() && errors["count"].is_array(), "{errors}");
     let never = json!({ "crontab": { "day_of_month": "31", "month_of_year": "2" } });
     app.post("crontab/preview/", never).await.ok(400);
+    for without in [json!({}), json!({ "timezone": "Europe/Berlin", "count": 3 })] {
+        let errors = app.post("crontab/preview/", without).await.ok(400);
+        assert_eq!(errors, json!({ "crontab": ["This field is required."] }));
+    }
+    app.post("crontab/preview/", json!({ "crontab": {} })).await.ok(200);
 }
 
 #[tokio::test]
