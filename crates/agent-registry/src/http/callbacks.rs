@@ -3,9 +3,10 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, Resource, web};
+use chrono::SecondsFormat;
 use reqwest::Method;
 use serde_json::{Value, json};
-use service_kit::error::ApiError;
+use service_kit::error::{ApiError, FieldErrors};
 use service_kit::signed_link;
 
 use super::body::{self, Form};
@@ -18,9 +19,8 @@ use crate::deliverer::Answer;
 use crate::state::State;
 use crate::validation::fields::{Faults, Fields, Presence, Text};
 use crate::validation::form;
-
-/// What a list of deliveries may be narrowed by.
-const FILTERS: [&str; 4] = ["periodic_agent", "log", "status", "created_after"];
+use crate::validation::query::Query;
+use crate::validation::time::{BAD_DATETIME, parse};
 
 /// The whole log of a run, for a callback that could not hold it.
 pub(super) const WHOLE_LOG: &str = "/api/callbacks/orgs/{org}/logs/{id}/";
@@ -55,15 +55,16 @@ async fn list_deliveries(state: web::Data<State>, request: HttpRequest) -> Resul
     let organisation = request::admit_to(&request, &request::organisation(&request)?)?.organisation;
     let query = request::query(&request);
     let page = PageRequest::read(&query)?;
+    let filter = read_filter(&query)?;
     let asked = page.nth().unwrap_or(1);
-    let (count, mut results) = match ask_page(&state, &organisation, &query, asked, page.size).await? {
+    let (count, mut results) = match ask_page(&state, &organisation, &filter, asked, page.size).await? {
         Ok(found) => found,
         Err(refused) => return Ok(refused),
     };
     let page_of = page.of(count)?;
     if page_of.number != asked {
         // Which page is the last shows only in the answer.
-        match ask_page(&state, &organisation, &query, page_of.number, page.size).await? {
+        match ask_page(&state, &organisation, &filter, page_of.number, page.size).await? {
             Ok((_, last)) => results = last,
             Err(refused) => return Ok(refused),
         }
@@ -71,17 +72,35 @@ async fn list_deliveries(state: web::Data<State>, request: HttpRequest) -> Resul
     Ok(page_of.answer(&state, &request, &query, results))
 }
 
+/// What the list is narrowed to, as the deliverer takes it, which alone knows the words of `status`. What is there no
+/// more, as an agent that was deleted, may still have deliveries.
+fn read_filter(query: &Query) -> Result<Vec<(&'static str, String)>, ApiError> {
+    let (mut errors, mut filter) = (FieldErrors::new(), Vec::new());
+    for name in ["periodic_agent", "log"] {
+        filter.extend(query.id(name, &mut errors).map(|id| (name, id.to_string())));
+    }
+    filter.extend(query.text("status").map(|word| ("status", word.to_owned())));
+    if let Some(text) = query.text("created_after") {
+        match parse(text) {
+            Some(moment) => filter.push(("created_after", moment.to_rfc3339_opts(SecondsFormat::Micros, true))),
+            None => errors.add("created_after", BAD_DATETIME),
+        }
+    }
+    errors.into_result()?;
+    Ok(filter)
+}
+
 /// How many there are and those of one page, or the deliverer's refusal.
 async fn ask_page(
     state: &State,
     organisation: &str,
-    query: &crate::validation::query::Query,
+    filter: &[(&'static str, String)],
     page: i64,
     size: i64,
 ) -> Result<Result<(i64, Vec<Value>), HttpResponse>, ApiError> {
     let (page, size) = (page.to_string(), size.to_string());
     let mut asked = vec![("organisation", organisation), ("page", &page), ("page_size", &size)];
-    asked.extend(FILTERS.iter().filter_map(|name| Some((*name, query.text(name)?))));
+    asked.extend(filter.iter().map(|(name, value)| (*name, value.as_str())));
     let Answer { status, mut body } = state.deliverer.ask(Method::GET, &["deliveries"], &asked, None).await?;
     if !status.is_success() {
         return Ok(Err(show(Answer { status, body })));

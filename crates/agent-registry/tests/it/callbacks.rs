@@ -31,6 +31,34 @@ async fn a_page_of_deliveries_is_asked_for_within_the_organisation_and_linked_to
 }
 
 #[tokio::test]
+async fn filters_of_deliveries_are_read_as_those_of_other_lists() {
+    let world = World::new().await;
+    let app = world.open_with(false).await;
+    let list = "/api/callbacks/orgs/acme/deliveries/";
+    world.deliverer.set_answer(200, json!({ "count": 0, "results": [] }));
+    for (after, asked) in [
+        ("2026-03-01", "2026-03-01T00:00:00.000000Z"),
+        ("2026-03-01T12:00:00", "2026-03-01T12:00:00.000000Z"),
+        ("2026-03-01%2012:00", "2026-03-01T12:00:00.000000Z"),
+        ("2026-03-01T12:00:00.25%2B02:00", "2026-03-01T10:00:00.250000Z"),
+    ] {
+        let query = format!("{list}?created_after={after}&periodic_agent=7&log=");
+        ask(&app, "GET", &query, &world.admin_token(), None).await.ok(200);
+        let question = world.deliverer.asked().pop().unwrap().0.replace("%3A", ":");
+        let filter = format!("&periodic_agent=7&created_after={asked}");
+        assert!(question.ends_with(&filter), "{question}");
+    }
+    let before = world.deliverer.asked().len();
+    let wrong = format!("{list}?created_after=x&periodic_agent=x&log=1.5");
+    let errors = ask(&app, "GET", &wrong, &world.admin_token(), None).await.ok(400);
+    let no_such = "Select a valid choice. That choice is not one of the available choices.";
+    let expected = json!({ "created_after": [BAD_DATETIME], "periodic_agent": [no_such], "log": [no_such] });
+    assert_eq!(errors, expected);
+    assert_eq!(world.deliverer.asked().len(), before);
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn each_route_is_forwarded_within_the_organisation() {
     let world = World::new().await;
     let app = world.open_with(false).await;
