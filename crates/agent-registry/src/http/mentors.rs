@@ -33,8 +33,7 @@ pub(super) async fn list_mentors(state: web::Data<State>, request: HttpRequest) 
     let organisation = request::admit(&state, &request)?.organisation;
     let query = request::query(&request);
     let page = PageRequest::read(&query)?;
-    let by_name = query.text("filter_by") == Some("name");
-    let filter = read_filter(&query, organisation)?;
+    let (filter, by_name) = read_filter(&query, organisation)?;
     let found = read_list(&state, move |conn| {
         let (page, ids) = match filter {
             None => (page.of(0)?, Vec::new()),
@@ -58,22 +57,25 @@ fn views(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<MentorView>> {
     Ok(ids.iter().filter_map(|id| rows.remove(id)).map(MentorView::from).collect())
 }
 
-/// What a list is narrowed to; none: to nothing. `return_session_information` asks for what no mentor has here.
-fn read_filter(query: &Query, organisation: String) -> Result<Option<MentorFilter>, ApiError> {
+/// What a list is narrowed to, none: to nothing; and whether its order is that of the names. `return_session_information`
+/// asks for what no mentor has here.
+fn read_filter(query: &Query, organisation: String) -> Result<(Option<MentorFilter>, bool), ApiError> {
     let mut errors = FieldErrors::new();
+    let by_name = query.choice("filter_by", &["date", "name"], &mut errors) == Some("name");
     let department = query.integer("department_id", &mut errors);
     errors.into_result()?;
     let seen = query.text("visibility").is_none_or(|words| words.split(',').any(|word| word.trim() == VISIBILITY));
     // Nobody is in a department here.
     if department.is_some() || !seen {
-        return Ok(None);
+        return Ok((None, by_name));
     }
     let value = query.text("metadata_value").map(str::to_owned);
-    Ok(Some(MentorFilter {
+    let filter = MentorFilter {
         featured: query.boolean("is_featured"),
         metadata: query.text("metadata_key").map(|key| (key.to_owned(), value)),
         organisation,
-    }))
+    };
+    Ok((Some(filter), by_name))
 }
 
 /// A mentor by name, slug or public id.

@@ -227,7 +227,9 @@ async fn mentors_are_filtered_by_everything_that_the_contract_lists() {
             page["results"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
         assert_eq!((names.join(" ").as_str(), &page["count"]), (expected, &json!(names.len())), "{query}");
     }
-    assert_eq!(app.get("?department_id=x").await.ok(400), json!({ "department_id": ["Enter a number."] }));
+    let errors = app.get("?department_id=x&filter_by=zz").await.ok(400);
+    let unknown = "Select a valid choice. zz is not one of the available choices.";
+    assert_eq!(errors, json!({ "department_id": ["Enter a number."], "filter_by": [unknown] }));
     let second = app.get("?metadata_key=team&page_size=1&page=2").await.ok(200);
     assert_eq!((&second["count"], &second["results"][0]["name"]), (&json!(2), &json!("Ada")));
 }
