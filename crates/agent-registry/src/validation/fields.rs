@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use service_kit::error::FieldErrors;
 
 use super::{number, time};
@@ -132,12 +132,12 @@ impl<'a> Fields<'a> {
         Some(value)
     }
 
-    /// Text, trimmed; numbers count as text.
+    /// Text, trimmed; numbers count as text, if all their digits are there.
     pub(crate) fn text(&self, name: &str, rule: Text) -> Option<String> {
         let value = if rule.required { self.required(name)? } else { self.given(name)? };
         let text = match value {
             Value::String(text) => text.trim().to_owned(),
-            Value::Number(number) => number.to_string(),
+            Value::Number(number) if !is_rounded(number) => number.to_string(),
             _ => {
                 self.fault(name, "Not a valid string.");
                 return None;
@@ -244,6 +244,13 @@ impl<'a> Fields<'a> {
             }
         }
     }
+}
+
+/// Whether it may have been an integer with more digits than were read: none of 64 bits is a float.
+fn is_rounded(number: &Number) -> bool {
+    /// 2^63 and 2^64.
+    const BEYOND: (f64, f64) = (-9_223_372_036_854_775_808.0, 18_446_744_073_709_551_616.0);
+    number.is_f64() && number.as_f64().is_none_or(|number| number <= BEYOND.0 || number >= BEYOND.1)
 }
 
 fn text_faults(text: &str, rule: Text) -> Vec<String> {

@@ -17,6 +17,7 @@ fn text_follows_the_table_of_messages() {
         (json!("  a  "), Ok("a")),
         (json!(12), Ok("12")),
         (json!(1.5), Ok("1.5")),
+        (json!(-3), Ok("-3")),
         (json!("äöü"), Ok("äöü")),
         (json!(""), Err("This field may not be blank.")),
         (json!("   "), Err("This field may not be blank.")),
@@ -38,6 +39,20 @@ fn text_follows_the_table_of_messages() {
     assert_eq!(reading(json!({}), Presence::Partial, |fields| fields.text("x", rule)), (None, json!({})));
     let blank = reading(json!({ "x": " " }), Presence::Whole, |fields| fields.text("x", Text::OPTIONAL));
     assert_eq!(blank, (Some(String::new()), json!({})));
+}
+
+#[test]
+fn a_number_becomes_text_only_with_all_its_digits() {
+    let read = |number: &str| {
+        let body = serde_json::from_str(&format!("{{\"x\": {number}}}")).unwrap();
+        reading(body, Presence::Whole, |fields| fields.text("x", Text::REQUIRED))
+    };
+    for number in ["18446744073709551615", "-9223372036854775808", "0.25", "-1.5"] {
+        assert_eq!(read(number), (Some(number.to_owned()), json!({})));
+    }
+    for number in ["18446744073709551616", "12345678901234567890123", "-9223372036854775809", "1e30"] {
+        assert_eq!(read(number), (None, json!({ "x": ["Not a valid string."] })), "{number}");
+    }
 }
 
 #[test]
