@@ -33,7 +33,7 @@ pub(super) async fn list_agents(state: web::Data<State>, request: HttpRequest) -
     let found = read_list(&state, move |conn| {
         let filter = read_filter(conn, &asked, organisation)?;
         let page = page.of(agent_list::count(conn, filter.clone())?)?;
-        let ordering = asked.ordering(&agent_list::ORDERABLE);
+        let ordering = asked.ordering(agent_list::ORDERABLE);
         let ids = agent_list::page(conn, filter, &ordering, page.window())?;
         let text_bytes = shown_agents::text_bytes(conn, &ids)?;
         Ok((page, Entries::read(conn, &ids, &text_bytes, views)?))

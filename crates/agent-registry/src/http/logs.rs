@@ -106,7 +106,7 @@ pub(super) async fn list_logs(state: web::Data<State>, request: HttpRequest) -> 
     let found = read_list(&state, move |conn| {
         let filter = read_filter(conn, &asked, organisation)?;
         let page = page.of(log_list::count(conn, filter.clone())?)?;
-        let ordering = asked.ordering(&log_list::ORDERABLE);
+        let ordering = asked.ordering(log_list::ORDERABLE);
         let rows = log_list::page(conn, filter, page.count, &ordering, page.window())?;
         Ok((page, log_texts::beginnings(conn, rows)?))
     });

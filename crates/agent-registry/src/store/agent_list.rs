@@ -2,10 +2,11 @@
 
 use diesel::dsl::{self, IntoBoxed};
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 use service_kit::database::{DbConnection, MultiBackend, in_time};
 
 use super::schema::{agent_activity, agents};
-use super::{Window, agent_counts, containing, is_sqlite, then_order_by};
+use super::{Window, agent_counts, containing, is_sqlite, orderable, then_order_by};
 
 /// What a list is narrowed to; absent filters nothing. An inner none matches nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,27 +28,6 @@ pub(crate) struct AgentFilter {
 
 /// The status of an agent without any log.
 const PENDING: &str = "pending";
-
-/// The fields that a list may be ordered by.
-pub(crate) const ORDERABLE: [&str; 17] = [
-    "id",
-    "title",
-    "username",
-    "description",
-    "prompt",
-    "created_at",
-    "modified_at",
-    "enabled",
-    "one_off",
-    "pathway",
-    "callback_url",
-    "parent_session_id",
-    "previous_agent_status",
-    "parent_mentor_id",
-    "previous_agent",
-    "next_fire_time",
-    "last_status",
-];
 
 diesel::alias! {
     // Beside the table itself, where that is joined already.
@@ -149,59 +129,59 @@ fn filtered(conn: &DbConnection, filter: AgentFilter) -> Agents {
     narrowed!(conn, all, filter)
 }
 
-/// An agent's next fire time, to order by.
-#[diesel::dsl::auto_type]
-fn next_fire_time() -> _ {
-    agent_activity::table
-        .filter(agent_activity::agent_id.eq(agents::id))
-        .select(agent_activity::next_fire_time)
-        .single_value()
+/// What the activity of an agent has in this column, to order by.
+macro_rules! of_activity {
+    ($column:ident) => {
+        agent_activity::table
+            .filter(agent_activity::agent_id.eq(agents::id))
+            .select(agent_activity::$column)
+            .single_value()
+    };
 }
 
-/// The status of an agent's newest log, to order by.
-#[diesel::dsl::auto_type]
-fn last_status() -> _ {
-    agent_activity::table
-        .filter(agent_activity::agent_id.eq(agents::id))
-        .select(agent_activity::latest_status)
-        .single_value()
-}
+/// As it is shown: `pending` without any log.
+const LAST_STATUS: &str = "COALESCE((SELECT agent_activity.latest_status FROM agent_activity \
+                           WHERE agent_activity.agent_id = agents.id), 'pending')";
 
-/// What is null comes last, in either direction and on either database.
+// What is null comes last, in either direction and on either database.
+orderable!(|query: Agents, down| {
+    "id" => then_order_by!(query, agents::id, down),
+    "title" => then_order_by!(query, agents::title, down),
+    "username" => then_order_by!(query, agents::username, down),
+    "description" => then_order_by!(query, agents::description, down),
+    "prompt" => then_order_by!(query, agents::prompt, down),
+    "created_at" => then_order_by!(query, agents::created_at, down),
+    "modified_at" => then_order_by!(query, agents::modified_at, down),
+    "enabled" => then_order_by!(query, agents::enabled, down),
+    "one_off" => then_order_by!(query, agents::one_off, down),
+    "pathway" => then_order_by!(query, agents::pathway, down),
+    "callback_url" => then_order_by!(query, agents::callback_url, down),
+    "callback_secret_set" => then_order_by!(query, agents::sealed_callback_secret.is_not_null(), down),
+    "callback_state" => then_order_by!(query, of_activity!(callback_state), down),
+    "failing_since" => {
+        let query = query.then_order_by(of_activity!(failing_since).is_null());
+        then_order_by!(query, of_activity!(failing_since), down)
+    },
+    "parent_session_id" => then_order_by!(query, agents::parent_session_id, down),
+    "parent_mentor_id" => {
+        then_order_by!(query.then_order_by(agents::parent_mentor_id.is_null()), agents::parent_mentor_id, down)
+    },
+    "previous_agent" => {
+        then_order_by!(query.then_order_by(agents::previous_agent_id.is_null()), agents::previous_agent_id, down)
+    },
+    "previous_agent_status" => then_order_by!(query, agents::previous_agent_status, down),
+    "next_fire_time" => {
+        let query = query.then_order_by(of_activity!(next_fire_time).is_null());
+        then_order_by!(query, of_activity!(next_fire_time), down)
+    },
+    "last_status" => then_order_by!(query, dsl::sql::<Text>(LAST_STATUS), down),
+    "paused" => then_order_by!(query, agents::paused, down),
+    "paused_note" => then_order_by!(query, agents::paused_note, down),
+});
+
 fn ordered(mut query: Agents, ordering: &[(String, bool)]) -> Agents {
     for (name, down) in ordering {
-        let down = *down;
-        query = match name.as_str() {
-            "id" => then_order_by!(query, agents::id, down),
-            "title" => then_order_by!(query, agents::title, down),
-            "username" => then_order_by!(query, agents::username, down),
-            "description" => then_order_by!(query, agents::description, down),
-            "prompt" => then_order_by!(query, agents::prompt, down),
-            "created_at" => then_order_by!(query, agents::created_at, down),
-            "modified_at" => then_order_by!(query, agents::modified_at, down),
-            "enabled" => then_order_by!(query, agents::enabled, down),
-            "one_off" => then_order_by!(query, agents::one_off, down),
-            "pathway" => then_order_by!(query, agents::pathway, down),
-            "callback_url" => then_order_by!(query, agents::callback_url, down),
-            "parent_session_id" => then_order_by!(query, agents::parent_session_id, down),
-            "previous_agent_status" => then_order_by!(query, agents::previous_agent_status, down),
-            "parent_mentor_id" => {
-                then_order_by!(query.then_order_by(agents::parent_mentor_id.is_null()), agents::parent_mentor_id, down)
-            }
-            "previous_agent" => {
-                let query = query.then_order_by(agents::previous_agent_id.is_null());
-                then_order_by!(query, agents::previous_agent_id, down)
-            }
-            "next_fire_time" => {
-                let query = query.then_order_by(next_fire_time().is_null());
-                then_order_by!(query, next_fire_time(), down)
-            }
-            "last_status" => {
-                let query = query.then_order_by(last_status().is_null());
-                then_order_by!(query, last_status(), down)
-            }
-            _ => continue,
-        };
+        query = then_ordered_by(query, name, *down);
     }
     if ordering.is_empty() {
         query = query.then_order_by(agents::created_at.desc());

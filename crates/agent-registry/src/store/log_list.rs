@@ -6,12 +6,12 @@ use std::collections::HashMap;
 
 use diesel::dsl::{self, IntoBoxed};
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
+use diesel::sql_types::{BigInt, Bool};
 use service_kit::database::{DbConnection, MultiBackend, SqlTimestamp, in_time};
 
 use super::logs::LogRow;
 use super::schema::{agents, log_contents, logs};
-use super::{Window, containing, is_sqlite, log_counts, lower, then_order_by};
+use super::{Window, containing, is_sqlite, log_counts, lower, orderable, then_order_by};
 
 /// What a list is narrowed to; absent filters nothing. An inner none matches nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,29 +31,14 @@ pub(crate) struct LogFilter {
 /// So many logs are put in order at once.
 const FEW: i64 = 5_000;
 
-/// The fields that a list may be ordered by.
-pub(crate) const ORDERABLE: [&str; 15] = [
-    "id",
-    "status",
-    "state",
-    "created_at",
-    "fire_time",
-    "nominal_time",
-    "sequence",
-    "run_attempt",
-    "trigger",
-    "session_id",
-    "reason",
-    "periodic_agent",
-    "start_time",
-    "end_time",
-    "modified_at",
-];
-
 /// As it is shown: of a run that has not started, when it was requested.
 const START_TIME: &str = "COALESCE(logs.started_at, logs.requested_at)";
 /// As it is shown: when the run ended, else started, else was requested.
 const MODIFIED_AT: &str = "COALESCE(logs.ended_at, logs.started_at, logs.requested_at)";
+
+/// As it is shown: none where the run was made early. Of times PostgreSQL makes an interval, SQLite a number.
+const LATENESS: &str = "CASE WHEN logs.requested_at > logs.fire_time THEN logs.requested_at - logs.fire_time \
+                        ELSE logs.fire_time - logs.fire_time END";
 
 type Logs = IntoBoxed<'static, dsl::InnerJoin<logs::table, agents::table>, MultiBackend>;
 
@@ -172,26 +157,29 @@ fn narrowed(conn: &DbConnection, mut query: Logs, filter: LogFilter) -> Logs {
     query
 }
 
+// What is null comes last, in either direction and on either database.
+orderable!(|query: Logs, down| {
+    "id" => then_order_by!(query, logs::id, down),
+    "status" => then_order_by!(query, logs::state, down),
+    "state" => then_order_by!(query, logs::state, down),
+    "created_at" => then_order_by!(query, logs::requested_at, down),
+    "modified_at" => then_order_by!(query, dsl::sql::<SqlTimestamp>(MODIFIED_AT), down),
+    "start_time" => then_order_by!(query, dsl::sql::<SqlTimestamp>(START_TIME), down),
+    "end_time" => then_order_by!(query.then_order_by(logs::ended_at.is_null()), logs::ended_at, down),
+    "fire_time" => then_order_by!(query, logs::fire_time, down),
+    "nominal_time" => then_order_by!(query, logs::nominal_time, down),
+    "lateness_ms" => then_order_by!(query, dsl::sql::<BigInt>(LATENESS), down),
+    "sequence" => then_order_by!(query, logs::sequence, down),
+    "run_attempt" => then_order_by!(query, logs::run_attempt, down),
+    "trigger" => then_order_by!(query, logs::made_by, down),
+    "session_id" => then_order_by!(query, logs::session_id, down),
+    "reason" => then_order_by!(query.then_order_by(logs::reason.is_null()), logs::reason, down),
+    "periodic_agent" => then_order_by!(query, logs::agent_id, down),
+});
+
 fn ordered(mut query: Logs, ordering: &[(String, bool)]) -> Logs {
     for (name, down) in ordering {
-        let down = *down;
-        query = match name.as_str() {
-            "id" => then_order_by!(query, logs::id, down),
-            "status" | "state" => then_order_by!(query, logs::state, down),
-            "created_at" => then_order_by!(query, logs::requested_at, down),
-            "fire_time" => then_order_by!(query, logs::fire_time, down),
-            "nominal_time" => then_order_by!(query, logs::nominal_time, down),
-            "sequence" => then_order_by!(query, logs::sequence, down),
-            "run_attempt" => then_order_by!(query, logs::run_attempt, down),
-            "trigger" => then_order_by!(query, logs::made_by, down),
-            "session_id" => then_order_by!(query, logs::session_id, down),
-            "reason" => then_order_by!(query.then_order_by(logs::reason.is_null()), logs::reason, down),
-            "periodic_agent" => then_order_by!(query, logs::agent_id, down),
-            "start_time" => then_order_by!(query, dsl::sql::<SqlTimestamp>(START_TIME), down),
-            "end_time" => then_order_by!(query.then_order_by(logs::ended_at.is_null()), logs::ended_at, down),
-            "modified_at" => then_order_by!(query, dsl::sql::<SqlTimestamp>(MODIFIED_AT), down),
-            _ => continue,
-        };
+        query = then_ordered_by(query, name, *down);
     }
     if ordering.is_empty() {
         query = query.then_order_by(logs::requested_at.desc());

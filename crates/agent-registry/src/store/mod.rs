@@ -91,6 +91,23 @@ macro_rules! then_order_by {
 }
 pub(crate) use then_order_by;
 
+/// The fields that a list may be ordered by, each with how it orders the list's query, downwards or not.
+macro_rules! orderable {
+    (|$query:ident: $type:ty, $down:ident| { $($name:literal => $ordered:expr,)+ }) => {
+        /// The fields that a list may be ordered by.
+        pub(crate) const ORDERABLE: &[&str] = &[$($name),+];
+
+        /// Adds one of [`ORDERABLE`] to the order.
+        fn then_ordered_by($query: $type, name: &str, $down: bool) -> $type {
+            match name {
+                $($name => $ordered,)+
+                _ => $query,
+            }
+        }
+    };
+}
+pub(crate) use orderable;
+
 /// Upserts rows under a condition: in one statement on PostgreSQL; row by row on SQLite, for which Diesel has no
 /// conditional upserts of several rows, and where a statement costs no journey.
 macro_rules! upsert_each {

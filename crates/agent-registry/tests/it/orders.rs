@@ -40,6 +40,17 @@ async fn assert_in_order(app: &App<'_>, list: &str, field: &str) {
     }
 }
 
+/// The scalars that a list shows, and those of them in which its entries differ.
+async fn scalars(app: &App<'_>, list: &str) -> (Vec<String>, Vec<String>) {
+    let page = app.get(list).await.ok(200);
+    let entries = page["results"].as_array().unwrap();
+    let is_scalar = |name: &&String| !entries.iter().any(|one| one[*name].is_object() || one[*name].is_array());
+    let names: Vec<String> = entries[0].as_object().unwrap().keys().filter(is_scalar).cloned().collect();
+    let differ = |name: &&String| entries.iter().any(|one| one[*name] != entries[0][*name]);
+    let differing = names.iter().filter(differ).cloned().collect();
+    (names, differing)
+}
+
 fn log(id: i64, agent_id: i64, requested_at: DateTime<Utc>, late: i64) -> RunRecord {
     let mut record = pending_run(id, ORG, agent_id, requested_at);
     record.run.fire_time = requested_at - TimeDelta::seconds(late);
@@ -84,4 +95,65 @@ async fn logs_are_in_the_order_of_the_times_that_they_show() {
     }
     // What runs has changed later than what ended before it began.
     assert_eq!(shown(&app, &format!("{list}?ordering=-modified_at"), "id").await, [25, 22, 24, 23, 21]);
+}
+
+#[tokio::test]
+async fn logs_can_be_ordered_by_every_scalar_that_they_show() {
+    let world = World::new().await;
+    let app = world.open().await;
+    some_logs(&app).await;
+    let list = "periodic-agent-logs/";
+    let (names, differing) = scalars(&app, list).await;
+    assert!(["lateness_ms", "state", "reason", "sequence"].iter().all(|name| differing.contains(&(*name).to_owned())));
+    // Texts of megabytes are in no order.
+    for name in names.iter().filter(|name| !["content", "agent_output", "prompt"].contains(&name.as_str())) {
+        assert_in_order(&app, list, name).await;
+    }
+}
+
+#[tokio::test]
+async fn agents_can_be_ordered_by_every_scalar_that_they_show() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let mut ids = Vec::new();
+    for (title, more) in [
+        ("a", json!({ "callback_url": "https://a.example/x", "callback_secret": "s" })),
+        ("b", json!({ "parent_mentor_id": 7, "pathway": "p" })),
+        ("c", json!({ "task": { "crontab": {}, "enabled": false } })),
+        ("d", json!({ "description": "d", "prompt": "p" })),
+        ("e", json!({})),
+    ] {
+        let mut more = more;
+        more["title"] = json!(title);
+        ids.push(app.agent(&mentor, more).await["id"].as_i64().unwrap());
+        app.advance(1).await;
+    }
+    app.post(&format!("periodic-agents/{}/pause/", ids[1]), json!({ "note": "why" })).await.ok(200);
+    app.post(&format!("periodic-agents/{}/pause/", ids[3]), json!({ "note": "because" })).await.ok(200);
+    let mut failed = log(21, ids[1], world.clock.now(), 0);
+    failed.state = RunState::Error;
+    failed.result = Some(RunResult { reason: Some(RunReason::Lost), ..RunResult::default() });
+    let mut succeeded = log(22, ids[3], world.clock.now(), 0);
+    succeeded.state = RunState::Success;
+    succeeded.result = Some(RunResult::default());
+    world.record(vec![failed, succeeded]).await;
+    world.until_rows("logs", 2).await;
+    let unwell = |id: i64, state: &str, since: &str| json!({ "periodic_agent": id, "callback_state": state, "failing_since": since });
+    world.deliverer.set_not_well(json!([
+        unwell(ids[0], "failing", "2026-11-18T00:00:00Z"),
+        unwell(ids[2], "disabled", "2026-11-16T00:00:00Z"),
+        unwell(ids[4], "failing", "2026-11-17T00:00:00Z"),
+    ]));
+    app.advance(5).await;
+    let list = "periodic-agents/";
+    app.eventually(list, |page| page["results"][0]["callback_state"] == "failing").await;
+
+    let (names, differing) = scalars(&app, list).await;
+    let varied = ["paused", "paused_note", "callback_state", "failing_since", "callback_secret_set", "last_status"];
+    assert!(varied.iter().all(|name| differing.contains(&(*name).to_owned())), "{differing:?}");
+    // An output is of another table, and may be long; a secret is never shown.
+    for name in names.iter().filter(|name| !["previous_agent_output", "callback_secret"].contains(&name.as_str())) {
+        assert_in_order(&app, list, name).await;
+    }
 }
