@@ -10,6 +10,7 @@ use service_kit::error::{ApiError, FieldErrors};
 use uuid::Uuid;
 
 use super::Within;
+use super::moment::Moment;
 use crate::core::Core;
 use crate::store::drain::make_due;
 use crate::store::listing::{self, DeliveryRow, Filter};
@@ -54,9 +55,9 @@ pub(super) struct DeliveryView {
     /// Whether it went to the organisation's alert URL.
     to_alert_url: bool,
     /// Of a pending delivery; null while it waits for its endpoint.
-    next_delivery_attempt_at: Option<Timestamp>,
-    created_at: Timestamp,
-    settled_at: Option<Timestamp>,
+    next_delivery_attempt_at: Option<Moment>,
+    created_at: Moment,
+    settled_at: Option<Moment>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_attempts: Option<Vec<DeliveryAttemptView>>,
 }
@@ -65,7 +66,7 @@ pub(super) struct DeliveryView {
 #[derive(Debug, Serialize)]
 struct DeliveryAttemptView {
     number: i32,
-    started_at: Timestamp,
+    started_at: Moment,
     duration_ms: i64,
     outcome: OutcomeClass,
     http_status: Option<i32>,
@@ -172,9 +173,9 @@ pub(super) fn view(row: DeliveryRow, made: Option<Vec<DeliveryAttempt>>) -> Deli
         reason: row.reason,
         delivery_attempts_made: row.delivery_attempts_made,
         to_alert_url: row.to_alert_url,
-        next_delivery_attempt_at,
-        created_at: row.created_at,
-        settled_at: row.settled_at,
+        next_delivery_attempt_at: next_delivery_attempt_at.map(Moment::from),
+        created_at: row.created_at.into(),
+        settled_at: row.settled_at.map(Moment::from),
         delivery_attempts: made.map(|made| made.into_iter().map(attempt_view).collect()),
     }
 }
@@ -182,7 +183,7 @@ pub(super) fn view(row: DeliveryRow, made: Option<Vec<DeliveryAttempt>>) -> Deli
 fn attempt_view(made: DeliveryAttempt) -> DeliveryAttemptView {
     DeliveryAttemptView {
         number: made.number,
-        started_at: made.started_at,
+        started_at: made.started_at.into(),
         duration_ms: made.duration_ms,
         outcome: made.outcome,
         http_status: made.http_status,

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::Within;
 use super::deliveries::view as delivery_view;
+use super::moment::Moment;
 use crate::core::Core;
 use crate::lanes::Lane;
 use crate::payload;
@@ -37,14 +38,14 @@ pub(super) struct EndpointView {
 #[derive(Debug, Default, Serialize)]
 struct StateView {
     callback_state: &'static str,
-    failing_since: Option<Timestamp>,
+    failing_since: Option<Moment>,
     failures: i64,
-    last_failure_at: Option<Timestamp>,
+    last_failure_at: Option<Moment>,
     last_outcome: Option<OutcomeClass>,
     /// How far it has come with the time after which it is disabled, as far as a warning was given: 50, 70, 90, and 100
     /// once it is.
     warned_percent: i32,
-    disabled_at: Option<Timestamp>,
+    disabled_at: Option<Moment>,
     disabled_reason: Option<DisableReason>,
 }
 
@@ -61,12 +62,12 @@ impl From<Option<EndpointState>> for StateView {
         let Some(state) = state else { return Self { callback_state: "ok", ..Self::default() } };
         Self {
             callback_state: if state.disabled_at.is_some() { "disabled" } else { "failing" },
-            failing_since: Some(state.failing_since),
+            failing_since: Some(state.failing_since.into()),
             failures: state.failures,
-            last_failure_at: Some(state.last_failure_at),
+            last_failure_at: Some(state.last_failure_at.into()),
             last_outcome: Some(state.last_outcome),
             warned_percent: state.warned_percent,
-            disabled_at: state.disabled_at,
+            disabled_at: state.disabled_at.map(Moment::from),
             disabled_reason: state.disabled_reason,
         }
     }

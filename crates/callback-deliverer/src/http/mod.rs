@@ -4,6 +4,7 @@
 
 mod deliveries;
 mod endpoints;
+mod moment;
 mod replays;
 
 use std::sync::Arc;

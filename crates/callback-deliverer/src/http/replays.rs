@@ -7,6 +7,7 @@ use service_kit::database::{DatabaseError, Timestamp};
 use service_kit::error::{ApiError, FieldErrors};
 
 use super::Within;
+use super::moment::Moment;
 use crate::core::Core;
 use crate::store::replays::{self, Replay, Wanted};
 use crate::words::Status;
@@ -28,15 +29,15 @@ pub(super) struct ReplayRequest {
 pub(super) struct ReplayView {
     id: i64,
     periodic_agent: Option<i64>,
-    since: Timestamp,
+    since: Moment,
     status: Status,
     /// `running` or `finished`.
     state: &'static str,
     /// How many there were when it began, and how many of them are on their way again.
     total: i64,
     replayed: i64,
-    created_at: Timestamp,
-    finished_at: Option<Timestamp>,
+    created_at: Moment,
+    finished_at: Option<Moment>,
 }
 
 /// `POST /internal/replays`: 202 with the job.
@@ -77,13 +78,13 @@ impl From<Replay> for ReplayView {
         Self {
             id: job.id,
             periodic_agent: job.agent_id,
-            since: job.since,
+            since: job.since.into(),
             status: job.status,
             state: if job.finished_at.is_some() { "finished" } else { "running" },
             total: job.total,
             replayed: job.replayed,
-            created_at: job.created_at,
-            finished_at: job.finished_at,
+            created_at: job.created_at.into(),
+            finished_at: job.finished_at.map(Moment::from),
         }
     }
 }

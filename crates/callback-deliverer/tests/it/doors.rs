@@ -30,6 +30,22 @@ async fn a_delivery_is_replayed_under_its_id() {
 }
 
 #[tokio::test]
+async fn times_are_shown_as_everywhere_in_the_api_with_six_digits_of_a_second_or_none() {
+    let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(503)).await);
+    stage.clock.advance(TimeDelta::milliseconds(250));
+    let running = stage.start().await;
+    stage.announce(7, 1, &receiver.url, None).await;
+    stage.finish([run(7, 41)]).await;
+    let tried = running.delivery(41, |it| it["delivery_attempts_made"] == 1).await;
+    let shown = "2026-03-01T12:00:00.250000Z";
+    assert_eq!((&tried["created_at"], &tried["delivery_attempts"][0]["started_at"]), (&json!(shown), &json!(shown)));
+    assert_eq!(running.get("endpoints/7").await.1["failing_since"], shown);
+    let wanted = json!({ "organisation": "acme", "periodic_agent": 7, "since": noon() });
+    let (status, job) = running.post("replays", &wanted).await;
+    assert_eq!((status, &job["since"], &job["created_at"]), (202, &json!("2026-03-01T12:00:00Z"), &json!(shown)));
+}
+
+#[tokio::test]
 async fn a_job_replays_what_was_not_received_and_tells_how_far_it_is() {
     let (stage, receiver) = (Stage::new().await, Receiver::answering(Answer::Status(200)).await);
     let running = stage.start().await;
