@@ -20,7 +20,7 @@ use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::store::runs::{self, RunRow, Standing};
 use crate::store::stage::Stage;
-use crate::store::{answers, let_go, schedules};
+use crate::store::{answers, let_go, overdue, schedules};
 
 /// Takes first answers. Returns what is to be announced of the runs that ended by them.
 pub(crate) fn take_answers(
@@ -142,6 +142,24 @@ pub(crate) fn end_now(
     let in_flight: Vec<i64> = in_flight.map(|(row, ..)| row.run.id.0).collect();
     let_go::note(conn, &in_flight, now)?;
     let verdicts: Vec<_> = unfinished.iter().map(|(row, ..)| verdict(row, reason, now)).collect();
+    let ended = take_answers(conn, &verdicts, config, now)?;
+    Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))
+}
+
+/// Ends these runs, found overdue a while ago, as far as still nothing was heard of them. Returns as [`end_now`] does.
+pub(crate) fn end_overdue(
+    conn: &mut DbConnection,
+    late: &[RunRow],
+    reason: RunReason,
+    config: &DispatcherConfig,
+    now: DateTime<Utc>,
+) -> Result<(Vec<RunId>, Vec<Announcement>), DispatchError> {
+    let (ids, agent_ids): (Vec<i64>, Vec<i64>) = late.iter().map(|row| (row.run.id.0, row.run.agent_id.0)).unzip();
+    schedules::lock_concerned(conn, &agent_ids)?;
+    runs::lock(conn, &ids)?;
+    // What has started, or was taken back, by now stays so.
+    let late = overdue::still(conn, late, now)?;
+    let verdicts: Vec<_> = late.iter().map(|row| verdict(row, reason, now)).collect();
     let ended = take_answers(conn, &verdicts, config, now)?;
     Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))
 }

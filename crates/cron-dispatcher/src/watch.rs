@@ -97,6 +97,8 @@ fn waits_for(stage: Stage) -> &'static [Queue] {
 async fn request_again(context: &Context, late: Vec<RunRow>) -> Result<(), DispatchError> {
     let lost_max = i32::try_from(context.config.lost_requests_max).unwrap_or(i32::MAX);
     let (lost, late): (Vec<_>, Vec<_>) = late.into_iter().partition(|row| row.sends > lost_max);
+    // First, while it is true: to send the others may take a slow broker long.
+    let ended = end_unanswered(context, lost, RunReason::Lost).await;
     // Dated before: one that a pause takes back meanwhile is older than that.
     let now = context.clock.now();
     let again = mark_sent_again(context, late).await?;
@@ -111,7 +113,7 @@ async fn request_again(context: &Context, late: Vec<RunRow>) -> Result<(), Dispa
             return Err(error);
         }
     }
-    end_unanswered(context, lost, RunReason::Lost).await
+    ended
 }
 
 async fn announce_again(context: &Context, late: Vec<RunRow>) -> Result<(), DispatchError> {
@@ -165,12 +167,14 @@ async fn end_unanswered(context: &Context, late: Vec<RunRow>, reason: RunReason)
     if late.is_empty() {
         return Ok(());
     }
-    tracing::warn!(runs = late.len(), reason = %reason, "runs were never answered, ending them");
     let now = context.clock.now();
     let config = context.config.clone();
-    let run_ids = late.iter().map(|row| row.run.id).collect();
-    let answers: Vec<_> = late.iter().map(|row| judge::verdict(row, reason, now)).collect();
-    let ended = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
+    let end = move |conn: &mut DbConnection| judge::end_overdue(conn, &late, reason, &config, now);
+    let (run_ids, ended) = context.db.write(end).await?;
+    if run_ids.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(runs = run_ids.len(), reason = %reason, "runs were never answered, ending them");
     outcome::note(context, &ended, &HashMap::new());
     stop(context, run_ids).await?;
     context.runs_queued.notify_one();

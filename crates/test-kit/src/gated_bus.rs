@@ -22,6 +22,11 @@ pub trait Gate: Send + Sync + 'static {
         inner
     }
 
+    /// Before somebody is told how much waits in a queue.
+    async fn look(&self, queue: Queue) {
+        let _ = queue;
+    }
+
     /// So many messages of one publish were confirmed.
     fn confirmed(&self, messages: usize) {
         let _ = messages;
@@ -59,6 +64,7 @@ impl<G: Gate> Bus for GatedBus<G> {
     }
 
     async fn depth(&self, queue: Queue) -> Result<Depth, BusError> {
+        self.gate.look(queue).await;
         self.inner.depth(queue).await
     }
 

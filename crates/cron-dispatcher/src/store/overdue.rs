@@ -1,5 +1,7 @@
 //! Runs of which nothing was heard for too long.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp};
@@ -34,6 +36,19 @@ pub(crate) fn of_stage(
         .select(Row::as_select())
         .load(conn)?;
     rows.into_iter().map(RunRow::try_from).collect()
+}
+
+/// Those of these locked runs of which still nothing was heard since they were found overdue: they stand where they did,
+/// and in the same run attempt.
+pub(crate) fn still(conn: &mut DbConnection, late: &[RunRow], now: DateTime<Utc>) -> QueryResult<Vec<RunRow>> {
+    let ids: Vec<i64> = late.iter().map(|row| row.run.id.0).collect();
+    let overdue = runs::table.filter(runs::id.eq_any(ids)).filter(runs::check_at.le(Timestamp::from(now)));
+    let rows: Vec<Row> = overdue.order(runs::id).select(Row::as_select()).load(conn)?;
+    let mut still = rows.into_iter().map(RunRow::try_from).collect::<QueryResult<Vec<_>>>()?;
+    let found: HashMap<i64, &RunRow> = late.iter().map(|row| (row.run.id.0, row)).collect();
+    let stands = |row: &RunRow| (row.stage, row.sends, row.run.run_attempt);
+    still.retain(|row| found.get(&row.run.id.0).is_some_and(|found| stands(found) == stands(row)));
+    Ok(still)
 }
 
 /// Notes that what its stage sends is sent once more. False: the run has moved on meanwhile, or nobody waits for it any

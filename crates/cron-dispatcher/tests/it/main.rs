@@ -26,4 +26,5 @@ mod retrying;
 mod skipping;
 mod small_tables;
 mod triggering;
+mod verdicts;
 mod zone_changes;
