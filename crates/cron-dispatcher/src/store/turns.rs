@@ -21,7 +21,7 @@ pub(crate) fn lock(conn: &mut DbConnection, organisations: &BTreeSet<&str>) -> Q
 }
 
 /// The turn that is served now: that of the run that waits longest, or the newest of all when none waits.
-fn served(conn: &mut DbConnection) -> QueryResult<i64> {
+pub(super) fn served(conn: &mut DbConnection) -> QueryResult<i64> {
     let waiting: Option<i64> = runs::table
         .filter(runs::stage.eq(Stage::Queued.literal()))
         .order((runs::turn, runs::id))

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::exists;
+use diesel::dsl::{AsExprOf, case_when, exists};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Text};
 use service_kit::database::{DbConnection, Timestamp};
@@ -15,7 +15,7 @@ use service_kit::per_backend;
 
 use super::literal::Literal;
 use super::stage::Stage;
-use super::{everything, limits, stamp};
+use super::{everything, limits, stamp, turns};
 use crate::schema::runs;
 
 /// The advisory lock of the window.
@@ -103,8 +103,10 @@ pub(crate) fn enter(
     check_at: DateTime<Utc>,
 ) -> QueryResult<Entered> {
     lock(conn)?;
+    // Before anything comes back into the queue with the turn that it had when it was made.
+    let served = turns::served(conn)?;
     let queued = (runs::stage.eq(Stage::Queued.as_str()), runs::check_at.eq(None::<Timestamp>));
-    diesel::update(delayed(now)).set(queued).execute(conn)?;
+    diesel::update(delayed(now)).set((queued, runs::turn.eq(no_earlier_than(served)))).execute(conn)?;
     let mut room = window - in_window(conn)?;
     let mut entered = Entered::default();
     if room <= 0 || everything::is_paused(conn)? {
@@ -112,7 +114,7 @@ pub(crate) fn enter(
     }
     let limited = limits::any(conn)?;
     for _ in 0..WALKS_MAX {
-        release(conn, room)?;
+        release(conn, room, served)?;
         let candidates = next(conn, room)?;
         let whole = i64::try_from(candidates.len()).unwrap_or(i64::MAX) == room;
         let looked_at = candidates.len();
@@ -240,8 +242,16 @@ struct Scope {
     scope: String,
 }
 
+/// A run's turn, or the one that is served: what was away from the queue for hours is neither behind nor ahead of the
+/// others, and what they were given since is no backlog of theirs.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn no_earlier_than(served: i64) -> _ {
+    let turn: AsExprOf<i64, BigInt> = served.into_sql::<BigInt>();
+    case_when(runs::turn.lt(served), turn).otherwise(runs::turn)
+}
+
 /// Puts runs back into the queue whose limit has places again, in turn and as many as there are places.
-fn release(conn: &mut DbConnection, room: i64) -> QueryResult<()> {
+fn release(conn: &mut DbConnection, room: i64, served: i64) -> QueryResult<()> {
     // One step along the index for each scope, however many runs wait under it.
     const SCOPES: &str = "
         WITH RECURSIVE scopes (scope) AS (
@@ -269,7 +279,8 @@ fn release(conn: &mut DbConnection, room: i64) -> QueryResult<()> {
             .load(conn)?;
         let queued = (runs::stage.eq(Stage::Queued.as_str()), runs::waits_for.eq(None::<String>));
         let still = runs::id.eq_any(first).and(runs::stage.eq(Stage::Waiting.literal()));
-        diesel::update(runs::table.filter(still)).set(queued).execute(conn)?;
+        let again = (queued, runs::turn.eq(no_earlier_than(served)));
+        diesel::update(runs::table.filter(still)).set(again).execute(conn)?;
     }
     Ok(())
 }
