@@ -75,8 +75,8 @@ impl<'a> Batch<'a> {
         let mut backlogged = HashSet::new();
         let any_waiting = window::any_waiting(conn)?;
         for organisation in organisations {
-            let is_long = locked.turns.backlog(organisation) >= most;
-            if is_long || any_waiting && window::waits_at_least(conn, organisation, most)? {
+            let queued = locked.turns.backlog(organisation);
+            if queued >= most || any_waiting && window::waits_at_least(conn, organisation, most - queued)? {
                 backlogged.insert(organisation.to_owned());
             }
         }

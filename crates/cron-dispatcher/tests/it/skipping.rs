@@ -71,6 +71,33 @@ async fn what_waits_for_an_agents_own_limit_is_backlog_as_well() {
 }
 
 #[tokio::test]
+async fn what_is_queued_and_what_waits_for_a_limit_are_one_backlog() {
+    let usual = DispatcherConfig { overdue_ms: 3_600_000, ..DispatcherConfig::default() };
+    let mut house =
+        House::with_config("2026-01-01T10:00:00Z", DispatcherConfig { window: 1, backlog_max: 3, ..usual }).await;
+    let version = house.version();
+    let narrow = Agent { runs_in_flight_max: NonZeroU32::new(1), ..agent(7, "1-3", "10", version) };
+    let mut agents = vec![narrow, agent(11, "5", "10", version)];
+    agents.extend((8..=10).map(|id| agent(id, "4", "10", version)));
+    house.settle_in(agents).await;
+    house.advance(60);
+    let first = house.requested().await;
+    house.started(&first).await;
+    house.recorded().await;
+    for _ in 0..2 {
+        house.advance(60);
+        house.assert_nothing_requested().await;
+    }
+    house.advance(60);
+    house.requested().await;
+    house.advance(60);
+    house.until_fired().await;
+    let ticks = house.ticks(11).await;
+    assert!(matches!(ticks[0].outcome, TickOutcome::Skipped { reason: SkipReason::Backlog, .. }), "{ticks:?}");
+    house.assert_ledger_is_clean().await;
+}
+
+#[tokio::test]
 async fn ticks_beyond_the_backlog_of_an_organisation_are_skipped_with_that_reason() {
     let config = DispatcherConfig { window: 2, backlog_max: 3, ..DispatcherConfig::default() };
     let mut house = House::with_config("2026-01-01T10:00:00Z", config).await;
