@@ -107,6 +107,7 @@ fn put_everything(
     config: &DispatcherConfig,
     now: DateTime<Utc>,
 ) -> Result<(Fired, Vec<RunId>, Everything), DispatchError> {
+    everything::lock(conn)?;
     let was_paused = everything::is_paused(conn)?;
     let (mut fired, mut taken_back) = (Fired::default(), Vec::new());
     if pause.paused && !was_paused {

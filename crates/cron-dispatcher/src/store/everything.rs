@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
@@ -10,12 +11,23 @@ use crate::schema::everything;
 /// There is one of it.
 const ID: i32 = 1;
 
+/// The advisory lock of whoever pauses or resumes everything: there may be no row yet.
+const LOCK: i64 = 7_262_747;
+
 /// The pause of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Everything {
     pub(crate) paused: bool,
     pub(crate) note: String,
     pub(crate) changed_at: Option<DateTime<Utc>>,
+}
+
+/// One at a time pauses or resumes, until the end of the transaction: what is read then is what it changes.
+pub(crate) fn lock(conn: &mut DbConnection) -> QueryResult<()> {
+    if let DbConnection::Postgres(c) = conn {
+        diesel::sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(LOCK).execute(c)?;
+    }
+    Ok(())
 }
 
 /// Whether everything is paused.

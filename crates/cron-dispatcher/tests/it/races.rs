@@ -8,6 +8,7 @@ use diesel::sql_types::BigInt;
 use diesel::{PgConnection, QueryableByName, RunQueryDsl};
 use model::document::{CatchUp, Document, Organisation, Pause, Subject};
 use model::event::DocumentChanged;
+use serde_json::json;
 use test_kit::until;
 
 use crate::harness::{House, agent, at, organisation};
@@ -72,4 +73,29 @@ async fn who_begins_to_wait_for_a_pause_while_it_ends_does_not_wait_for_ever() {
     until("the pause ends, or waits for those that begin to wait", PATIENCE, resuming).await;
     holding.batch_execute("COMMIT").unwrap();
     assert_eq!(house.requested().await.run.nominal_time, at("2026-01-01T10:02:00Z"));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_pause_of_everything_that_is_ended_as_it_begins_does_not_wait_for_ever() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let (Some(mut holding), Some(mut looking)) = (house.postgres(), house.postgres()) else { return };
+    house.settle_in(vec![agent(7, "1", "10", house.version())]).await;
+    // From now on there is a row of it.
+    house.pause_everything(json!({"paused": false})).await;
+    holding.batch_execute("BEGIN; SELECT id FROM everything FOR UPDATE").unwrap();
+    let pausing = house.pause_everything(json!({"paused": true}));
+    let resuming = async {
+        until("the pause begins", PATIENCE, async || (count(&mut looking, BLOCKED) == 1).then_some(())).await;
+        tokio::join!(house.pause_everything(json!({"paused": false, "catch_up": "latest"})), async {
+            until("the other ends it", PATIENCE, async || (count(&mut looking, BLOCKED) == 2).then_some(())).await;
+            // As a fire does in between.
+            let wait = "UPDATE schedules SET waits_for = 'paused', waits_since = next_fire_at, next_fire_at = NULL, \
+                        nominal_at = NULL; COMMIT";
+            holding.batch_execute(wait).unwrap();
+        })
+    };
+    tokio::join!(pausing, resuming);
+    assert_eq!(house.paused().await["paused"], false);
+    house.advance(60);
+    assert_eq!(house.requested().await.run.nominal_time, at("2026-01-01T10:01:00Z"));
 }
