@@ -113,8 +113,11 @@ fn put_everything(
     if pause.paused && !was_paused {
         fired = settle_before(conn, Of::Everything, now, now, config)?;
     }
-    // Whoever lets runs into the window has done so, or will see this.
-    window::lock(conn)?;
+    if pause.paused {
+        // Whoever lets runs into the window has done so, or will see this. A resume changes schedules after this, which
+        // are locked before the window; who does not see it yet lets nothing in.
+        window::lock(conn)?;
+    }
     everything::put(conn, pause.paused, note, now)?;
     if pause.paused != was_paused {
         taken_back = change_pause(conn, Of::Everything, pause, now)?;
