@@ -1,13 +1,17 @@
 //! Two transactions at once, on PostgreSQL: the test holds a row that the one waits for, until the other is done.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use cron_dispatcher::DispatcherConfig;
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::BigInt;
 use diesel::{PgConnection, QueryableByName, RunQueryDsl};
-use model::document::{CatchUp, Document, Organisation, Pause, Subject};
+use model::document::{Agent, CatchUp, Document, Organisation, OverlapPolicy, Pause, Previous, Subject};
 use model::event::DocumentChanged;
+use model::id::AgentId;
+use model::internal::TriggerRequest;
+use model::run::RunState;
 use serde_json::json;
 use test_kit::until;
 
@@ -98,4 +102,52 @@ async fn who_waits_for_a_pause_of_everything_that_is_ended_as_it_begins_does_not
     assert_eq!(house.paused().await["paused"], false);
     house.advance(60);
     assert_eq!(house.requested().await.run.nominal_time, at("2026-01-01T10:01:00Z"));
+}
+
+#[tokio::test]
+async fn runs_that_end_along_a_chain_lock_its_schedules_in_one_order() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let (Some(mut holding), Some(mut looking)) = (house.postgres(), house.postgres()) else { return };
+    let version = house.version();
+    let follows = |id, previous| {
+        let previous = Some(Previous { agent_id: AgentId(previous), status: RunState::Success });
+        let mut agent = Agent { previous, ..agent(id, "0", "0", version) };
+        agent.schedule.overlap = OverlapPolicy::QueueOne;
+        agent
+    };
+    let by_eve = |agent| Agent { username: "eve".into(), ..agent };
+    // The last follows the third, the third and the first follow the second.
+    let second = by_eve(agent(2, "0", "0", version));
+    house.settle_in(vec![follows(1, 2), second, follows(3, 2), by_eve(follows(4, 3))]).await;
+    let mut runs = Vec::new();
+    for id in 2..=4 {
+        let (agent_id, documents, prompt, nominal_time) = (AgentId(id), Vec::new(), None, None);
+        let asked = TriggerRequest { documents, agent_id, prompt, nominal_time, idempotency_key: String::new() };
+        runs.push(house.trigger(&asked).await.expect("a run").run.id);
+        house.requested().await;
+    }
+    holding.batch_execute("BEGIN; SELECT agent_id FROM schedules WHERE agent_id = 1 FOR UPDATE").unwrap();
+    house.advance(1);
+    let settings = Organisation { revoked_users: ["eve".to_owned()].into(), ..Organisation::default() };
+    let revoked = Document { subject: Subject::Organisation(settings), ..organisation("acme", house.version()) };
+    // Ends the runs of the second and the last.
+    let revoking = house.apply(vec![revoked]);
+    let is_cancelled = Cell::new(false);
+    let cancelling = async {
+        until("those runs are about to end", PATIENCE, async || (count(&mut looking, BLOCKED) == 1).then_some(()))
+            .await;
+        let cancel = async {
+            house.cancel(runs[1]).await;
+            is_cancelled.set(true);
+        };
+        tokio::join!(cancel, async {
+            let goes_on = async || (is_cancelled.get() || count(&mut looking, BLOCKED) == 2).then_some(());
+            until("the run between them ends, or waits", PATIENCE, goes_on).await;
+            holding.batch_execute("COMMIT").unwrap();
+        })
+    };
+    tokio::join!(revoking, cancelling);
+    for id in runs {
+        assert_eq!(house.run(id).await.unwrap().state, RunState::Error);
+    }
 }

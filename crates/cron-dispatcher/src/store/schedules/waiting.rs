@@ -5,7 +5,7 @@ use model::document::{CatchUp, OverlapPolicy};
 use model::run::SkipReason;
 use service_kit::database::DbConnection;
 
-use super::{Of, lock_followers};
+use super::Of;
 use crate::schema::schedules;
 use crate::store::literal::Literal;
 
@@ -32,21 +32,29 @@ pub(crate) fn resume(conn: &mut DbConnection, of: Of<'_>, choice: Option<CatchUp
 }
 
 /// Locks the schedules that runs of these agents concern, as whoever fires does: their own, if the next tick may wait for
-/// a run to end, then those of agents that follow them; each in key order. Returns the agents of the former.
+/// a run to end, and those of agents that follow them. Returns the agents of the former.
 ///
-/// For whoever is about to change runs: schedules are locked first.
+/// All in one key order: along a chain the one's own are the other's followers. For whoever is about to change runs:
+/// schedules are locked first.
 pub(crate) fn lock_concerned(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<Vec<i64>> {
-    let queueing = schedules::table
-        .filter(schedules::agent_id.eq_any(agent_ids))
-        .filter(schedules::overlap.eq(Literal(OverlapPolicy::QueueOne.as_str())))
-        .order(schedules::agent_id)
-        .select(schedules::agent_id);
-    let queueing = match conn {
-        DbConnection::Postgres(c) => queueing.for_update().load(c)?,
-        DbConnection::Sqlite(c) => queueing.load(c)?,
+    let queueing = || {
+        let queue_one = schedules::overlap.eq(Literal(OverlapPolicy::QueueOne.as_str()));
+        schedules::agent_id.eq_any(agent_ids).and(queue_one)
     };
-    lock_followers(conn, agent_ids)?;
-    Ok(queueing)
+    match conn {
+        DbConnection::Postgres(c) => {
+            let following = schedules::follows.assume_not_null().eq_any(agent_ids);
+            let concerned: Vec<(i64, bool)> = schedules::table
+                .filter(queueing().or(following))
+                .order(schedules::agent_id)
+                .select((schedules::agent_id, queueing()))
+                .for_update()
+                .load(c)?;
+            Ok(concerned.into_iter().filter(|(_, is_queueing)| *is_queueing).map(|(id, _)| id).collect())
+        }
+        // Who writes is alone.
+        DbConnection::Sqlite(c) => schedules::table.filter(queueing()).select(schedules::agent_id).load(c),
+    }
 }
 
 /// Runs of these agents have ended: the ticks that waited for it are due now.
