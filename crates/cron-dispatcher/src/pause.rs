@@ -22,7 +22,7 @@ use crate::fired::Fired;
 use crate::settle::{Through, fire};
 use crate::store::everything::{self, Everything};
 use crate::store::schedules::{self, Of};
-use crate::store::{let_go, window};
+use crate::store::{let_go, turns, window};
 
 /// A run that was taken back is not requested again for so long: runners take a request that is dated less than two
 /// seconds after a cancel for one that was cancelled.
@@ -77,7 +77,15 @@ pub(crate) fn settle_before(
     config: &DispatcherConfig,
 ) -> Result<Fired, DispatchError> {
     let mut all = Fired::default();
-    for piece in schedules::due_of(conn, of, paused_at)?.chunks(config.fire_batch as usize) {
+    let due = schedules::due_of(conn, of, paused_at)?;
+    if due.is_empty() {
+        return Ok(all);
+    }
+    // All schedules, then all turns, as whoever fires: piece by piece, the turns of one would be held while it waits for
+    // the schedules of the next.
+    let organisations = schedules::lock_with_followers(conn, &due)?;
+    turns::lock(conn, &organisations.iter().map(String::as_str).collect())?;
+    for piece in due.chunks(config.fire_batch as usize) {
         let due = schedules::lock_all(conn, piece)?;
         all.join(fire(conn, due, Through::Edit(paused_at), now, config)?);
     }

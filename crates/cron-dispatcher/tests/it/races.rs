@@ -151,3 +151,25 @@ async fn runs_that_end_along_a_chain_lock_its_schedules_in_one_order() {
         assert_eq!(house.run(id).await.unwrap().state, RunState::Error);
     }
 }
+
+#[tokio::test]
+async fn a_pause_of_more_than_one_batch_and_a_fire_do_not_wait_for_each_other() {
+    let config = DispatcherConfig { fire_batch: 1, ..DispatcherConfig::default() };
+    let mut house = House::with_config("2026-01-01T10:00:00Z", config).await;
+    let (Some(mut firing), Some(mut looking)) = (house.postgres(), house.postgres()) else { return };
+    let version = house.version();
+    house.settle_in(vec![agent(1, "1,2", "10", version), agent(2, "1,2", "10", version)]).await;
+    house.advance(60);
+    house.requested_many(2).await;
+    // Who fires from now on is this test: schedules first, then the turns of their organisations.
+    house.crash().await;
+    firing.batch_execute("BEGIN; SELECT agent_id FROM schedules WHERE agent_id = 2 FOR UPDATE").unwrap();
+    house.advance(60);
+    let pausing = house.pause_everything(json!({"paused": true}));
+    tokio::join!(pausing, async {
+        let waits = async || (count(&mut looking, BLOCKED) == 1).then_some(());
+        until("the pause waits for what is being fired", PATIENCE, waits).await;
+        firing.batch_execute("SELECT last_turn FROM turns FOR UPDATE; COMMIT").unwrap();
+    });
+    assert_eq!((house.ticks(1).await.len(), house.ticks(2).await.len()), (2, 2));
+}

@@ -18,7 +18,7 @@ use crate::schema::schedules;
 
 pub(crate) use due::{advance, due, due_of, earliest, lock_due};
 pub(crate) use waiting::{end_overlap, lock_concerned, resume};
-pub(crate) use walks::{lock_followers, of_older_tzdb, of_organisation, page};
+pub(crate) use walks::{lock_followers, lock_with_followers, of_older_tzdb, of_organisation, page};
 
 /// What keeps the ticks of a schedule from being settled; the spellings are skip reasons.
 pub(crate) type WaitsFor = SkipReason;

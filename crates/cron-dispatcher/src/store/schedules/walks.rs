@@ -1,5 +1,7 @@
 //! Walks along schedules, in key order: two dispatchers that lock as they walk never wait for each other.
 
+use std::collections::BTreeSet;
+
 use diesel::prelude::*;
 use service_kit::database::DbConnection;
 
@@ -11,6 +13,23 @@ pub(crate) fn page(conn: &mut DbConnection, after: i64, limit: i64) -> QueryResu
     let page = schedules::table.filter(schedules::agent_id.gt(after)).order(schedules::agent_id).limit(limit);
     let rows: Vec<Row> = page.select(Row::as_select()).load(conn)?;
     rows.into_iter().map(Schedule::try_from).collect()
+}
+
+/// Locks the schedules of these agents and those that follow them, all in one key order so that two dispatchers never wait
+/// for each other. Returns their organisations.
+///
+/// For whoever goes on to lock turns, or other schedules: what is locked once is had until the end of the transaction.
+pub(crate) fn lock_with_followers(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<BTreeSet<String>> {
+    // A write transaction is alone on SQLite.
+    let DbConnection::Postgres(c) = conn else { return Ok(BTreeSet::new()) };
+    let follow = schedules::follows.assume_not_null().eq_any(agent_ids);
+    let organisations: Vec<String> = schedules::table
+        .filter(schedules::agent_id.eq_any(agent_ids).or(follow))
+        .order(schedules::agent_id)
+        .select(schedules::organisation)
+        .for_update()
+        .load(c)?;
+    Ok(organisations.into_iter().collect())
 }
 
 /// Locks the schedules that follow any of these agents, in key order so that two dispatchers never wait for each other.
