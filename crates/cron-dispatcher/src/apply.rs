@@ -144,6 +144,8 @@ impl Applying<'_> {
             Subject::Agent(agent) => self.agent(agent),
             Subject::AgentDeleted(AgentId(id)) => {
                 self.put()?;
+                // Before the run that it waits to take, as whoever takes answers.
+                schedules::lock(self.conn, *id)?;
                 leave(self.conn, *id)?;
                 schedules::delete(self.conn, *id)?;
                 history::delete(self.conn, *id)?;
