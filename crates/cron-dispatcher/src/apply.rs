@@ -24,7 +24,7 @@ use crate::replan::{plan, plan_new, replans, settle_before};
 use crate::store::documents::{Directory, Versions};
 use crate::store::schedules::{self, Of};
 use crate::store::zone_changes::{self, ZoneChange};
-use crate::store::{documents, history, limits};
+use crate::store::{documents, history, limits, turns};
 
 /// What a batch of documents came to.
 #[derive(Debug, Default)]
@@ -48,6 +48,7 @@ pub(crate) fn apply(
 ) -> Result<Applied, DispatchError> {
     documents::lock(conn, documents)?;
     let mut held = Versions::load(conn, documents)?;
+    lock_edited(conn, &held, documents)?;
     let mut ordered: Vec<&Document> = documents.iter().collect();
     ordered.sort_by_key(|document| (document.kind(), document.version));
     let mut applied = Applied::default();
@@ -75,6 +76,25 @@ pub(crate) fn apply(
     add(conn, &new_agents, now)?;
     say_when_due(conn, &mut applied.held)?;
     Ok(applied)
+}
+
+/// Locks the schedules of all agents that are about to be edited, with those that follow them: in the order of the edits,
+/// each would be locked while those before it are held, and the turns that these took.
+fn lock_edited(conn: &mut DbConnection, held: &Versions, documents: &[Document]) -> Result<(), DispatchError> {
+    let is_edit = |document: &&Document| {
+        document.kind() == DocumentKind::Agent
+            && held.of(DocumentKind::Agent, &document.key()).is_some_and(|version| version < document.version)
+    };
+    let agent_ids: Vec<i64> =
+        documents.iter().filter(is_edit).filter_map(|document| document.key().parse().ok()).collect();
+    // One alone is locked when it is its turn.
+    if agent_ids.len() > 1 {
+        let organisations = schedules::lock_with_followers(conn, &agent_ids)?;
+        if organisations.len() > 1 {
+            turns::lock(conn, &organisations.iter().map(String::as_str).collect())?;
+        }
+    }
+    Ok(())
 }
 
 /// When an edit was made.
