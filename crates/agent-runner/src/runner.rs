@@ -24,9 +24,12 @@ use crate::config::RunnerConfig;
 use crate::in_flight::InFlight;
 use crate::work::Work;
 
-/// How long to wait while the bus or a key is away.
+/// How long to wait while the bus is away.
 pub(crate) const OUTAGE_DELAYS: RetryDelays =
     RetryDelays { first: Duration::from_millis(100), max: Duration::from_secs(5) };
+
+/// How long a request is put off whose API key this runner cannot open: in the middle of a rotation another can.
+pub(crate) const KEY_DELAY: Duration = Duration::from_secs(5);
 
 /// What the runner is made of.
 pub(crate) struct Parts {
@@ -40,7 +43,7 @@ pub(crate) struct Parts {
     pub(crate) consuming: Condition,
     /// Whether answers can be published.
     pub(crate) publishing: Condition,
-    /// Whether all API keys could be opened.
+    /// Whether all API keys could be opened lately.
     pub(crate) keys: Condition,
 }
 

@@ -14,6 +14,7 @@ use service_kit::traces::{Kind, Place};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -21,15 +22,16 @@ use crate::answers::{self, Outgoing};
 use crate::ask::{ApiKey, Ended};
 use crate::in_flight::{Admission, InFlight, Over, key_of};
 use crate::join::{join, rejoin};
-use crate::runner::{OUTAGE_DELAYS, Parts, hear_cancels};
+use crate::runner::{KEY_DELAY, OUTAGE_DELAYS, Parts, hear_cancels};
 use crate::slots::{Slot, Slots};
 use crate::trace::Trace;
 
 /// After a shutdown whose time is up: how long what is ready to be said still has.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// With a key away: a queue that stays empty for so long holds nothing that needs it.
-const QUEUE_IS_EMPTY: Duration = Duration::from_secs(1);
+/// No request has needed a key that is away for so long: what was put off would have come again meanwhile, and more than
+/// once, so somebody else has it or nobody needs it any more.
+const KEY_FORGOTTEN: Duration = KEY_DELAY.saturating_mul(3);
 
 /// Everything under way. Dropped, all of it stops and the requests go back to their queue.
 pub(crate) struct Work {
@@ -75,6 +77,7 @@ impl Work {
 
     /// Takes requests until shutdown, or until the bus is closed.
     pub(crate) async fn take(&mut self, mut consumer: Consumer, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let mut key_missed: Option<Instant> = None;
         let mut outages = 0;
         loop {
             while let Some(ended) = self.runs.try_join_next() {
@@ -97,27 +100,35 @@ impl Work {
                     Some(taken) => taken,
                     None => return Ok(()),
                 },
-                () = tokio::time::sleep(QUEUE_IS_EMPTY), if outages > 0 => {
-                    outages = 0;
+                () = forgotten(key_missed) => {
+                    key_missed = None;
                     self.parts.keys.met();
                     continue;
                 }
             };
-            if self.begin_all(slot, batch).await {
-                outages = 0;
-                self.parts.keys.met();
-            } else {
-                outages += 1;
-                let pause = tokio::time::sleep(OUTAGE_DELAYS.after(outages));
-                let _ = shutdown.run_until_cancelled(pause).await;
+            let keyless = self.begin_all(slot, batch).await;
+            if keyless.is_empty() {
+                continue;
+            }
+            key_missed = Some(Instant::now());
+            // Dropped at a shutdown, it goes on all the same.
+            match shutdown.run_until_cancelled(Delivery::put_off_all(keyless, KEY_DELAY)).await {
+                Some(Err(error)) => {
+                    log_unsettled(Err(error));
+                    // They are back in the queue, and come at once.
+                    outages += 1;
+                    let pause = tokio::time::sleep(OUTAGE_DELAYS.after(outages));
+                    let _ = shutdown.run_until_cancelled(pause).await;
+                }
+                Some(Ok(())) | None => outages = 0,
             }
         }
     }
 
-    /// Begins a run for each request; false: some were given back because the key to their API key is not here.
-    async fn begin_all(&mut self, first: Slot, batch: Vec<Delivery>) -> bool {
+    /// Begins a run for each request. Returns those that have to wait because the key to their API key is not here.
+    async fn begin_all(&mut self, first: Slot, batch: Vec<Delivery>) -> Vec<Delivery> {
         let mut slot = Some(first);
-        let mut all = true;
+        let mut keyless = Vec::new();
         for delivery in batch {
             let request = match decode_event::<RunRequest>(delivery.message.kind, &delivery.message.body) {
                 Ok(request) => request,
@@ -130,14 +141,13 @@ impl Work {
             if let Err(OpenError::UnknownKey(key)) = &api_key
                 && self.in_flight.over(request.run.id, &delivery.message).is_none()
             {
-                all = false;
                 self.parts.keys.unmet("an API key is sealed with a key that is not among `secrets.keys`");
                 tracing::error!(
                     run.id = %request.run.id,
                     key.id = key,
                     "a mentor's API key is sealed with a key that is missing: add it to `secrets.keys`"
                 );
-                log_unsettled(delivery.release().await);
+                keyless.push(delivery);
                 continue;
             }
             // Nobody else takes slots, and no more requests were asked for than there were.
@@ -147,7 +157,7 @@ impl Work {
             };
             self.begin(request, api_key, delivery, slot);
         }
-        all
+        keyless
     }
 
     fn begin(&mut self, request: RunRequest, api_key: ApiKey, delivery: Delivery, slot: Slot) {
@@ -256,6 +266,14 @@ fn check_panic(ended: Result<(), JoinError>) -> anyhow::Result<()> {
     match ended {
         Err(error) if error.is_panic() => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+/// Returns when no key was missed for a while; never, if none was missed.
+async fn forgotten(key_missed: Option<Instant>) {
+    match key_missed {
+        Some(at) => tokio::time::sleep_until(at + KEY_FORGOTTEN).await,
+        None => std::future::pending().await,
     }
 }
 

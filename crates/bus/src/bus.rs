@@ -67,7 +67,7 @@ pub struct Depth {
     pub ready: u64,
     /// Handed out and not settled yet: at least what is in hand in this process.
     pub unacknowledged: u64,
-    /// Failed, and waits for its next turn.
+    /// Failed or put off, and waits for its next turn.
     pub delayed: u64,
 }
 

@@ -15,7 +15,7 @@ use crate::error::BusError;
 use crate::message::Message;
 use crate::topology::Queue;
 
-/// The longest that a failed message may wait. What takes longer belongs into a database.
+/// The longest that a message may wait for its next turn. What takes longer belongs into a database.
 pub(crate) const RETRY_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// `carillon_dead_letters_total`: messages that this process gave up.
@@ -99,7 +99,20 @@ impl Delivery {
         Self::settle_all(vec![self], &Verdict::RetryLater { delay }).await
     }
 
+    /// Not here and not now, and not the message's fault: brings it back when `delay` (an hour at most) has passed, or
+    /// somewhat later, as often as it takes. Nothing is counted, not by a broker either, and meanwhile it is
+    /// [delayed](crate::Depth::delayed): in nobody's hand, and where anybody can see it.
+    pub async fn put_off(self, delay: Duration) -> Result<(), BusError> {
+        Self::put_off_all(vec![self], delay).await
+    }
+
+    /// [`Delivery::put_off`] for many at once.
+    pub async fn put_off_all(deliveries: Vec<Self>, delay: Duration) -> Result<(), BusError> {
+        Self::settle_all(deliveries, &Verdict::PutOff { delay: delay.min(RETRY_DELAY_MAX) }).await
+    }
+
     /// Not now, and not the message's fault: back to the queue, at its old place where the bus can, nothing counted.
+    /// It may come again at once, and a broker gives up what is released for ever: see [`Delivery::put_off`].
     pub async fn release(self) -> Result<(), BusError> {
         Self::settle_all(vec![self], &Verdict::Release).await
     }
@@ -185,6 +198,7 @@ pub(crate) struct Settlement {
 pub(crate) enum Verdict {
     Ack,
     RetryLater { delay: Duration },
+    PutOff { delay: Duration },
     Release,
     DeadLetter { reason: String },
 }

@@ -182,7 +182,13 @@ async fn end_unanswered(context: &Context, late: Vec<RunRow>, reason: RunReason)
     announce(context, ended).await
 }
 
-/// How many looks in a row have found each queue empty.
+/// Whether what waits in this queue for its next turn is still to be reckoned with: a request that is put off until a
+/// runner has its key, and an answer that could not be taken. Of the others a second copy costs nothing.
+fn delay_counts(queue: Queue) -> bool {
+    matches!(queue, Queue::AgentRunnerRuns | Queue::CronDispatcherAnswers)
+}
+
+/// How many looks in a row have found each queue empty: nothing is ready in it, nor delayed where that counts.
 #[derive(Default)]
 struct SeenEmpty(HashMap<Queue, u32>);
 
@@ -195,14 +201,16 @@ impl SeenEmpty {
                 continue;
             }
             let looks = match context.bus.depth(*queue).await {
-                Ok(depth) if depth.ready == 0 => before.get(queue).copied().unwrap_or_default() + 1,
+                Ok(depth) if depth.ready == 0 && (depth.delayed == 0 || !delay_counts(*queue)) => {
+                    before.get(queue).copied().unwrap_or_default() + 1
+                }
                 Ok(_) | Err(_) => 0,
             };
             self.0.insert(*queue, looks);
         }
     }
 
-    /// Whether each of these was found with nothing ready in the last two looks.
+    /// Whether each of these was found empty in the last two looks.
     fn were_empty_twice(&self, queues: &[Queue]) -> bool {
         queues.iter().all(|queue| self.0.get(queue).is_some_and(|looks| *looks >= 2))
     }

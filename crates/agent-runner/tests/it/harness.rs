@@ -123,8 +123,14 @@ impl World {
     }
 
     pub async fn request(&self, request: &RunRequest) {
-        let message = Message::new(RunRequest::KIND, "test", self.clock.now(), request.encode());
-        self.bus.inner.publish(vec![message]).await.unwrap();
+        self.request_all(&[request]).await;
+    }
+
+    /// In one publish.
+    pub async fn request_all(&self, requests: &[&RunRequest]) {
+        let message =
+            |request: &&RunRequest| Message::new(RunRequest::KIND, "test", self.clock.now(), request.encode());
+        self.bus.inner.publish(requests.iter().map(message).collect()).await.unwrap();
     }
 
     pub async fn cancel(&self, ids: &[i64]) {

@@ -1,5 +1,7 @@
 //! The bus or a key is away: nobody's fault.
 
+use bus::{Bus, Depth, Queue};
+
 use crate::harness::{KEY_1, KEY_2, World, echo, eventually, key_ring, request};
 
 #[tokio::test]
@@ -61,6 +63,29 @@ async fn an_api_key_whose_sealing_key_is_missing_waits_for_it_while_other_runs_g
     assert_eq!(world.answer().await.result.output, "answer to secretly");
     runner.is_ready().await;
     world.all_settled().await;
+}
+
+#[tokio::test]
+async fn a_request_whose_key_is_missing_is_put_off_and_its_neighbours_go_on_at_once() {
+    let world = World::new().await;
+    let mut sealed = request(1, "secretly");
+    sealed.mentor.provider.sealed_api_key = key_ring(KEY_2).seal(b"sk-123", "mentor:3", "api_key").unwrap();
+    let runner = world.runner().await;
+    world.request_all(&[&sealed, &echo(2, "hello"), &echo(3, "hello")]).await;
+    let mut answered = [world.answer().await.run_id.0, world.answer().await.run_id.0];
+    answered.sort_unstable();
+    assert_eq!(answered, [2, 3]);
+    // In nobody's hand, and where whoever looks for it can see it.
+    world.depth_becomes(Depth { delayed: 1, ..Depth::default() }).await;
+    runner.is_not_ready("agent-runner.keys").await;
+    runner.stop().await;
+
+    let complete = key_ring(&format!("{KEY_1},{KEY_2}"));
+    let _other = world.runner_with(|_| {}, complete).await;
+    assert_eq!(world.answer().await.result.output, "answer to secretly");
+    world.all_settled().await;
+    assert_eq!(world.model.asked_until_now(), [1]);
+    assert_eq!(world.bus.dead_letters(Queue::AgentRunnerRuns, 10).await.unwrap(), []);
 }
 
 #[tokio::test]

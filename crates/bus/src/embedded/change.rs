@@ -82,6 +82,10 @@ fn settle(store: &mut Store, queue: Queue, settlement: &Settlement, now: DateTim
             store.postpone(id, failures, now + *delay)?;
             Effect::Delayed(queue, id, Instant::now() + *delay)
         }
+        Verdict::PutOff { delay } => {
+            store.postpone(id, settlement.failures, now + *delay)?;
+            Effect::Delayed(queue, id, Instant::now() + *delay)
+        }
         Verdict::DeadLetter { reason } => {
             store.give_up(id, failures, reason, now)?;
             Effect::Gone(queue, id)

@@ -129,7 +129,7 @@ impl Store {
         diesel::delete(messages::table.find(id)).execute(&mut self.conn).map(drop)
     }
 
-    /// Counts a failure and sets when the message is next due.
+    /// Sets how often the message has failed and when it is next due.
     pub(super) fn postpone(&mut self, id: i64, failures: u32, available_at: DateTime<Utc>) -> QueryResult<()> {
         diesel::update(messages::table.find(id))
             .set((

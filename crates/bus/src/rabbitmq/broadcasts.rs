@@ -41,7 +41,7 @@ pub(super) async fn listen(
                             Ok((message, _)) => {
                                 let _ = sender.send(Message { body: delivery.data.into(), ..message });
                             }
-                            Err(reason) => tracing::warn!(reason, "broadcast cannot be read"),
+                            Err(reason) => tracing::warn!(%reason, "broadcast cannot be read"),
                         }
                     }
                     listening.send_replace(false);

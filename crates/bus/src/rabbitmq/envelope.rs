@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -25,6 +25,11 @@ const FAILURES: &str = "carillon-failures";
 /// Of a dead letter: why, and since when.
 const REASON: &str = "carillon-reason";
 const GIVEN_UP_AT: &str = "carillon-given-up-at";
+/// Of a message whose kind is unknown: since when it waits for somebody who knows it.
+const POSTPONED_SINCE: &str = "carillon-postponed-since";
+
+/// So long a message waits for a version that knows its kind: longer than any rolling upgrade.
+const POSTPONED_MAX: TimeDelta = TimeDelta::hours(24);
 
 /// Headers must fit into one frame.
 const REASON_CHARACTERS_MAX: usize = 2000;
@@ -50,14 +55,22 @@ impl Envelope {
         }
     }
 
-    /// A failed message for a retry queue.
-    pub(super) fn retry(queue: ShortString, message: &Message, failures: u32, delay: Duration) -> Self {
+    /// A message that failed or is put off, for a retry queue.
+    pub(super) fn later(queue: ShortString, message: &Message, failures: u32, delay: Duration) -> Self {
         let mut headers = headers(message);
         headers.insert(FAILURES.into(), AMQPValue::LongLongInt(failures.into()));
-        // Rounded up, so that it never comes early.
-        let delay = delay.as_micros().div_ceil(1000).max(1).to_string();
-        let properties = properties(headers, message.id).with_expiration(delay.into());
+        let properties = properties(headers, message.id).with_expiration(expiration(delay));
         Self { exchange: ShortString::default(), routing_key: queue, properties, body: message.body.clone() }
+    }
+
+    /// A message of an unknown kind for a retry queue, as it came, with the time when it was first put off.
+    pub(super) fn put_off_unread(queue: ShortString, delivery: Delivery, delay: Duration) -> Self {
+        let since = put_off_since(&delivery).map_or_else(|| shown(host_now()), shown);
+        let mut headers = without(&delivery, |name| name.starts_with("x-"));
+        headers.insert(POSTPONED_SINCE.into(), text(&since));
+        let properties = delivery.properties.with_headers(headers).with_delivery_mode(PERSISTENT);
+        let properties = properties.with_expiration(expiration(delay));
+        Self { exchange: ShortString::default(), routing_key: queue, properties, body: delivery.data.into() }
     }
 
     /// A message that is given up, for the exchange of dead letters.
@@ -78,27 +91,35 @@ impl Envelope {
 
     /// A dead letter for its queue again, as if it had never failed, whether or not it can be read.
     pub(super) fn revived(queue: ShortString, delivery: Delivery) -> Self {
-        let own = |name: &str| [FAILURES, REASON, GIVEN_UP_AT].contains(&name);
-        let kept = |name: &str| !own(name) && !name.starts_with("x-");
-        let headers = delivery.properties.headers().as_ref().map(FieldTable::inner).into_iter().flatten();
-        let mut cleared = FieldTable::default();
-        for (name, value) in headers.filter(|(name, _)| kept(name.as_str())) {
-            cleared.insert(name.clone(), value.clone());
-        }
+        let own = |name: &str| [FAILURES, REASON, GIVEN_UP_AT, POSTPONED_SINCE].contains(&name);
+        let cleared = without(&delivery, |name| own(name) || name.starts_with("x-"));
         let properties = delivery.properties.with_headers(cleared).with_delivery_mode(PERSISTENT);
         Self { exchange: ShortString::default(), routing_key: queue, properties, body: delivery.data.into() }
     }
 }
 
+/// Why a message cannot be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// A newer version may know it.
+    #[error("`{0}` is no type that this version knows")]
+    UnknownKind(String),
+    /// Nobody can read it.
+    #[error("{0}")]
+    Broken(String),
+}
+
 /// A message that came, without its body, and how often it failed; or why it cannot be read.
-pub(super) fn open(properties: &BasicProperties) -> Result<(Message, u32), String> {
+pub(super) fn open(properties: &BasicProperties) -> Result<(Message, u32), Unreadable> {
     let headers = Headers(properties);
-    let attribute = |name: &str| headers.text(name).ok_or_else(|| format!("the header `{name}` is missing"));
+    let attribute =
+        |name: &str| headers.text(name).ok_or_else(|| Unreadable::Broken(format!("the header `{name}` is missing")));
     let id = attribute(ID)?;
-    let id = Uuid::parse_str(id).map_err(|_| format!("the header `{ID}` is no UUID"))?;
+    let id = Uuid::parse_str(id).map_err(|_| Unreadable::Broken(format!("the header `{ID}` is no UUID")))?;
     let kind = attribute(TYPE)?;
-    let kind: EventKind = kind.parse().map_err(|_| format!("`{kind}` is no type that this version knows"))?;
-    let time = DateTime::parse_from_rfc3339(attribute(TIME)?).map_err(|_| format!("the header `{TIME}` is no time"))?;
+    let kind: EventKind = kind.parse().map_err(|_| Unreadable::UnknownKind(kind.to_owned()))?;
+    let time = DateTime::parse_from_rfc3339(attribute(TIME)?);
+    let time = time.map_err(|_| Unreadable::Broken(format!("the header `{TIME}` is no time")))?;
     let message = Message {
         id,
         kind,
@@ -160,11 +181,44 @@ fn headers(message: &Message) -> FieldTable {
 
 fn mark_dead(headers: &mut FieldTable, failures: u32, reason: &str) {
     let reason: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
-    #[expect(clippy::disallowed_methods, reason = "for operators: when the host says that it was given up")]
-    let now = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
+    let now = shown(host_now());
     headers.insert(FAILURES.into(), AMQPValue::LongLongInt(failures.into()));
     headers.insert(REASON.into(), text(&reason));
     headers.insert(GIVEN_UP_AT.into(), text(&now));
+}
+
+fn put_off_since(delivery: &Delivery) -> Option<DateTime<Utc>> {
+    let since = Headers(&delivery.properties).text(POSTPONED_SINCE)?;
+    DateTime::parse_from_rfc3339(since).ok().map(|since| since.to_utc())
+}
+
+/// Since when a message of an unknown kind waits, if that is for too long.
+pub(super) fn put_off_too_long(delivery: &Delivery) -> Option<String> {
+    put_off_since(delivery).filter(|since| host_now() - since >= POSTPONED_MAX).map(shown)
+}
+
+/// The headers of a message but those.
+fn without(delivery: &Delivery, dropped: impl Fn(&str) -> bool) -> FieldTable {
+    let headers = delivery.properties.headers().as_ref().map(FieldTable::inner).into_iter().flatten();
+    let mut kept = FieldTable::default();
+    for (name, value) in headers.filter(|(name, _)| !dropped(name.as_str())) {
+        kept.insert(name.clone(), value.clone());
+    }
+    kept
+}
+
+/// Rounded up, so that it never comes early.
+fn expiration(delay: Duration) -> ShortString {
+    delay.as_micros().div_ceil(1000).max(1).to_string().into()
+}
+
+fn host_now() -> DateTime<Utc> {
+    #[expect(clippy::disallowed_methods, reason = "when the host says that a message was given up or first put off")]
+    Utc::now()
+}
+
+fn shown(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 fn text(value: &str) -> AMQPValue {
@@ -227,7 +281,7 @@ mod tests {
     #[test]
     fn a_retry_counts_and_is_never_early() {
         let message = message();
-        let envelope = Envelope::retry("queue".into(), &message, 7, Duration::from_micros(1500));
+        let envelope = Envelope::later("queue".into(), &message, 7, Duration::from_micros(1500));
         assert_eq!(envelope.properties.expiration().as_ref().map(ShortString::as_str), Some("2"));
         assert_eq!(open(&arrived(envelope).properties), Ok((message, 7)));
     }
@@ -248,11 +302,11 @@ mod tests {
     #[test]
     fn what_cannot_be_read_says_why_and_is_kept_as_it_came() {
         let mut foreign = Delivery::mock(1, "".into(), "".into(), false, b"bytes".to_vec());
-        assert_eq!(open(&foreign.properties).unwrap_err(), "the header `cloudEvents:id` is missing");
+        assert_eq!(open(&foreign.properties).unwrap_err().to_string(), "the header `cloudEvents:id` is missing");
         let mut headers = headers(&message());
         headers.insert(TYPE.into(), text("run.dreamt"));
         foreign.properties = BasicProperties::default().with_headers(headers);
-        let reason = open(&foreign.properties).unwrap_err();
+        let reason = open(&foreign.properties).unwrap_err().to_string();
         assert_eq!(reason, "`run.dreamt` is no type that this version knows");
 
         let queue = Queue::AgentRunnerRuns;
@@ -261,5 +315,37 @@ mod tests {
         let letter = open_dead(queue, dead);
         assert_eq!((letter.reason, letter.message.body), (reason, Bytes::from("bytes")));
         assert_eq!(letter.message.source, "cron-dispatcher");
+    }
+
+    #[test]
+    fn what_is_of_an_unknown_kind_is_put_off_as_it_came_for_a_day() {
+        let mut foreign = Delivery::mock(1, "".into(), "".into(), false, b"bytes".to_vec());
+        let mut headers = headers(&message());
+        headers.insert(TYPE.into(), text("run.dreamt"));
+        headers.insert("theirs".into(), text("kept"));
+        headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(7));
+        foreign.properties = BasicProperties::default().with_headers(headers).with_priority(3);
+        let put_off = |delivery| Envelope::put_off_unread("retry".into(), delivery, Duration::from_secs(8));
+
+        let mut again = arrived(put_off(foreign));
+        assert_eq!(open(&again.properties), Err(Unreadable::UnknownKind("run.dreamt".into())));
+        assert_eq!((again.properties.priority(), again.data.as_slice()), (&Some(3), b"bytes".as_slice()));
+        assert_eq!(again.properties.expiration().as_ref().map(ShortString::as_str), Some("8000"));
+        let header = |delivery: &Delivery, name: &str| Headers(&delivery.properties).text(name).map(str::to_owned);
+        assert_eq!(header(&again, "theirs").as_deref(), Some("kept"));
+        assert!(Headers(&again.properties).get("x-delivery-count").is_none());
+        let since = header(&again, POSTPONED_SINCE);
+        assert!(since.is_some());
+        assert_eq!(put_off_too_long(&again), None);
+        again = arrived(put_off(again));
+        assert_eq!(header(&again, POSTPONED_SINCE), since);
+
+        let mut long_ago = again.properties.headers().clone().unwrap();
+        let day_before = shown(host_now() - POSTPONED_MAX);
+        long_ago.insert(POSTPONED_SINCE.into(), text(&day_before));
+        again.properties = again.properties.with_headers(long_ago);
+        assert_eq!(put_off_too_long(&again), Some(day_before));
+        let revived = arrived(Envelope::revived("queue".into(), again));
+        assert_eq!(header(&revived, POSTPONED_SINCE), None);
     }
 }

@@ -9,8 +9,10 @@
 //!   message again, and settling it fails. An acknowledgement counts when it is on the wire: one that is lost with its
 //!   connection brings the message again.
 //! - **Only a message's own failures are counted.** The count is a header. To retry is to publish to the queue's retry
-//!   queue with the count raised, and to acknowledge when that is confirmed. The broker's own limit (200) counts lost
-//!   connections too, and is only a backstop.
+//!   queue with the count raised, and to acknowledge when that is confirmed; to put off is the same with the count as it
+//!   is. The broker's own limit (200) counts lost connections too, and what is released, and is only a backstop.
+//! - **A kind that only a newer version knows waits for that version.** Its queue may have it while old and new run side
+//!   by side: it is put off as it came, and a dead letter after a day (`tap`).
 //! - **Bounded in bytes.** AMQP bounds what is sent ahead by messages; where they are large, a consumer asks for fewer
 //!   (`prefetch`).
 //! - **Depth.** `ready` and `delayed` are the broker's numbers; `unacknowledged` is this process's alone, since the
@@ -28,6 +30,7 @@ mod session;
 mod source;
 mod tap;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -61,6 +64,9 @@ const ASKING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long closing waits for what is in hand, and then for what is being published.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
 
+/// The most unknown kinds that the log names.
+const UNKNOWN_KINDS_MAX: usize = 100;
+
 /// A bus that RabbitMQ carries.
 pub struct RabbitMqBus {
     shared: Arc<Shared>,
@@ -80,6 +86,8 @@ struct Shared {
     /// How many publishes are on their way.
     in_flight: watch::Sender<usize>,
     taps: Mutex<Vec<Weak<Tap>>>,
+    /// Kinds that this version does not know, and that the log has named.
+    unknown_kinds: Mutex<HashSet<String>>,
     /// Who listens to broadcasts, once anybody does.
     listener: Mutex<Option<Listener>>,
 }
@@ -122,6 +130,7 @@ impl RabbitMqBus {
             in_hand: watch::Sender::new(0),
             in_flight: watch::Sender::new(0),
             taps: Mutex::default(),
+            unknown_kinds: Mutex::default(),
             listener: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -148,6 +157,12 @@ impl Shared {
     fn taps(&self, queue: Queue) -> Vec<Arc<Tap>> {
         let taps = self.taps.lock().unwrap_or_else(PoisonError::into_inner);
         taps.iter().filter_map(Weak::upgrade).filter(|tap| tap.queue == queue).collect()
+    }
+
+    /// Whether such a message was not met before.
+    fn is_first_of_kind(&self, kind: &str) -> bool {
+        let mut kinds = self.unknown_kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.len() < UNKNOWN_KINDS_MAX && kinds.insert(kind.to_owned())
     }
 
     async fn publish(&self, envelopes: Vec<Envelope>) -> Result<(), BusError> {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
@@ -16,7 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Shared;
-use super::envelope::{self, Envelope};
+use super::envelope::{self, Envelope, Unreadable};
 use super::prefetch::{Change, Prefetch, Sizes};
 use super::publisher::{publish, started};
 use super::session::Session;
@@ -24,6 +25,10 @@ use crate::consumer::{Delivery, Lease, Settlement, Settler, Verdict, count_dead_
 use crate::error::BusError;
 use crate::message::Message;
 use crate::topology::Queue;
+
+/// How long a message of a kind that this version does not know is put off, again and again: long enough to be no load,
+/// and soon enough for the newer version that knows it.
+const UNKNOWN_KIND_DELAY: Duration = Duration::from_secs(8);
 
 /// A channel that delivers.
 pub(super) struct Tap {
@@ -220,7 +225,7 @@ impl Tap {
         Some(batch)
     }
 
-    /// `None` for what cannot be read, which becomes a dead letter.
+    /// `None` for what cannot be read: it becomes a dead letter, or is put off if a newer version may know it.
     fn hand_out(self: &Arc<Self>, delivery: message::Delivery) -> Option<Delivery> {
         let tag = delivery.delivery_tag;
         self.shared.in_hand.send_modify(|count| *count += 1);
@@ -230,12 +235,35 @@ impl Tap {
                 let lease = Lease::new(self.queue, tag, Arc::<Self>::clone(self));
                 Some(Delivery::new(message, failures, delivery.redelivered, lease))
             }
-            Err(reason) => {
+            Err(unreadable) => {
                 let tap = Arc::clone(self);
-                tokio::spawn(async move { tap.bury_unread(delivery, &reason).await });
+                tokio::spawn(async move {
+                    match unreadable {
+                        Unreadable::UnknownKind(kind) => tap.put_off_unread(delivery, kind).await,
+                        Unreadable::Broken(reason) => tap.bury_unread(delivery, &reason).await,
+                    }
+                });
                 None
             }
         }
+    }
+
+    /// In a rolling upgrade a queue has what only the newer version knows, and hands it to either. As it came it waits
+    /// for the newer one.
+    async fn put_off_unread(&self, delivery: message::Delivery, kind: String) {
+        let (tag, queue) = (delivery.delivery_tag, self.queue);
+        if let Some(since) = envelope::put_off_too_long(&delivery) {
+            let unknown = Unreadable::UnknownKind(kind);
+            return self.bury_unread(delivery, &format!("{unknown}, and no other has taken it since {since}")).await;
+        }
+        if self.shared.is_first_of_kind(&kind) {
+            tracing::warn!(%queue, message.kind = kind, "message of a kind that this version does not know, put off for a newer one");
+        }
+        let name = self.shared.names.retry(queue, UNKNOWN_KIND_DELAY);
+        let envelope = Envelope::put_off_unread(name, delivery, UNKNOWN_KIND_DELAY);
+        let _in_hand = InHand { shared: Arc::clone(&self.shared), count: 1 };
+        // On an error it is back in its queue, and comes again.
+        let _ = self.move_away(vec![envelope], vec![tag]).await;
     }
 
     async fn bury_unread(&self, delivery: message::Delivery, reason: &str) {
@@ -353,7 +381,11 @@ impl Settler for Tap {
                 Verdict::Release => self.give_back_all(&[tag]),
                 Verdict::RetryLater { delay } => {
                     moved.push(tag);
-                    envelopes.push(Envelope::retry(names.retry(self.queue, delay), &message, counted, delay));
+                    envelopes.push(Envelope::later(names.retry(self.queue, delay), &message, counted, delay));
+                }
+                Verdict::PutOff { delay } => {
+                    moved.push(tag);
+                    envelopes.push(Envelope::later(names.retry(self.queue, delay), &message, failures, delay));
                 }
                 Verdict::DeadLetter { reason } => {
                     let exchange = names.dead_letters.clone();

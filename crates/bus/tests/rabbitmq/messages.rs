@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bus::{Depth, Queue};
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 
@@ -23,33 +23,50 @@ async fn publish_foreign(channel: &Channel, queue: &str, headers: &[(&'static st
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_read_is_a_dead_letter_with_its_reason_and_takes_no_neighbour_with_it() {
+async fn what_cannot_be_read_is_a_dead_letter_with_its_reason_and_what_may_be_read_by_a_newer_version_waits_for_it() {
     let installation = RabbitMqInstallation::new().await;
     let bus = installation.open().await;
     let channel = installation.connect().await.create_channel().await.unwrap();
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let queue = &installation.queues(QUEUE)[0];
-    let unknown = [
-        ("cloudEvents:id", "01890a5d-ac96-774b-bcce-b302099a8057"),
-        ("cloudEvents:type", "run.dreamt"),
-        ("cloudEvents:source", "a runner in another language"),
-        ("cloudEvents:time", "2026-11-05T08:30:00Z"),
-    ];
+    let unknown = |since| {
+        [
+            ("cloudEvents:id", "01890a5d-ac96-774b-bcce-b302099a8057"),
+            ("cloudEvents:type", "run.dreamt"),
+            ("cloudEvents:source", "a runner in another language"),
+            ("cloudEvents:time", "2026-11-05T08:30:00Z"),
+            ("carillon-postponed-since", since),
+        ]
+    };
+    let long_ago = "2026-11-05T08:30:00.000000Z";
     bus.publish(vec![run_requested(0)]).await.unwrap();
     publish_foreign(&channel, queue, &[], b"who am I?").await;
-    publish_foreign(&channel, queue, &unknown, b"something else").await;
+    publish_foreign(&channel, queue, &unknown(long_ago), b"something else").await;
+    publish_foreign(&channel, queue, &unknown("")[..4], b"dream").await;
     bus.publish(vec![run_requested(1)]).await.unwrap();
 
     let mut consumer = bus.consume(QUEUE, 10).await.unwrap();
     let taken = take(&mut consumer, 2).await;
     assert_eq!(numbers(&messages(&taken)), [0, 1]);
     bus::Delivery::ack_all(taken).await.unwrap();
+    depth_becomes(&*bus, QUEUE, Depth { delayed: 1, ..Depth::default() }).await;
+    let retry = format!("{queue}.retry.8s");
+    let put_off = channel.basic_get(retry.into(), BasicGetOptions::default()).await.unwrap().unwrap().delivery;
+    assert_eq!(put_off.data, b"dream");
+    let headers = put_off.properties.headers().clone().unwrap();
+    for (name, value) in &unknown("")[..4] {
+        assert_eq!(headers.inner()[*name], AMQPValue::LongString((*value).into()), "{name}");
+    }
+    assert!(headers.contains_key("carillon-postponed-since"));
+    put_off.acker.ack(BasicAckOptions::default()).await.unwrap();
     depth_becomes(&*bus, QUEUE, Depth::default()).await;
 
     let mut dead = bus.dead_letters(QUEUE, 10).await.unwrap();
     dead.sort_by_key(|dead| dead.message.body.len());
     let reasons: Vec<_> = dead.iter().map(|dead| dead.reason.as_str()).collect();
-    assert_eq!(reasons, ["the header `cloudEvents:id` is missing", "`run.dreamt` is no type that this version knows"]);
+    let too_long =
+        format!("`run.dreamt` is no type that this version knows, and no other has taken it since {long_ago}");
+    assert_eq!(reasons, ["the header `cloudEvents:id` is missing", &too_long]);
     assert_eq!(dead[1].message.source, "a runner in another language");
 
     // A newer version might know it: sent back, it is as it came.

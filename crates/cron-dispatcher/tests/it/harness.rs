@@ -363,6 +363,14 @@ impl House {
         self.queues.runs = None;
     }
 
+    /// Waits for a run to be requested, and puts the request off as a runner does that lacks its key.
+    pub(crate) async fn put_off_requested(&mut self) {
+        let runs = self.queues.runs.as_mut().expect("somebody takes requests");
+        let batch = tokio::time::timeout(PATIENCE, runs.next_batch(1, usize::MAX)).await.expect("a request came");
+        let delivery = batch.expect("an open bus").remove(0);
+        delivery.put_off(Duration::from_secs(60 * 60)).await.expect("put off");
+    }
+
     /// Waits until so many requests wait for a runner.
     pub(crate) async fn until_waiting(&self, count: u64) {
         let waiting = async {

@@ -33,6 +33,20 @@ async fn a_request_that_waits_in_its_queue_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_put_off_is_neither_sent_again_nor_lost() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "1", "10", version)]).await;
+    house.advance(60);
+    house.put_off_requested().await;
+    for _ in 0..20 {
+        house.advance(10);
+        house.look().await;
+    }
+    house.assert_nothing_requested().await;
+}
+
+#[tokio::test]
 async fn a_run_whose_requests_are_lost_again_and_again_ends_as_lost() {
     let config = DispatcherConfig { lost_requests_max: 2, ..DispatcherConfig::default() };
     let mut house = House::with_config("2026-01-01T10:00:00Z", config).await;

@@ -64,6 +64,7 @@ macro_rules! contract_suite {
                 a_retried_message_comes_back_after_its_delay_with_one_more_failure,
                 failures_survive_a_crash,
                 a_released_message_returns_uncounted,
+                a_message_is_put_off_as_often_as_it_takes_and_nothing_is_counted,
                 depth_tells_ready_unacknowledged_and_delayed_apart,
             }
             dead_letters {

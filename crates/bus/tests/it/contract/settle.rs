@@ -94,6 +94,32 @@ pub async fn a_released_message_returns_uncounted(installation: impl Installatio
     assert_eq!((delivery.failures, delivery.redelivered), (0, true));
 }
 
+pub async fn a_message_is_put_off_as_often_as_it_takes_and_nothing_is_counted(installation: impl Installation) {
+    const DELAY: Duration = Duration::from_millis(400);
+    let bus = installation.open().await;
+    let published = run_requested(1);
+    bus.publish(vec![published.clone()]).await.unwrap();
+    let mut consumer = bus.consume(QUEUE, 10).await.unwrap();
+    let failed = take(&mut consumer, 1).await.remove(0);
+    failed.retry_later(Duration::from_millis(1), "a mentor was asleep").await.unwrap();
+
+    // More often than any broker hands a message out.
+    for _ in 0..300 {
+        let delivery = take(&mut consumer, 1).await.remove(0);
+        assert_eq!((delivery.failures, &delivery.message), (1, &published));
+        delivery.put_off(Duration::from_millis(1)).await.unwrap();
+    }
+    let deliveries = take(&mut consumer, 1).await;
+    let put_off_at = Instant::now();
+    Delivery::put_off_all(deliveries, DELAY).await.unwrap();
+    let delivery = take(&mut consumer, 1).await.remove(0);
+    assert!(put_off_at.elapsed() >= DELAY, "came back after {:?}", put_off_at.elapsed());
+    assert_eq!((delivery.failures, &delivery.message), (1, &published));
+    delivery.put_off(Duration::from_secs(60)).await.unwrap();
+    depth_becomes(&*bus, QUEUE, Depth { delayed: 1, ..Depth::default() }).await;
+    assert_eq!(bus.dead_letters(QUEUE, 10).await.unwrap(), []);
+}
+
 pub async fn depth_tells_ready_unacknowledged_and_delayed_apart(installation: impl Installation) {
     let bus = installation.open().await;
     assert!(bus.depth(QUEUE).await.unwrap().is_empty());
