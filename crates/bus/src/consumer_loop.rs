@@ -21,7 +21,8 @@ use crate::topology::Queue;
 /// Consumes a queue until `shutdown` is cancelled or the bus is closed.
 ///
 /// On shutdown nothing new is taken, and the batch in hand is finished and settled; only a batch that waits for
-/// something unavailable goes back unhandled. `ready` hears `true` when consuming begins, `false` when something
+/// something unavailable goes back unhandled. In an outage that lasts, everything in hand goes back, once, and then one
+/// message at a time is tried until one gets through. `ready` hears `true` when consuming begins, `false` when something
 /// becomes unavailable or the bus loses its connection, and `true` when it is back.
 ///
 /// # Errors
@@ -45,9 +46,11 @@ pub async fn run_consumer(
         told: None,
         shutdown: shutdown_of_work,
         outage: None,
+        prefetch: options.prefetch,
         connected,
     };
-    let Some(mut consumer) = work.begin(bus.as_ref()).await? else { return Ok(()) };
+    let begun = work.begin(bus.as_ref()).await.with_context(|| format!("cannot consume `{queue}`"))?;
+    let Some(mut consumer) = begun else { return Ok(()) };
     let mut connected = work.connected.clone();
     let batch_max = options.batch_max.min(BATCH_MAX);
     loop {
@@ -59,7 +62,18 @@ pub async fn run_consumer(
             batch = consumer.next_batch(batch_max, options.batch_bytes_max) => match batch {
                 Some(batch) => work.process(batch).await,
                 None => return Ok(()),
-            }
+            },
+            // Others may have taken everything, and then nothing is left that would show whether it is over.
+            () = tokio::time::sleep(options.outage_delays.max), if work.waits_for_a_sign() => work.waited_out(),
+        }
+        if work.prefetch != work.prefetch_wanted() {
+            // Dropped, it gives back what it has not handed out.
+            drop(consumer);
+            consumer = match work.begin(bus.as_ref()).await {
+                Ok(Some(consumer)) => consumer,
+                // Closed meanwhile.
+                Ok(None) | Err(_) => return Ok(()),
+            };
         }
     }
 }
@@ -73,6 +87,8 @@ struct ConsumerLoop<H, R> {
     told: Option<bool>,
     shutdown: CancellationToken,
     outage: Option<Outage>,
+    /// What the present consumer has.
+    prefetch: usize,
     connected: watch::Receiver<bool>,
 }
 
@@ -82,6 +98,8 @@ struct Outage {
     tries: u32,
     /// The next message, whenever it comes, shows whether it is over: until then it counts for nothing.
     is_waited_out: bool,
+    /// It lasts: everything in hand was given back to those who can handle it, and one message at a time is tried.
+    is_long: bool,
 }
 
 /// What came of handing messages to the handler.
@@ -89,24 +107,24 @@ enum Outcome {
     Done,
     Failed(String),
     Rejected(String),
-    /// Shutdown came while something was unavailable.
+    /// Shutdown came while something was unavailable, or it is unavailable for long.
     Interrupted,
 }
 
 impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
-    /// `None` on shutdown.
-    async fn begin(&mut self, bus: &dyn Bus) -> anyhow::Result<Option<Consumer>> {
+    /// `None` on shutdown; fails only when the bus is closed.
+    async fn begin(&mut self, bus: &dyn Bus) -> Result<Option<Consumer>, BusError> {
         loop {
-            match bus.consume(self.queue, self.options.prefetch).await {
+            self.prefetch = self.prefetch_wanted();
+            match bus.consume(self.queue, self.prefetch).await {
                 Ok(consumer) => {
-                    self.outage = None;
+                    // That there is a bus says nothing of what the handler needs.
+                    self.outage.take_if(|outage| !outage.is_long);
                     self.tell();
                     return Ok(Some(consumer));
                 }
                 Err(_) if self.shutdown.is_cancelled() => return Ok(None),
-                Err(BusError::Closed) => {
-                    return Err(BusError::Closed).with_context(|| format!("cannot consume `{}`", self.queue));
-                }
+                Err(BusError::Closed) => return Err(BusError::Closed),
                 Err(error) => self.wait_out(&with_causes(error)).await,
             }
         }
@@ -157,17 +175,15 @@ impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
             Err(BusError::Closed) => {}
             Err(error) => {
                 self.wait_out(&with_causes(error)).await;
-                if let Some(outage) = &mut self.outage {
-                    outage.is_waited_out = true;
-                }
-                self.tell();
+                self.waited_out();
             }
         }
     }
 
-    /// Hands messages to the handler, again and again while something is unavailable.
+    /// Hands messages to the handler, again and again while something is unavailable. If that lasts they are not kept
+    /// from those who can handle them, nor from whoever would take an empty queue for a sign that they were lost.
     async fn hand_over(&mut self, messages: &[Message]) -> Outcome {
-        loop {
+        while !self.gives_up() {
             let handled = AssertUnwindSafe(self.handler.handle(messages)).catch_unwind().await;
             let reason = match handled {
                 Ok(Ok(())) => return Outcome::Done,
@@ -181,13 +197,46 @@ impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
                 return Outcome::Interrupted;
             }
         }
+        Outcome::Interrupted
+    }
+
+    /// Whether what is in hand is to be given back: once in an outage, since a broker counts it.
+    fn gives_up(&mut self) -> bool {
+        if self.prefetch == 1 {
+            return false;
+        }
+        let Some(outage) = &mut self.outage else { return false };
+        if !outage.is_long && !outage.is_waited_out && outage.since.elapsed() >= self.options.outage_kept {
+            let queue = self.queue;
+            tracing::warn!(%queue, "still unavailable, what is in hand goes back and one message at a time is tried");
+            outage.is_long = true;
+        }
+        outage.is_long
+    }
+
+    /// How many messages to have in hand.
+    fn prefetch_wanted(&self) -> usize {
+        let is_long = self.outage.as_ref().is_some_and(|outage| outage.is_long);
+        if is_long { 1 } else { self.options.prefetch }
+    }
+
+    /// Nothing is in hand that would be tried again.
+    fn waits_for_a_sign(&self) -> bool {
+        self.outage.as_ref().is_some_and(|outage| outage.is_long && !outage.is_waited_out)
+    }
+
+    fn waited_out(&mut self) {
+        if let Some(outage) = &mut self.outage {
+            outage.is_waited_out = true;
+        }
+        self.tell();
     }
 
     /// Waits for the next try of what is unavailable, or for shutdown. Says so once per outage.
     async fn wait_out(&mut self, reason: &str) {
         let outage = self.outage.get_or_insert_with(|| {
             tracing::warn!(queue = %self.queue, reason, "unavailable, consuming stops until it is back");
-            Outage { since: Instant::now(), tries: 0, is_waited_out: false }
+            Outage { since: Instant::now(), tries: 0, is_waited_out: false, is_long: false }
         });
         outage.tries = outage.tries.saturating_add(1);
         outage.is_waited_out = false;

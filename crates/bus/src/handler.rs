@@ -4,7 +4,8 @@
 //!
 //! - done: acknowledges the whole batch in one write.
 //! - [`HandleError::Unavailable`]: nobody's fault. Keeps the batch, is not ready, and tries the same batch again until
-//!   it gets through. Nothing is counted.
+//!   it gets through. Nothing is counted. After [`ConsumeOptions::outage_kept`] all in hand goes back to the queue, where
+//!   others may have it, and one message at a time is kept and tried until one gets through.
 //! - [`HandleError::Failed`], and a handler that panics: if the batch had several messages, each is handled alone at
 //!   once, so that one bad message takes no neighbour with it. A message that fails alone is retried later, and is a
 //!   dead letter after [`ConsumeOptions::failures_max`] failures.
@@ -33,7 +34,7 @@ pub trait Handler: Send + Sync {
 /// Why a batch was not handled.
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError {
-    /// Nobody's fault: the database or the keys are away. The batch is kept and tried again until it gets through.
+    /// Nobody's fault: the database or the keys are away. It is tried again until it gets through.
     #[error("unavailable: {0}")]
     Unavailable(String),
     /// The message's fault, as far as one can tell. It is counted and tried again later.
@@ -79,6 +80,9 @@ pub struct ConsumeOptions {
     pub retry_delays: RetryDelays,
     /// How long the loop waits while something is unavailable.
     pub outage_delays: RetryDelays,
+    /// How long the messages in hand are kept while something is unavailable. Whoever is cut off alone should not keep
+    /// them from others for longer; and a broker counts what is given back.
+    pub outage_kept: Duration,
 }
 
 impl Default for ConsumeOptions {
@@ -90,6 +94,7 @@ impl Default for ConsumeOptions {
             failures_max: 20,
             retry_delays: RetryDelays { first: Duration::from_secs(1), max: Duration::from_secs(60) },
             outage_delays: RetryDelays { first: Duration::from_millis(100), max: Duration::from_secs(5) },
+            outage_kept: Duration::from_secs(3),
         }
     }
 }

@@ -93,6 +93,7 @@ macro_rules! contract_suite {
             outage {
                 a_batch_is_kept_while_something_is_unavailable,
                 an_outage_is_not_counted,
+                one_that_is_cut_off_keeps_at_most_one_message_from_the_others,
                 shutdown_finishes_the_batch_in_hand_and_takes_nothing_new,
                 shutdown_during_an_outage_gives_the_batch_back,
             }

@@ -1,7 +1,7 @@
 //! The loop around a handler while something that it needs is away, and at shutdown.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -49,6 +49,34 @@ pub async fn an_outage_is_not_counted(installation: impl Installation) {
     assert_eq!(bus.dead_letters(QUEUE, 10).await.unwrap()[0].failures, 2);
     assert_eq!(running.handed_over().len(), 7);
     running.stop().await;
+}
+
+pub async fn one_that_is_cut_off_keeps_at_most_one_message_from_the_others(installation: impl Installation) {
+    let bus = installation.open().await;
+    bus.publish(runs_requested(10)).await.unwrap();
+    let options = ConsumeOptions { outage_kept: Duration::from_millis(50), ..options(NOT_HERE) };
+    let is_back = Arc::new(AtomicBool::new(false));
+    let cut_off = Running::start(&bus, options, {
+        let is_back = Arc::clone(&is_back);
+        move |_| match is_back.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(HandleError::Unavailable("the database is away".into())),
+        }
+    });
+    becomes_true(|| async { *cut_off.ready.lock().unwrap() == [true, false] }).await;
+
+    let other = Running::start(&bus, options, |_| Ok(()));
+    becomes_true(|| async { other.handed_over().len() >= 9 }).await;
+    other.stop().await;
+
+    // After one that gets through, all of it comes again.
+    is_back.store(true, Ordering::SeqCst);
+    depth_becomes(&*bus, QUEUE, Depth::default()).await;
+    becomes_true(|| async { cut_off.ready.lock().unwrap().last() == Some(&true) }).await;
+    bus.publish(runs_requested(10)).await.unwrap();
+    depth_becomes(&*bus, QUEUE, Depth::default()).await;
+    assert_eq!(bus.dead_letters(QUEUE, 10).await.unwrap(), []);
+    cut_off.stop().await;
 }
 
 /// Says when it has a batch, and finishes when it may.
