@@ -138,7 +138,7 @@ enum Round {
 async fn claim_round(core: &Core, now: DateTime<Utc>) -> Result<Round, DatabaseError> {
     let next = core.db.read(|connection| Ok::<_, DatabaseError>(claim::next_due(connection)?)).await?;
     if next.is_none_or(|next| *next > now) {
-        core.lanes.begin_claim();
+        core.lanes.nothing_waits();
         return Ok(Round::NothingBefore(next.map_or(now + NAP_MAX, |next| *next)));
     }
     // All that it took now it would have to give back.

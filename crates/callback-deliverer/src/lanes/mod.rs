@@ -33,6 +33,9 @@ const CLOSED_MAX: TimeDelta = TimeDelta::minutes(2);
 /// Lanes that are remembered although they are empty.
 const REMEMBERED_MAX: usize = 10_000;
 
+/// Where a delivery stands among those that are due: since when, and its id.
+pub(crate) type Place = (DateTime<Utc>, i64);
+
 /// Where deliveries go one beside the other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
@@ -113,6 +116,7 @@ struct State {
     waited_for: HashSet<Lane>,
     /// Before the first claim, something may wait in any lane.
     claimed: bool,
+    goes_on_after: Option<Place>,
 }
 
 struct LaneState {
@@ -235,11 +239,28 @@ impl Lanes {
         (of(&state.hosts, &wanted.host) >= half).then_some(Refusal::HostFull)
     }
 
-    /// A claim begins: it finds out anew in which lanes something waits.
-    pub(crate) fn begin_claim(&self) {
+    /// A claim begins: after this place, where the last one had to leave off; or else with what is due longest, and
+    /// then it finds out anew in which lanes something waits.
+    pub(crate) fn begin_claim(&self) -> Option<Place> {
         let mut state = self.state();
-        state.waited_for.clear();
         state.claimed = true;
+        let place = state.goes_on_after.take();
+        if place.is_none() {
+            state.waited_for.clear();
+        }
+        place
+    }
+
+    /// A claim ended before it had seen all that is due: so that it is not the same that are never seen, the next one
+    /// goes on there.
+    pub(crate) fn go_on_after(&self, place: Option<Place>) {
+        self.state().goes_on_after = place;
+    }
+
+    /// Nothing is due.
+    pub(crate) fn nothing_waits(&self) {
+        self.go_on_after(None);
+        self.begin_claim();
     }
 
     /// The receiver of a lane answered.

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp, Uid};
 
 use super::endpoints::{self, Endpoint, Fate, Hold};
 use super::organisations::{self, Organisation};
 use super::states::{self, EndpointState};
-use super::{Leased, Lessee, ROWS_MAX, lane};
-use crate::lanes::{Lanes, Refusal, Wanted};
+use super::{Leased, Lessee, ROWS_MAX, Target, lane};
+use crate::lanes::{Lanes, Place, Refusal, Slot, Wanted};
 use crate::payload::PING;
 use crate::schema::{deliveries, delivery_bodies};
 use crate::words::{DiscardReason, Status};
@@ -20,7 +21,7 @@ const LOOKED_AT_MAX: usize = 256;
 /// Most statements of one claim: each begins where the one before ended, and passes over what those found full.
 const LOOKS_MAX: usize = 32;
 
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable)]
 #[diesel(table_name = deliveries)]
 struct Due {
     id: i64,
@@ -43,10 +44,32 @@ struct Due {
 #[derive(Debug, Default)]
 struct PassedOver {
     /// When the last one was due that was looked at, and its id.
-    up_to: Option<(Timestamp, i64)>,
+    up_to: Option<Place>,
+    full: Full,
+}
+
+/// What there is no room for.
+#[derive(Debug, Default)]
+struct Full {
     agents: Vec<i64>,
     organisations: Vec<String>,
     repeats: bool,
+    everything: bool,
+}
+
+/// What is to become of deliveries that were looked at, as far as nobody else takes them first.
+#[derive(Default)]
+struct Decisions {
+    /// Where each goes, and the room for it.
+    send: HashMap<i64, (Target, Slot)>,
+    /// They wait for their endpoints.
+    awaiting: Vec<i64>,
+    held: Vec<i64>,
+    discarded: HashMap<DiscardReason, Vec<i64>>,
+    in_hand: Vec<i64>,
+    /// Lanes that are closed, by agent and whether to the alert URL, and until when.
+    closed: BTreeMap<(i64, bool), DateTime<Utc>>,
+    full: Full,
 }
 
 /// What the endpoints and organisations of some deliveries say now.
@@ -68,50 +91,46 @@ pub(crate) fn next_due(connection: &mut DbConnection) -> QueryResult<Option<Time
 }
 
 /// Leases due deliveries as far as there is room for them, longest due first, each with its endpoint as it is held now.
+///
+/// It looks without locking, and locks only what it changes: what there is no room for stays free for other replicas.
+/// What it had not come to after [`LOOKS_MAX`] looks, the next claim begins with.
 pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, lanes: &Arc<Lanes>) -> QueryResult<Vec<Leased>> {
     endpoints::lock(connection, Hold::Shared)?;
-    lanes.begin_claim();
-    let (mut leased, mut passed_over) = (Vec::new(), PassedOver::default());
+    let mut leased = Vec::new();
+    let mut passed_over = PassedOver { up_to: lanes.begin_claim(), ..PassedOver::default() };
     for _ in 0..LOOKS_MAX {
-        let due = lock_due(connection, lessee.now, &passed_over)?;
+        let due = look(connection, lessee.now, &passed_over)?;
         let all_seen = due.len() < LOOKED_AT_MAX;
-        passed_over.up_to = due.last().and_then(|last| Some((last.due_at?, last.id)));
-        let before = leased.len();
-        let room = take(connection, due, lessee, lanes, &mut leased, &mut passed_over)?;
-        lease(connection, &mut leased[before..], lessee)?;
-        if !room || all_seen {
-            break;
+        passed_over.up_to = due.last().and_then(|last| Some((*last.due_at?, last.id)));
+        let held = held_for(connection, &due)?;
+        let mut decisions = decide(&due, &held, lanes, lessee);
+        passed_over.full.add(std::mem::take(&mut decisions.full));
+        leased.extend(write(connection, due, decisions, lessee)?);
+        if passed_over.full.everything || all_seen {
+            return Ok(leased);
         }
     }
+    lanes.go_on_after(passed_over.up_to);
     Ok(leased)
 }
 
-/// Decides about each due delivery. Returns whether there is room for more.
-fn take(
-    connection: &mut DbConnection,
-    due: Vec<Due>,
-    lessee: &Lessee,
-    lanes: &Arc<Lanes>,
-    leased: &mut Vec<Leased>,
-    passed_over: &mut PassedOver,
-) -> QueryResult<bool> {
-    let held = held_for(connection, &due)?;
-    let (mut closed, mut in_hand) = (BTreeMap::new(), Vec::new());
-    let mut room = true;
+/// Decides about each due delivery, and takes the room for those that are to be sent.
+fn decide(due: &[Due], held: &Held, lanes: &Arc<Lanes>, lessee: &Lessee) -> Decisions {
+    let mut decisions = Decisions::default();
+    let full = &mut decisions.full;
     for row in due {
-        let organisation = held.organisations.get(&row.organisation);
-        let target = match held.fate(&row) {
+        let target = match held.fate(row) {
             Fate::Send(target) => target,
             Fate::AwaitDocument | Fate::AwaitUrl => {
-                put_back(connection, row.id, Status::Pending, None)?;
+                decisions.awaiting.push(row.id);
                 continue;
             }
             Fate::Hold => {
-                put_back(connection, row.id, Status::Held, None)?;
+                decisions.held.push(row.id);
                 continue;
             }
             Fate::Discard(reason) => {
-                discard(connection, row.id, reason, lessee.now)?;
+                decisions.discarded.entry(reason).or_default().push(row.id);
                 continue;
             }
         };
@@ -119,42 +138,86 @@ fn take(
             webhook_id: *row.webhook_id,
             lane: lane(row.to_alert_url, row.agent_id, &row.organisation),
             organisation: &row.organisation,
-            organisation_max: organisation.and_then(Organisation::in_flight_max),
+            organisation_max: held.organisations.get(&row.organisation).and_then(Organisation::in_flight_max),
             host: target.host(),
             first: row.round_failures == 0,
             fresh: false,
             bytes: u64::try_from(row.body_bytes).unwrap_or(0),
         };
         match lanes.take(wanted, *lessee.now) {
-            Ok(slot) => leased.push(Leased {
-                id: row.id,
-                webhook_id: *row.webhook_id,
-                agent_id: row.agent_id,
-                log_id: row.log_id,
-                organisation: row.organisation,
-                event: row.event,
-                to_alert_url: row.to_alert_url,
-                created_at: *row.created_at,
-                number: row.delivery_attempts_made + 1,
-                round_began_at: *row.round_began_at,
-                round_failures: row.round_failures,
-                body: String::new(),
-                target,
-                slot,
-            }),
-            Err(Refusal::Full) => room = false,
-            Err(Refusal::FullOfRepeats) => passed_over.repeats = true,
-            Err(Refusal::LaneFull | Refusal::HostFull) => passed_over.agents.push(row.agent_id),
-            Err(Refusal::OrganisationFull) => passed_over.organisations.push(row.organisation),
-            Err(Refusal::InHand) => in_hand.push(row.id),
-            Err(Refusal::Closed(until)) => drop(closed.insert((row.agent_id, row.to_alert_url), until)),
+            Ok(slot) => drop(decisions.send.insert(row.id, (target, slot))),
+            Err(Refusal::Full) => full.everything = true,
+            Err(Refusal::FullOfRepeats) => full.repeats = true,
+            Err(Refusal::LaneFull | Refusal::HostFull) => full.agents.push(row.agent_id),
+            Err(Refusal::OrganisationFull) => full.organisations.push(row.organisation.clone()),
+            Err(Refusal::InHand) => decisions.in_hand.push(row.id),
+            Err(Refusal::Closed(until)) => drop(decisions.closed.insert((row.agent_id, row.to_alert_url), until)),
         }
     }
-    keep(connection, &in_hand, lessee)?;
+    decisions
+}
+
+/// Does what was decided. The room for what another replica was quicker to take is free again.
+fn write(
+    connection: &mut DbConnection,
+    due: Vec<Due>,
+    decisions: Decisions,
+    lessee: &Lessee,
+) -> QueryResult<Vec<Leased>> {
+    let Decisions { mut send, awaiting, held, discarded, in_hand, closed, .. } = decisions;
+    let due = lock(connection, due, lessee.now, |id| {
+        let unsent = [&awaiting, &held, &in_hand].into_iter().chain(discarded.values());
+        send.contains_key(&id) || unsent.flatten().any(|other| *other == id)
+    })?;
+    let ours =
+        |ids: Vec<i64>| -> Vec<i64> { ids.into_iter().filter(|id| due.iter().any(|row| row.id == *id)).collect() };
+    put_back(connection, &ours(awaiting), Status::Pending)?;
+    put_back(connection, &ours(held), Status::Held)?;
+    for (reason, ids) in discarded {
+        discard(connection, &ours(ids), reason, lessee.now)?;
+    }
+    keep(connection, &ours(in_hand), lessee)?;
     for ((agent_id, to_alert_url), until) in closed {
         wait(connection, agent_id, to_alert_url, lessee.now, until.into())?;
     }
-    Ok(room)
+    let sent = due.into_iter().filter_map(|row| {
+        let (target, slot) = send.remove(&row.id)?;
+        Some(row.leased(target, slot))
+    });
+    let mut leased: Vec<Leased> = sent.collect();
+    lease(connection, &mut leased, lessee)?;
+    Ok(leased)
+}
+
+impl Full {
+    fn add(&mut self, other: Self) {
+        self.agents.extend(other.agents);
+        self.organisations.extend(other.organisations);
+        self.repeats |= other.repeats;
+        self.everything |= other.everything;
+    }
+}
+
+impl Due {
+    /// Its body is still to be read.
+    fn leased(self, target: Target, slot: Slot) -> Leased {
+        Leased {
+            id: self.id,
+            webhook_id: *self.webhook_id,
+            agent_id: self.agent_id,
+            log_id: self.log_id,
+            organisation: self.organisation,
+            event: self.event,
+            to_alert_url: self.to_alert_url,
+            created_at: *self.created_at,
+            number: self.delivery_attempts_made + 1,
+            round_began_at: *self.round_began_at,
+            round_failures: self.round_failures,
+            body: String::new(),
+            target,
+            slot,
+        }
+    }
 }
 
 impl Held {
@@ -169,7 +232,7 @@ impl Held {
             return Fate::Discard(DiscardReason::AgentDeleted);
         }
         // It waited as long as any delivery waits for a URL, so one that is missing now is gone.
-        let long_ago = chrono::DateTime::UNIX_EPOCH;
+        let long_ago = DateTime::UNIX_EPOCH;
         match Endpoint::fate(self.endpoints.get(&row.agent_id), row.awaits_version, long_ago) {
             Fate::Send(_) if disabled && row.event != PING => Fate::Hold,
             fate => fate,
@@ -191,23 +254,48 @@ fn held_for(connection: &mut DbConnection, due: &[Due]) -> QueryResult<Held> {
     })
 }
 
-/// Reads what is due; on PostgreSQL without waiting for, or taking, what another replica is claiming.
-fn lock_due(connection: &mut DbConnection, now: Timestamp, passed_over: &PassedOver) -> QueryResult<Vec<Due>> {
-    let most_failures = if passed_over.repeats { 0 } else { i32::MAX };
-    let (from, after) = passed_over.up_to.unwrap_or((chrono::DateTime::UNIX_EPOCH.into(), 0));
-    let due = deliveries::table
+/// Reads what is due, and locks nothing.
+fn look(connection: &mut DbConnection, now: Timestamp, passed_over: &PassedOver) -> QueryResult<Vec<Due>> {
+    let most_failures = if passed_over.full.repeats { 0 } else { i32::MAX };
+    let (from, after) = passed_over.up_to.unwrap_or((DateTime::UNIX_EPOCH, 0));
+    let from = Timestamp::from(from);
+    deliveries::table
         .filter(deliveries::due_at.le(Some(now)))
         .filter(deliveries::due_at.ge(Some(from)))
         .filter(deliveries::due_at.gt(Some(from)).or(deliveries::id.gt(after)))
-        .filter(deliveries::agent_id.ne_all(passed_over.agents.clone()))
-        .filter(deliveries::organisation.ne_all(passed_over.organisations.clone()))
+        .filter(deliveries::agent_id.ne_all(passed_over.full.agents.clone()))
+        .filter(deliveries::organisation.ne_all(passed_over.full.organisations.clone()))
         .filter(deliveries::round_failures.le(most_failures))
         .order((deliveries::due_at, deliveries::id))
-        .limit(LOOKED_AT_MAX as i64);
-    match connection {
-        DbConnection::Postgres(connection) => due.select(Due::as_select()).for_update().skip_locked().load(connection),
-        DbConnection::Sqlite(connection) => due.select(Due::as_select()).load(connection),
+        .limit(LOOKED_AT_MAX as i64)
+        .select(Due::as_select())
+        .load(connection)
+}
+
+/// Locks those of `due` that something was decided about, and returns them: without what another replica has locked or
+/// changed since they were looked at. In SQLite nobody else writes meanwhile.
+fn lock(
+    connection: &mut DbConnection,
+    mut due: Vec<Due>,
+    now: Timestamp,
+    decided: impl Fn(i64) -> bool,
+) -> QueryResult<Vec<Due>> {
+    due.retain(|row| decided(row.id));
+    let DbConnection::Postgres(connection) = connection else { return Ok(due) };
+    if due.is_empty() {
+        return Ok(due);
     }
+    let locked: Vec<Due> = deliveries::table
+        .filter(deliveries::id.eq_any(due.iter().map(|row| row.id).collect::<Vec<_>>()))
+        .filter(deliveries::due_at.le(Some(now)))
+        .order(deliveries::id)
+        .select(Due::as_select())
+        .for_update()
+        .skip_locked()
+        .load(connection)?;
+    let locked: HashMap<i64, Due> = locked.into_iter().map(|row| (row.id, row)).collect();
+    due.retain(|row| locked.get(&row.id) == Some(row));
+    Ok(due)
 }
 
 fn lease(connection: &mut DbConnection, leased: &mut [Leased], lessee: &Lessee) -> QueryResult<()> {
@@ -268,14 +356,25 @@ fn wait(
     Ok(())
 }
 
-fn put_back(connection: &mut DbConnection, id: i64, status: Status, due_at: Option<Timestamp>) -> QueryResult<usize> {
-    diesel::update(deliveries::table.find(id))
-        .set((deliveries::status.eq(status), deliveries::due_at.eq(due_at), deliveries::lease_owner.eq(None::<Uid>)))
+/// Nobody has to look at these until something else happens.
+fn put_back(connection: &mut DbConnection, ids: &[i64], status: Status) -> QueryResult<usize> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    diesel::update(deliveries::table.filter(deliveries::id.eq_any(ids)))
+        .set((
+            deliveries::status.eq(status),
+            deliveries::due_at.eq(None::<Timestamp>),
+            deliveries::lease_owner.eq(None::<Uid>),
+        ))
         .execute(connection)
 }
 
-fn discard(connection: &mut DbConnection, id: i64, reason: DiscardReason, now: Timestamp) -> QueryResult<usize> {
-    diesel::update(deliveries::table.find(id))
+fn discard(connection: &mut DbConnection, ids: &[i64], reason: DiscardReason, now: Timestamp) -> QueryResult<usize> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    diesel::update(deliveries::table.filter(deliveries::id.eq_any(ids)))
         .set((
             deliveries::status.eq(Status::Discarded),
             deliveries::reason.eq(Some(reason)),

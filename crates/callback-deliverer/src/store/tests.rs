@@ -11,6 +11,7 @@ use model::id::{AgentId, OrganisationKey, RunId};
 use model::run::{Run, RunRecord, RunResult, RunState, Trigger};
 use service_kit::config::{ConnectionUrl, DatabaseConfig};
 use service_kit::database::{DatabaseError, Db, DbConnection, Timestamp, Uid};
+use test_kit::Backends;
 use uuid::Uuid;
 
 use super::endpoints::Endpoint;
@@ -117,8 +118,8 @@ fn leased_in(connection: &mut DbConnection, lanes: &Arc<Lanes>) -> Leased {
 }
 
 async fn in_a_database(test: impl FnOnce(&mut DbConnection) + Send + 'static) {
-    let directory = tempfile::tempdir().unwrap();
-    let url = ConnectionUrl::new(format!("sqlite:{}", directory.path().join("test.db").display()));
+    let backends = Backends::of_environment();
+    let url = ConnectionUrl::new(backends.database("deliverer"));
     let db = Db::open(&DatabaseConfig { url, ..DatabaseConfig::default() }, super::migrations()).await.unwrap();
     db.write(move |connection| {
         test(connection);

@@ -61,3 +61,28 @@ async fn thousands_that_wait_for_a_full_host_do_not_hide_who_is_behind_them() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn one_host_that_is_full_does_not_hide_who_is_behind_more_than_one_claim_looks_at() {
+    in_a_database(|connection| {
+        let lanes = lanes();
+        let behind = 41;
+        let host = |agent_id| if agent_id == behind { "free" } else { "full" };
+        hold(connection, (1..=behind).map(|agent_id| (agent_id, format!("https://{}.example/", host(agent_id)))));
+        // Of two organisations, so that neither is full, and agent after agent, so that no look finds them all.
+        let of = |agent_id| (agent_id, if agent_id % 2 == 0 { "acme" } else { "globex" }.to_owned());
+        let hidden = (1..behind).flat_map(|agent_id| std::iter::repeat_n(of(agent_id), 300));
+        due(connection, &hidden.chain([of(behind)]).collect::<Vec<_>>());
+        let claim = |connection: &mut DbConnection| claim::claim(connection, &lessee(1, noon()), &lanes).unwrap();
+        let agents = |leased: &[Leased]| leased.iter().map(|delivery| delivery.agent_id).collect::<Vec<_>>();
+        let slow = claim(connection);
+        assert_eq!(agents(&slow), [1, 1, 1, 1, 2]);
+        let reached = claim(connection);
+        assert_eq!(agents(&reached), [behind]);
+        // All was seen, so the next one begins anew, with who has waited longest.
+        drop(slow);
+        let again = claim(connection);
+        assert_eq!(agents(&again), [1, 1, 1, 1, 2]);
+    })
+    .await;
+}
