@@ -136,12 +136,11 @@ pub(crate) fn end_now(
     let agent_ids: Vec<i64> = runs::standing(conn, ids)?.values().map(|one| one.agent_id).collect();
     schedules::lock_concerned(conn, &agent_ids)?;
     runs::lock(conn, ids)?;
-    let mut unfinished = runs::load(conn, ids)?;
-    unfinished.retain(|(row, ..)| !row.stage.state().is_final());
-    let in_flight = unfinished.iter().filter(|(row, ..)| Stage::IN_FLIGHT.contains(&row.stage));
-    let in_flight: Vec<i64> = in_flight.map(|(row, ..)| row.run.id.0).collect();
+    let not_ended = runs::not_ended(conn, ids)?;
+    let in_flight = not_ended.iter().filter(|row| Stage::IN_FLIGHT.contains(&row.stage));
+    let in_flight: Vec<i64> = in_flight.map(|row| row.run.id.0).collect();
     let_go::note(conn, &in_flight, now)?;
-    let verdicts: Vec<_> = unfinished.iter().map(|(row, ..)| verdict(row, reason, now)).collect();
+    let verdicts: Vec<_> = not_ended.iter().map(|row| verdict(row, reason, now)).collect();
     let ended = take_answers(conn, &verdicts, config, now)?;
     Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::announce::{announce, announce_skipped, announcements, stop};
 use crate::context::Context;
 use crate::error::DispatchError;
-use crate::store::runs::RunRow;
+use crate::store::runs::{self, RunRow};
 use crate::store::stage::Stage;
 use crate::store::{overdue, queue, ticks};
 use crate::{judge, outcome, window};
@@ -105,12 +105,18 @@ async fn request_again(context: &Context, late: Vec<RunRow>) -> Result<(), Dispa
     if !again.is_empty() {
         tracing::warn!(runs = again.len(), "requests were lost, sending them again");
         metrics::counter!("carillon_requests_lost_total").increment(again.len() as u64);
-        let sent = again.clone();
-        let requests = context.db.read(move |conn| queue::requests(conn, &again).map_err(DispatchError::from)).await?;
-        if let Err(error) = window::request(context, requests, now).await {
-            // Not sent is not lost: it does not count.
-            context.db.write(move |conn| overdue::unsend(conn, &sent).map_err(DispatchError::from)).await?;
-            return Err(error);
+        let pieces = context.db.read(move |conn| queue::in_pieces(conn, &again).map_err(DispatchError::from)).await?;
+        let mut left = pieces.into_iter();
+        while let Some(piece) = left.next() {
+            let ids = piece.clone();
+            let requests =
+                context.db.read(move |conn| queue::requests(conn, &ids).map_err(DispatchError::from)).await?;
+            if let Err(error) = window::request(context, requests, now).await {
+                // Not sent is not lost: it does not count.
+                let unsent: Vec<i64> = piece.into_iter().chain(left.flatten()).collect();
+                context.db.write(move |conn| overdue::unsend(conn, &unsent).map_err(DispatchError::from)).await?;
+                return Err(error);
+            }
         }
     }
     ended
@@ -123,8 +129,12 @@ async fn announce_again(context: &Context, late: Vec<RunRow>) -> Result<(), Disp
     }
     tracing::warn!(runs = again.len(), "results are not held yet, announcing them again");
     metrics::counter!("carillon_results_announced_again_total").increment(again.len() as u64);
-    let announcements = context.db.read(move |conn| announcements(conn, &again)).await?;
-    announce(context, announcements).await
+    let pieces = context.db.read(move |conn| runs::in_pieces(conn, &again).map_err(DispatchError::from)).await?;
+    for piece in pieces {
+        let announcements = context.db.read(move |conn| announcements(conn, &piece)).await?;
+        announce(context, announcements).await?;
+    }
+    Ok(())
 }
 
 /// Skipped ticks that the deliverer does not hold yet are told again: it takes each once, however often it hears of it.

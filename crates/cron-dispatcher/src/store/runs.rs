@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{case_when, exists, not};
+use diesel::dsl::{case_when, exists, not, sql};
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use model::document::Receiver;
 use model::id::{AgentId, OrganisationKey, RunId};
 use model::run::{Run, RunAnswer, RunRequest};
@@ -14,6 +15,7 @@ use service_kit::per_backend;
 
 use super::stage::Stage;
 use super::{read_wire, read_word, time};
+use crate::pieces::pieces;
 use crate::schema::{arrivals, run_bodies, runs};
 
 /// A run's row.
@@ -269,8 +271,22 @@ fn forget_bodies(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
     Ok(())
 }
 
+/// Those of these runs that have not ended.
+pub(crate) fn not_ended(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<RunRow>> {
+    let rows = runs::table.filter(runs::id.eq_any(ids)).filter(runs::ended_at.is_null()).order(runs::id);
+    rows.select(Row::as_select()).load(conn)?.into_iter().map(RunRow::try_from).collect()
+}
+
 /// A run with its bytes, those of its request and of its answer.
 pub(crate) type WithBodies = (RunRow, RunRequest, Option<RunAnswer>);
+
+/// These runs, as far as they are not forgotten, in pieces of which the bytes can be had in memory at once.
+pub(crate) fn in_pieces(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<Vec<i64>>> {
+    let bytes = sql::<BigInt>("CAST(octet_length(request) + COALESCE(octet_length(answer), 0) AS BIGINT)");
+    let bodies = run_bodies::table.filter(run_bodies::run_id.eq_any(ids)).order(run_bodies::run_id);
+    let sizes: Vec<(i64, i64)> = bodies.select((run_bodies::run_id, bytes)).load(conn)?;
+    Ok(pieces(sizes.into_iter().map(|(id, bytes)| (id, usize::try_from(bytes).unwrap_or_default()))))
+}
 
 /// These runs with their bytes, as far as they are not forgotten.
 pub(crate) fn load(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec<WithBodies>> {
