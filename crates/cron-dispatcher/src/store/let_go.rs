@@ -33,6 +33,7 @@ pub(crate) fn take_back(
         runs::check_at.eq(stamp(Some(again))),
         runs::let_go_at.eq(stamp(Some(now))),
     );
+    super::runs::lock(conn, &ids)?;
     // One that starts or ends meanwhile is left alone.
     let still = runs::table.filter(runs::id.eq_any(&ids)).filter(runs::stage.eq(Stage::Requested.literal()));
     per_backend!(conn, c => diesel::update(still).set(delayed).returning(runs::id).get_results(c))

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp};
 
-use super::runs::{Row, RunRow};
+use super::runs::{Row, RunRow, lock};
 use super::stage::Stage;
 use super::stamp;
 use crate::schema::runs;
@@ -64,6 +64,7 @@ pub(crate) fn send_again(conn: &mut DbConnection, row: &RunRow, check_at: DateTi
 
 /// Takes back that these requests were sent once more: they were not.
 pub(crate) fn unsend(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
+    lock(conn, ids)?;
     diesel::update(runs::table.filter(runs::id.eq_any(ids)))
         .filter(runs::stage.eq(Stage::Requested.literal()).and(runs::sends.gt(1)))
         .set(runs::sends.eq(runs::sends - 1))

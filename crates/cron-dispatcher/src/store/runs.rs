@@ -13,6 +13,7 @@ use model::wire::Wire;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
+use super::literal::Literal;
 use super::stage::Stage;
 use super::{read_wire, read_word, time};
 use crate::pieces::pieces;
@@ -136,9 +137,20 @@ pub(crate) fn exclusive(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResu
 /// From now on the runs of this agent must not overlap, those under way included.
 pub(crate) fn make_exclusive(conn: &mut DbConnection, agent_id: i64) -> QueryResult<()> {
     // Stage by stage, along the index of each: what has ended is a hundred times as much.
+    #[diesel::dsl::auto_type(no_type_alias)]
+    fn in_stage(stage: Stage, agent_id: i64) -> _ {
+        let stage: Literal = stage.literal();
+        runs::table.filter(runs::stage.eq(stage)).filter(runs::agent_id.eq(agent_id))
+    }
+    if let DbConnection::Postgres(c) = conn {
+        let mut ids: Vec<i64> = Vec::new();
+        for stage in Stage::UNFINISHED {
+            ids.extend(in_stage(stage, agent_id).select(runs::id).load::<i64>(c)?);
+        }
+        lock(conn, &ids)?;
+    }
     for stage in Stage::UNFINISHED {
-        let unfinished = runs::table.filter(runs::stage.eq(stage.literal())).filter(runs::agent_id.eq(agent_id));
-        diesel::update(unfinished).set(runs::exclusive.eq(true)).execute(conn)?;
+        diesel::update(in_stage(stage, agent_id)).set(runs::exclusive.eq(true)).execute(conn)?;
     }
     Ok(())
 }

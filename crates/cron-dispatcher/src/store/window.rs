@@ -105,8 +105,7 @@ pub(crate) fn enter(
     lock(conn)?;
     // Before anything comes back into the queue with the turn that it had when it was made.
     let served = turns::served(conn)?;
-    let queued = (runs::stage.eq(Stage::Queued.as_str()), runs::check_at.eq(None::<Timestamp>));
-    diesel::update(delayed(now)).set((queued, runs::turn.eq(no_earlier_than(served)))).execute(conn)?;
+    queue_delayed(conn, now, served)?;
     let mut room = window - in_window(conn)?;
     let mut entered = Entered::default();
     if room <= 0 || everything::is_paused(conn)? {
@@ -129,6 +128,20 @@ pub(crate) fn enter(
         }
     }
     Ok(entered)
+}
+
+/// Puts runs back into the queue whose time has come.
+fn queue_delayed(conn: &mut DbConnection, now: DateTime<Utc>, served: i64) -> QueryResult<()> {
+    if let DbConnection::Postgres(c) = conn {
+        // In key order, as whoever takes answers: one that was taken back may be answered yet.
+        let ids: Vec<i64> = delayed(now).order(runs::id).select(runs::id).for_update().load(c)?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+    }
+    let queued = (runs::stage.eq(Stage::Queued.as_str()), runs::check_at.eq(None::<Timestamp>));
+    diesel::update(delayed(now)).set((queued, runs::turn.eq(no_earlier_than(served)))).execute(conn)?;
+    Ok(())
 }
 
 fn in_window(conn: &mut DbConnection) -> QueryResult<i64> {
@@ -197,6 +210,10 @@ fn admit(conn: &mut DbConnection, candidates: Vec<Candidate>) -> QueryResult<Vec
                 admitted.push(candidate.id);
             }
         }
+    }
+    let all: Vec<i64> = kept_out.values().flatten().copied().collect();
+    if !all.is_empty() {
+        super::runs::lock(conn, &all)?;
     }
     for (scope, ids) in kept_out {
         let waiting = (runs::stage.eq(Stage::Waiting.as_str()), runs::waits_for.eq(Some(scope)));
@@ -277,6 +294,7 @@ fn release(conn: &mut DbConnection, room: i64, served: i64) -> QueryResult<()> {
             .limit(places)
             .select(runs::id)
             .load(conn)?;
+        super::runs::lock(conn, &first)?;
         let queued = (runs::stage.eq(Stage::Queued.as_str()), runs::waits_for.eq(None::<String>));
         let still = runs::id.eq_any(first).and(runs::stage.eq(Stage::Waiting.literal()));
         let again = (queued, runs::turn.eq(no_earlier_than(served)));
