@@ -25,7 +25,7 @@ use crate::{judge, outcome, window};
 const SKIPPED_SENDS: i32 = 4;
 /// How often the watch looks.
 const ROUND: Duration = Duration::from_secs(1);
-/// Most overdue runs of one stage taken in one round.
+/// Most overdue runs that wait for one thing taken in one round.
 const OVERDUE_MAX: i64 = 500;
 
 /// Looks every second, for as long as the process runs.
@@ -48,48 +48,57 @@ async fn round(context: &Context, queues: &mut SeenEmpty) -> Result<(), Dispatch
     }
     let now = context.clock.now();
     announce_skipped_again(context, now).await?;
-    let late = context.db.read(move |conn| overdue_by_stage(conn, now)).await?;
-    queues.look(context, late.iter().flat_map(|(stage, _)| waits_for(*stage))).await;
-    for (stage, rows) in late {
-        if !queues.were_empty_twice(waits_for(stage)) {
+    let late = context.db.read(move |conn| all_overdue(conn, now)).await?;
+    queues.look(context, late.iter().flat_map(|(awaited, _)| awaited.queues())).await;
+    for (awaited, rows) in late {
+        if !queues.were_empty_twice(awaited.queues()) {
             continue;
         }
-        let done = match stage {
-            Stage::Requested => request_again(context, rows).await,
-            Stage::Running => end_unanswered(context, rows, RunReason::TimedOut).await,
-            _ => announce_again(context, rows).await,
+        let done = match awaited {
+            Awaited::Start => request_again(context, rows).await,
+            Awaited::Answer => end_unanswered(context, rows, RunReason::TimedOut).await,
+            Awaited::Holding => announce_again(context, rows).await,
         };
-        // What is wrong with one stage is no reason to leave the others alone.
+        // What is wrong with some is no reason to leave the others alone.
         if let Err(error) = done {
             let error = service_kit::error::chain(&error);
-            tracing::error!(error, stage = stage.as_str(), "overdue runs were not taken care of, trying again");
+            tracing::error!(error, ?awaited, "overdue runs were not taken care of, trying again");
         }
     }
     Ok(())
 }
 
-fn overdue_by_stage(conn: &mut DbConnection, now: DateTime<Utc>) -> Result<Vec<(Stage, Vec<RunRow>)>, DispatchError> {
-    let mut late = Vec::new();
+fn all_overdue(conn: &mut DbConnection, now: DateTime<Utc>) -> Result<Vec<(Awaited, Vec<RunRow>)>, DispatchError> {
     if !overdue::any(conn, now)? {
-        return Ok(late);
+        return Ok(Vec::new());
     }
-    for stage in [Stage::Requested, Stage::Running, Stage::Success, Stage::Error] {
-        let rows = overdue::of_stage(conn, stage, now, OVERDUE_MAX)?;
-        if !rows.is_empty() {
-            late.push((stage, rows));
-        }
-    }
+    let mut late = vec![
+        (Awaited::Start, overdue::of_stage(conn, Stage::Requested, now, OVERDUE_MAX)?),
+        (Awaited::Answer, overdue::of_stage(conn, Stage::Running, now, OVERDUE_MAX)?),
+        (Awaited::Holding, overdue::ended(conn, now, OVERDUE_MAX)?),
+    ];
+    late.retain(|(_, rows)| !rows.is_empty());
     Ok(late)
 }
 
-/// The queues in which what a run of this stage waits for may still be.
-fn waits_for(stage: Stage) -> &'static [Queue] {
-    match stage {
-        Stage::Queued | Stage::Waiting | Stage::Delayed => &[],
-        Stage::Requested => &[Queue::AgentRunnerRuns, Queue::CronDispatcherAnswers],
-        Stage::Running => &[Queue::CronDispatcherAnswers],
-        Stage::Success | Stage::Error => {
-            &[Queue::AgentRegistryRuns, Queue::CallbackDelivererRuns, Queue::CronDispatcherRunsHeld]
+/// What an overdue run waits for.
+#[derive(Debug, Clone, Copy)]
+enum Awaited {
+    /// It was requested.
+    Start,
+    /// It is running.
+    Answer,
+    /// It has ended: that all hold its result who need it.
+    Holding,
+}
+
+impl Awaited {
+    /// The queues in which it may still be.
+    fn queues(self) -> &'static [Queue] {
+        match self {
+            Self::Start => &[Queue::AgentRunnerRuns, Queue::CronDispatcherAnswers],
+            Self::Answer => &[Queue::CronDispatcherAnswers],
+            Self::Holding => &[Queue::AgentRegistryRuns, Queue::CallbackDelivererRuns, Queue::CronDispatcherRunsHeld],
         }
     }
 }
