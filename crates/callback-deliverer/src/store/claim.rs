@@ -46,6 +46,8 @@ struct PassedOver {
     /// When the last one was due that was looked at, and its id.
     up_to: Option<Place>,
     full: Full,
+    /// What other replicas were quicker to take.
+    taken: Vec<i64>,
 }
 
 /// What there is no room for.
@@ -101,14 +103,22 @@ pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, lanes: &Arc<
     for _ in 0..LOOKS_MAX {
         let due = look(connection, lessee.now, &passed_over)?;
         let all_seen = due.len() < LOOKED_AT_MAX;
-        passed_over.up_to = due.last().and_then(|last| Some((*last.due_at?, last.id)));
+        let up_to = due.last().and_then(|last| Some((*last.due_at?, last.id)));
         let held = held_for(connection, &due)?;
         let mut decisions = decide(&due, &held, lanes, lessee);
-        passed_over.full.add(std::mem::take(&mut decisions.full));
-        leased.extend(write(connection, due, decisions, lessee)?);
-        if passed_over.full.everything || all_seen {
+        let full = std::mem::take(&mut decisions.full);
+        let (sent, taken) = write(connection, due, decisions, lessee)?;
+        leased.extend(sent);
+        if !taken.is_empty() {
+            // The room for these is there for others, so it looks once more.
+            passed_over.taken.extend(taken);
+            continue;
+        }
+        if full.everything || all_seen {
             return Ok(leased);
         }
+        passed_over.up_to = up_to;
+        passed_over.full.add(full);
     }
     lanes.go_on_after(passed_over.up_to);
     Ok(leased)
@@ -157,13 +167,14 @@ fn decide(due: &[Due], held: &Held, lanes: &Arc<Lanes>, lessee: &Lessee) -> Deci
     decisions
 }
 
-/// Does what was decided. The room for what another replica was quicker to take is free again.
+/// Does what was decided. Returns what is to be sent, and what another replica was quicker to take: the room for that is
+/// free again.
 fn write(
     connection: &mut DbConnection,
     due: Vec<Due>,
     decisions: Decisions,
     lessee: &Lessee,
-) -> QueryResult<Vec<Leased>> {
+) -> QueryResult<(Vec<Leased>, Vec<i64>)> {
     let Decisions { mut send, awaiting, held, discarded, in_hand, closed, .. } = decisions;
     let due = lock(connection, due, lessee.now, |id| {
         let unsent = [&awaiting, &held, &in_hand].into_iter().chain(discarded.values());
@@ -186,7 +197,7 @@ fn write(
     });
     let mut leased: Vec<Leased> = sent.collect();
     lease(connection, &mut leased, lessee)?;
-    Ok(leased)
+    Ok((leased, send.into_keys().collect()))
 }
 
 impl Full {
@@ -194,7 +205,6 @@ impl Full {
         self.agents.extend(other.agents);
         self.organisations.extend(other.organisations);
         self.repeats |= other.repeats;
-        self.everything |= other.everything;
     }
 }
 
@@ -263,6 +273,7 @@ fn look(connection: &mut DbConnection, now: Timestamp, passed_over: &PassedOver)
         .filter(deliveries::due_at.le(Some(now)))
         .filter(deliveries::due_at.ge(Some(from)))
         .filter(deliveries::due_at.gt(Some(from)).or(deliveries::id.gt(after)))
+        .filter(deliveries::id.ne_all(passed_over.taken.clone()))
         .filter(deliveries::agent_id.ne_all(passed_over.full.agents.clone()))
         .filter(deliveries::organisation.ne_all(passed_over.full.organisations.clone()))
         .filter(deliveries::round_failures.le(most_failures))

@@ -117,16 +117,21 @@ fn leased_in(connection: &mut DbConnection, lanes: &Arc<Lanes>) -> Leased {
     taken.leased.into_iter().next().unwrap()
 }
 
+async fn database(backends: &Backends) -> Db {
+    let url = ConnectionUrl::new(backends.database("deliverer"));
+    Db::open(&DatabaseConfig { url, ..DatabaseConfig::default() }, super::migrations()).await.unwrap()
+}
+
 async fn in_a_database(test: impl FnOnce(&mut DbConnection) + Send + 'static) {
     let backends = Backends::of_environment();
-    let url = ConnectionUrl::new(backends.database("deliverer"));
-    let db = Db::open(&DatabaseConfig { url, ..DatabaseConfig::default() }, super::migrations()).await.unwrap();
-    db.write(move |connection| {
-        test(connection);
-        Ok::<_, DatabaseError>(())
-    })
-    .await
-    .unwrap();
+    database(&backends)
+        .await
+        .write(move |connection| {
+            test(connection);
+            Ok::<_, DatabaseError>(())
+        })
+        .await
+        .unwrap();
 }
 
 fn status(connection: &mut DbConnection, id: i64) -> (Status, i32, usize) {

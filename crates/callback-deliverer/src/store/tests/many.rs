@@ -1,6 +1,7 @@
 //! What waits in thousands.
 
 use std::collections::HashMap;
+use std::sync::mpsc;
 
 use super::*;
 use crate::lanes::Lane;
@@ -85,4 +86,43 @@ async fn one_host_that_is_full_does_not_hide_who_is_behind_more_than_one_claim_l
         assert_eq!(agents(&again), [1, 1, 1, 1, 2]);
     })
     .await;
+}
+
+/// SQLite lets nobody else write meanwhile.
+#[tokio::test]
+async fn a_claim_leaves_other_replicas_what_it_has_no_room_for_even_before_it_ends() {
+    let backends = Backends::of_environment();
+    if !backends.is_postgres() {
+        return;
+    }
+    let db = database(&backends).await;
+    let of = |agent_id: i64| (agent_id, format!("of-{agent_id}"));
+    db.write(move |connection| {
+        hold(connection, (1..=20).map(|agent_id| (agent_id, format!("https://{agent_id}.example/"))));
+        due(connection, &(1..=20).map(of).collect::<Vec<_>>());
+        Ok::<_, DatabaseError>(())
+    })
+    .await
+    .unwrap();
+    let claim = |owner, claimed: mpsc::Sender<Vec<i64>>, may_end: mpsc::Receiver<()>| {
+        db.write(move |connection| {
+            let leased = claim::claim(connection, &lessee(owner, noon()), &lanes()).unwrap();
+            claimed.send(leased.iter().map(|delivery| delivery.agent_id).collect()).unwrap();
+            // Dropped: it may.
+            let _ = may_end.recv();
+            Ok::<_, DatabaseError>(())
+        })
+    };
+    let ((says, one_claimed), (end, may_end)) = (mpsc::channel(), mpsc::channel());
+    let one = claim(1, says, may_end);
+    let other = async {
+        let one = tokio::task::spawn_blocking(move || one_claimed.recv().unwrap()).await.unwrap();
+        let ((says, other_claimed), (_, at_once)) = (mpsc::channel(), mpsc::channel());
+        claim(2, says, at_once).await.unwrap();
+        drop(end);
+        (one, other_claimed.recv().unwrap())
+    };
+    let (ended, (one, other)) = tokio::join!(one, other);
+    ended.unwrap();
+    assert_eq!((one, other), ((1..=10).collect(), (11..=20).collect()));
 }
