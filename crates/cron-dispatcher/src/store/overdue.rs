@@ -123,4 +123,43 @@ mod tests {
         });
         assert_eq!(sent.await.unwrap(), (false, false));
     }
+
+    #[derive(QueryableByName)]
+    struct Fetched {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        rows: i64,
+    }
+
+    /// How many runs this transaction has read.
+    fn fetched(conn: &mut PgConnection) -> QueryResult<i64> {
+        const FETCHED: &str = "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) AS rows \
+                               FROM pg_stat_xact_user_tables WHERE relname = 'runs'";
+        Ok(diesel::sql_query(FETCHED).get_result::<Fetched>(conn)?.rows)
+    }
+
+    #[tokio::test]
+    async fn however_many_results_are_overdue_no_more_are_read_than_are_announced() {
+        const FILL: &str = "
+            INSERT INTO runs (agent_id, mentor_id, organisation, made_by, fire_time, nominal_time, passed_over,
+                              sequence, run_attempt, max_attempts, stage, exclusive, turn, sends, check_at,
+                              requested_at, ended_at, registry_held, deliverer_held)
+            SELECT number, 1, 'acme', 'schedule', now(), now(), 0, 1, 1, 1, 'success', false, number, 1,
+                   '2026-01-01T10:00:00Z', now(), now(), false, false
+              FROM generate_series(1, 50000) AS number";
+        let now: DateTime<Utc> = "2026-01-01T10:01:00Z".parse().unwrap();
+        let backends = Backends::of_environment();
+        let url = ConnectionUrl::new(backends.database("dispatcher"));
+        let db = Db::open(&DatabaseConfig { url, ..DatabaseConfig::default() }, migrations()).await.unwrap();
+        let read = db.write(move |conn| {
+            // SQLite does not count.
+            let DbConnection::Postgres(c) = conn else { return Ok::<_, DatabaseError>((10, 10)) };
+            diesel::sql_query(FILL).execute(c)?;
+            let before = fetched(c)?;
+            let late = super::ended(conn, now, 10)?.len();
+            let DbConnection::Postgres(c) = conn else { return Ok((late, 0)) };
+            Ok((late, fetched(c)? - before))
+        });
+        let (late, fetched) = read.await.unwrap();
+        assert_eq!((late, fetched), (10, 10));
+    }
 }
