@@ -14,10 +14,9 @@ use crate::error::DispatchError;
 use crate::store::runs::{self, RunRow};
 use crate::store::schedules::{self, Schedule};
 
-/// Most runs in one message.
+/// Most runs, ticks or schedules in one message: as many of each message of a batch must fit one statement of whoever
+/// takes them.
 const RUNS_MAX: usize = 100;
-/// Most schedules in one message.
-const SCHEDULES_MAX: usize = 1_000;
 /// Most bytes of runs in one message, unless one alone is larger.
 const BYTES_MAX: usize = 256 * 1024;
 
@@ -91,7 +90,7 @@ pub(crate) async fn announce_skipped(context: &Context, ticks: &[SkippedTick]) -
 pub(crate) async fn announce_schedules(context: &Context, schedules: &[ScheduleRecord]) -> Result<(), DispatchError> {
     let now = context.clock.now();
     let batch = |some: &[ScheduleRecord]| message(&RunsRecorded { runs: Vec::new(), schedules: some.to_vec() }, now);
-    let messages: Vec<Message> = schedules.chunks(SCHEDULES_MAX).map(batch).collect();
+    let messages: Vec<Message> = schedules.chunks(RUNS_MAX).map(batch).collect();
     if !messages.is_empty() {
         context.bus.publish(messages).await?;
     }
