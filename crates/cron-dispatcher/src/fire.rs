@@ -17,6 +17,7 @@ use crate::announce::{announce, announce_schedules, announce_skipped, stop};
 use crate::context::Context;
 use crate::error::DispatchError;
 use crate::fired::Fired;
+use crate::pieces::BYTES_MAX;
 use crate::settle::{Through, fire};
 use crate::store::schedules;
 use crate::window::request;
@@ -135,6 +136,10 @@ async fn fire_one_by_one(
     tracing::error!(error = chain(error), schedules = due.len(), "a batch was not fired, firing one by one");
     let mut all = Fired::default();
     for agent_id in due {
+        // What is left stays due.
+        if all.request_bytes() >= BYTES_MAX {
+            break;
+        }
         let config = context.config.clone();
         let fire_alone = move |conn: &mut DbConnection| {
             let one = schedules::lock(conn, agent_id)?.filter(|one| one.next_fire_at.is_some_and(|tick| tick <= now));

@@ -26,6 +26,11 @@ pub(crate) struct Fired {
 }
 
 impl Fired {
+    /// How many bytes are to be sent.
+    pub(crate) fn request_bytes(&self) -> usize {
+        self.requests.iter().flat_map(|(_, requests)| requests).map(|(_, body)| body.len()).sum()
+    }
+
     /// Adds what another transaction fired.
     pub(crate) fn join(&mut self, other: Self) {
         self.runs.extend(other.runs);

@@ -76,10 +76,15 @@ fn fire_some(
         Some(followed) => {
             fired = followed;
             // They stand elsewhere now, and what was read before the change may have been the old zone.
-            let (directory, _) = Directory::load_keeping_pauses(conn, agent_ids)?;
+            let (directory, read) = Directory::load_keeping_pauses(conn, agent_ids)?;
             let mut stand: HashMap<i64, Schedule> =
                 schedules::load(conn, agent_ids)?.into_iter().map(|schedule| (schedule.agent_id, schedule)).collect();
-            due = agent_ids.iter().filter_map(|agent_id| stand.remove(agent_id)).collect();
+            let mut standing = |agent_ids: &[i64]| -> Vec<Schedule> {
+                agent_ids.iter().filter_map(|agent_id| stand.remove(agent_id)).collect()
+            };
+            due = standing(&agent_ids[..read]);
+            // Documents may have grown since: who was not read this time is not gone.
+            unsettled.splice(0..0, standing(&agent_ids[read..]));
             due.retain(|schedule| match through {
                 Through::Now { .. } => schedule.next_fire_at.is_some_and(|tick| tick <= now),
                 Through::Edit(at) => schedule.nominal().is_some_and(|nominal| nominal <= at),
@@ -119,7 +124,7 @@ pub(crate) fn settle(
     let Batch { mut runs, skipped, taken, locked, cancelled, .. } = batch;
     // An edit says for itself where it leaves a schedule: what it settles is not where that stands.
     let without_run = match through {
-        Through::Now { .. } => without_run(&due, &runs, directory),
+        Through::Now { .. } => without_run(&due, &runs, directory, now),
         Through::Edit(_) => Vec::new(),
     };
     let (takers, taken): (Vec<i64>, Vec<i64>) = taken.into_iter().unzip();
@@ -145,9 +150,16 @@ pub(crate) fn settle(
 }
 
 /// Where those of these settled schedules stand that got none of the runs.
-fn without_run(settled: &[Schedule], runs: &[NewRun], directory: &Directory) -> Vec<ScheduleRecord> {
+fn without_run(
+    settled: &[Schedule],
+    runs: &[NewRun],
+    directory: &Directory,
+    now: DateTime<Utc>,
+) -> Vec<ScheduleRecord> {
     let with_run: HashSet<i64> = runs.iter().map(|new| new.request.run.agent_id.0).collect();
-    let without = settled.iter().filter(|schedule| !with_run.contains(&schedule.agent_id));
+    // Of what was put off there is nothing new to say.
+    let is_put_off = |schedule: &Schedule| schedule.next_fire_at.is_some() && schedule.nominal() <= Some(now);
+    let without = settled.iter().filter(|schedule| !with_run.contains(&schedule.agent_id) && !is_put_off(schedule));
     let record = |schedule: &Schedule| {
         let view = directory.agent(schedule.agent_id)?;
         let is_finished = schedule.finished && view.agent.schedule.one_off;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::Queue;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::QueryResult;
 use model::run::RunReason;
 use service_kit::database::DbConnection;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,10 @@ const SKIPPED_SENDS: i32 = 4;
 const ROUND: Duration = Duration::from_secs(1);
 /// Most overdue runs that wait for one thing taken in one round.
 const OVERDUE_MAX: i64 = 500;
+
+/// What is delayed explains for so long why nothing was heard: longer, and a request whose key no runner has would keep
+/// its place in the window for ever, and let nobody find out what was lost beside it.
+const DELAY_MAX: TimeDelta = TimeDelta::minutes(2);
 
 /// Looks every second, for as long as the process runs.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -50,9 +55,13 @@ async fn round(context: &Context, queues: &mut SeenEmpty) -> Result<(), Dispatch
     announce_skipped_again(context, now).await?;
     let late = context.db.read(move |conn| all_overdue(conn, now)).await?;
     queues.look(context, late.iter().flat_map(|(awaited, _)| awaited.queues())).await;
-    for (awaited, rows) in late {
+    for (awaited, mut rows) in late {
         if !queues.were_empty_twice(awaited.queues()) {
             continue;
+        }
+        if queues.any_delayed(awaited.queues()) {
+            let long_ago = now - DELAY_MAX;
+            rows = context.db.read(move |conn| awaited.overdue(conn, long_ago).map_err(DispatchError::from)).await?;
         }
         let done = match awaited {
             Awaited::Start => request_again(context, rows).await,
@@ -72,11 +81,10 @@ fn all_overdue(conn: &mut DbConnection, now: DateTime<Utc>) -> Result<Vec<(Await
     if !overdue::any(conn, now)? {
         return Ok(Vec::new());
     }
-    let mut late = vec![
-        (Awaited::Start, overdue::of_stage(conn, Stage::Requested, now, OVERDUE_MAX)?),
-        (Awaited::Answer, overdue::of_stage(conn, Stage::Running, now, OVERDUE_MAX)?),
-        (Awaited::Holding, overdue::ended(conn, now, OVERDUE_MAX)?),
-    ];
+    let mut late = Vec::new();
+    for awaited in [Awaited::Start, Awaited::Answer, Awaited::Holding] {
+        late.push((awaited, awaited.overdue(conn, now)?));
+    }
     late.retain(|(_, rows)| !rows.is_empty());
     Ok(late)
 }
@@ -93,6 +101,15 @@ enum Awaited {
 }
 
 impl Awaited {
+    /// The runs that wait for it and were overdue at `then`.
+    fn overdue(self, conn: &mut DbConnection, then: DateTime<Utc>) -> QueryResult<Vec<RunRow>> {
+        match self {
+            Self::Start => overdue::of_stage(conn, Stage::Requested, then, OVERDUE_MAX),
+            Self::Answer => overdue::of_stage(conn, Stage::Running, then, OVERDUE_MAX),
+            Self::Holding => overdue::ended(conn, then, OVERDUE_MAX),
+        }
+    }
+
     /// The queues in which it may still be.
     fn queues(self) -> &'static [Queue] {
         match self {
@@ -207,9 +224,9 @@ fn delay_counts(queue: Queue) -> bool {
     matches!(queue, Queue::AgentRunnerRuns | Queue::CronDispatcherAnswers)
 }
 
-/// How many looks in a row have found each queue empty: nothing is ready in it, nor delayed where that counts.
+/// How many looks in a row have found each queue with nothing ready, and whether something was delayed that counts.
 #[derive(Default)]
-struct SeenEmpty(HashMap<Queue, u32>);
+struct SeenEmpty(HashMap<Queue, (u32, bool)>);
 
 impl SeenEmpty {
     /// Looks at these queues, once each, and forgets all others.
@@ -219,18 +236,24 @@ impl SeenEmpty {
             if self.0.contains_key(queue) {
                 continue;
             }
-            let looks = match context.bus.depth(*queue).await {
-                Ok(depth) if depth.ready == 0 && (depth.delayed == 0 || !delay_counts(*queue)) => {
-                    before.get(queue).copied().unwrap_or_default() + 1
+            let seen = match context.bus.depth(*queue).await {
+                Ok(depth) if depth.ready == 0 => {
+                    let looks = before.get(queue).map_or(0, |(looks, _)| *looks) + 1;
+                    (looks, depth.delayed > 0 && delay_counts(*queue))
                 }
-                Ok(_) | Err(_) => 0,
+                Ok(_) | Err(_) => (0, false),
             };
-            self.0.insert(*queue, looks);
+            self.0.insert(*queue, seen);
         }
     }
 
-    /// Whether each of these was found empty in the last two looks.
+    /// Whether something is delayed in any of these that counts.
+    fn any_delayed(&self, queues: &[Queue]) -> bool {
+        queues.iter().any(|queue| self.0.get(queue).is_some_and(|(_, delayed)| *delayed))
+    }
+
+    /// Whether each of these was found with nothing ready in the last two looks.
     fn were_empty_twice(&self, queues: &[Queue]) -> bool {
-        queues.iter().all(|queue| self.0.get(queue).is_some_and(|looks| *looks >= 2))
+        queues.iter().all(|queue| self.0.get(queue).is_some_and(|(looks, _)| *looks >= 2))
     }
 }

@@ -33,17 +33,42 @@ async fn a_request_that_waits_in_its_queue_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_put_off_is_neither_sent_again_nor_lost() {
+async fn a_request_that_is_put_off_is_not_sent_again_for_two_minutes() {
     let mut house = House::start("2026-01-01T10:00:00Z").await;
     let version = house.version();
     house.settle_in(vec![agent(7, "1", "10", version)]).await;
     house.advance(60);
     house.put_off_requested().await;
-    for _ in 0..20 {
+    for _ in 0..12 {
         house.advance(10);
         house.look().await;
     }
     house.assert_nothing_requested().await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_put_off_for_ever_hides_no_lost_one_and_ends_as_lost() {
+    let config = DispatcherConfig { lost_requests_max: 1, ..DispatcherConfig::default() };
+    let mut house = House::with_config("2026-01-01T10:00:00Z", config).await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "1", "10", version), agent(8, "2", "10", version)]).await;
+    house.advance(60);
+    house.put_off_requested().await;
+    house.advance(60);
+    let lost = house.requested().await;
+    let mut again = house.until_requested().await;
+    while again.run.agent_id != lost.run.agent_id {
+        again = house.until_requested().await;
+    }
+    assert_eq!(again.run, lost.run);
+    house.answer(&again, "found").await;
+    let mut reasons = Vec::new();
+    while reasons.len() < 2 {
+        let ended = house.until_finished().await;
+        reasons.extend(ended.iter().map(|record| record.result.as_ref().unwrap().reason));
+    }
+    reasons.sort();
+    assert_eq!(reasons, [None, Some(RunReason::Lost)]);
 }
 
 #[tokio::test]
