@@ -363,6 +363,18 @@ impl House {
         self.queues.runs = None;
     }
 
+    /// From now on each request is taken, and nobody hears of it again.
+    pub(crate) fn lose_requests(&mut self) {
+        let mut runs = self.queues.runs.take().expect("somebody takes requests");
+        tokio::spawn(async move {
+            while let Some(batch) = runs.next_batch(1, usize::MAX).await {
+                for delivery in batch {
+                    delivery.ack().await.expect("acknowledged");
+                }
+            }
+        });
+    }
+
     /// Waits for a run to be requested, and puts the request off as a runner does that lacks its key.
     pub(crate) async fn put_off_requested(&mut self) {
         let runs = self.queues.runs.as_mut().expect("somebody takes requests");
