@@ -85,8 +85,8 @@ pub(crate) async fn announce_skipped(context: &Context, ticks: &[SkippedTick]) -
     Ok(())
 }
 
-/// Tells the registry where schedules stand whose ticks came to no run: no run's record says so. Said once: what is lost
-/// with a process is made good by the agent's next tick, but a one-off that was skipped stays enabled then.
+/// Tells the registry where schedules stand of which no run's record says so. Said once: what is lost with a process is
+/// made good by the agent's next tick; that a one-off is finished is said again (`watch.rs`).
 pub(crate) async fn announce_schedules(context: &Context, schedules: &[ScheduleRecord]) -> Result<(), DispatchError> {
     let now = context.clock.now();
     let batch = |some: &[ScheduleRecord]| message(&RunsRecorded { runs: Vec::new(), schedules: some.to_vec() }, now);

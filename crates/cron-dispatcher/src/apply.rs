@@ -24,7 +24,7 @@ use crate::replan::{plan, plan_new, replans, settle_before};
 use crate::store::documents::{Directory, Versions};
 use crate::store::schedules::{self, Of};
 use crate::store::zone_changes::{self, ZoneChange};
-use crate::store::{documents, history, limits, turns};
+use crate::store::{documents, history, limits, one_offs, turns};
 
 /// What a batch of documents came to.
 #[derive(Debug, Default)]
@@ -165,7 +165,10 @@ impl Applying<'_> {
             Subject::AgentDeleted(AgentId(id)) => {
                 self.put()?;
                 // Before the run that it waits to take, as whoever takes answers.
-                schedules::lock(self.conn, *id)?;
+                let schedule = schedules::lock(self.conn, *id)?;
+                if schedule.is_some_and(|schedule| schedule.finished) {
+                    one_offs::forget(self.conn, *id)?;
+                }
                 leave(self.conn, *id)?;
                 schedules::delete(self.conn, *id)?;
                 history::delete(self.conn, *id)?;

@@ -17,8 +17,8 @@ pub(crate) struct Fired {
     pub(crate) requests: Vec<(DateTime<Utc>, Vec<Request>)>,
     /// Spans of skipped ticks.
     pub(crate) skipped: Vec<Skipped>,
-    /// Where schedules stand whose ticks came to no run.
-    pub(crate) without_run: Vec<ScheduleRecord>,
+    /// Where schedules stand of which no run's record says so.
+    pub(crate) schedules: Vec<ScheduleRecord>,
     /// Earlier runs that made way, for the runners to stop.
     pub(crate) cancelled: Vec<RunId>,
     /// What is to be announced of these.
@@ -36,7 +36,7 @@ impl Fired {
         self.runs.extend(other.runs);
         self.requests.extend(other.requests);
         self.skipped.extend(other.skipped);
-        self.without_run.extend(other.without_run);
+        self.schedules.extend(other.schedules);
         self.cancelled.extend(other.cancelled);
         self.ended.extend(other.ended);
     }

@@ -87,7 +87,7 @@ pub(crate) fn settle_before(
     turns::lock(conn, &organisations.iter().map(String::as_str).collect())?;
     for piece in due.chunks(config.fire_batch as usize) {
         let due = schedules::lock_all(conn, piece)?;
-        all.join(fire(conn, due, Through::Edit(paused_at), now, config)?);
+        all.join(fire(conn, due, Through::Pause(paused_at), now, config)?);
     }
     Ok(all)
 }

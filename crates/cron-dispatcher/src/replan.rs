@@ -19,7 +19,7 @@ use crate::settle::{Through, settle, skipped};
 use crate::store::documents::{AgentView, Directory};
 use crate::store::history::NewChapter;
 use crate::store::schedules::{self, Schedule};
-use crate::store::{arrivals, history, runs, ticks, zone_changes};
+use crate::store::{arrivals, history, one_offs, runs, ticks, zone_changes};
 use crate::zones;
 
 /// Settles what was due before an edit that ends a timing, as the agent was then; the held document is the old one.
@@ -104,19 +104,19 @@ pub(crate) fn plan(
     let Some(view) = directory.agent(agent_id) else { return Ok(()) };
     // Read after the document that says the zone: whoever plans by that follows the change that brought it.
     let follows = if replans { Some(zone_changes::newest(conn, view.organisation)?.unwrap_or_default()) } else { None };
-    plan_by(conn, &directory, agent_id, follows, (edited_at, now))
+    plan_by(conn, &directory, agent_id, follows, (edited_at, now)).map(drop)
 }
 
 /// The same, by the zones that the directory has. `follows_zone`: it was settled, and follows this change of its zone
-/// from now on.
+/// from now on. Returns where it stands then.
 pub(crate) fn plan_by(
     conn: &mut DbConnection,
     directory: &Directory,
     agent_id: i64,
     follows_zone: Option<i64>,
     (edited_at, now): (DateTime<Utc>, DateTime<Utc>),
-) -> Result<(), DispatchError> {
-    let Some(view) = directory.agent(agent_id) else { return Ok(()) };
+) -> Result<Option<Schedule>, DispatchError> {
+    let Some(view) = directory.agent(agent_id) else { return Ok(None) };
     let agent = view.agent;
     // Read even if it does not fire now: a crontab that cannot be read is refused when it comes, not when it is due.
     let timing = Timing::of(agent, view.zone).map_err(|error| DispatchError::Crontab(agent.id, error))?;
@@ -132,14 +132,19 @@ pub(crate) fn plan_by(
         }
         None => Schedule::new(agent.id, view.organisation.clone(), schedules::next_place(conn, view.organisation)?),
     };
+    let was_finished = schedule.finished;
     if let Some(chapter) = rewrite(&mut schedule, view, &timing, follows_zone, (edited_at, now)) {
         history::begin(conn, &[chapter])?;
+    }
+    if was_finished && !(schedule.finished && agent.schedule.enabled) {
+        one_offs::forget(conn, agent_id)?;
     }
     let is_free = schedule.follows.is_some() && !schedule.finished && schedule.waits.is_none();
     if is_free && arrivals::is_waiting(conn, agent_id)? {
         (schedule.next_fire_at, schedule.nominal_at) = (timing.first_allowed(now), None);
     }
-    Ok(schedules::put(conn, &schedule)?)
+    schedules::put(conn, &schedule)?;
+    Ok(Some(schedule))
 }
 
 /// Plans new agents, of which there are no schedules: what [`plan`] does for one, by a few statements for all. Each was

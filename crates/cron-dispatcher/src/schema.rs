@@ -180,6 +180,17 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::*;
+    use service_kit::database::SqlTimestamp;
+
+    finished_one_offs (agent_id) {
+        agent_id -> BigInt,
+        timing_version -> BigInt,
+        tell_at -> SqlTimestamp,
+    }
+}
+
 diesel::joinable!(run_bodies -> runs (run_id));
 diesel::joinable!(arrivals -> run_bodies (previous_run_id));
 diesel::allow_tables_to_appear_in_same_query!(arrivals, run_bodies, runs);

@@ -22,7 +22,7 @@ use crate::store::documents::{AgentView, Directory};
 use crate::store::queue::NewRun;
 use crate::store::schedules::Schedule;
 use crate::store::ticks::Skipped;
-use crate::store::{arrivals, runs, schedules, ticks};
+use crate::store::{arrivals, one_offs, runs, schedules, ticks};
 use crate::zones;
 
 /// Up to where ticks are settled.
@@ -33,7 +33,9 @@ pub(crate) enum Through {
         /// Whether runs may enter the window as they are made: somebody is ready to send them.
         enters: bool,
     },
-    /// All whose nominal time is not later: what comes after belongs to another timing.
+    /// All whose nominal time is not later: what comes after belongs to a pause. What waits for something else, waits on.
+    Pause(DateTime<Utc>),
+    /// All whose nominal time is not later: what comes after belongs to another timing. None can wait any longer.
     Edit(DateTime<Utc>),
 }
 
@@ -87,7 +89,7 @@ fn fire_some(
             unsettled.splice(0..0, standing(&agent_ids[read..]));
             due.retain(|schedule| match through {
                 Through::Now { .. } => schedule.next_fire_at.is_some_and(|tick| tick <= now),
-                Through::Edit(at) => schedule.nominal().is_some_and(|nominal| nominal <= at),
+                Through::Pause(at) | Through::Edit(at) => schedule.nominal().is_some_and(|nominal| nominal <= at),
             });
             settle(conn, due, &directory, through, now, config)?
         }
@@ -122,21 +124,22 @@ pub(crate) fn settle(
     let unsettled = due.split_off(settled);
 
     let Batch { mut runs, skipped, taken, locked, cancelled, .. } = batch;
-    // An edit says for itself where it leaves a schedule: what it settles is not where that stands.
-    let without_run = match through {
-        Through::Now { .. } => without_run(&due, &runs, directory, now),
-        Through::Edit(_) => Vec::new(),
-    };
+    let mut stand = without_run(&due, &runs, directory, now);
     let (takers, taken): (Vec<i64>, Vec<i64>) = taken.into_iter().unzip();
     // Before the new runs are there, at which others may arrive.
     arrivals::take(conn, &takers)?;
     ticks::skip(conn, &skipped, now + config.overdue(1))?;
     schedules::advance(conn, &due)?;
+    one_offs::finish(conn, &stand, now + config.overdue(1))?;
+    if matches!(through, Through::Edit(_)) {
+        // An edit says for itself where it leaves a schedule: what it settles is not where that stands.
+        stand.clear();
+    }
     let (cancelled, ended) = judge::end_now(conn, &cancelled, RunReason::Cancelled, config, now)?;
     // An edit or a pause holds what it changes until its end: it does not hold the window as well.
     let requests = match through {
         Through::Now { enters: true } => vec![(now, enqueue_or_enter(conn, &mut runs, locked, config, now)?)],
-        Through::Now { enters: false } | Through::Edit(_) => {
+        Through::Now { enters: false } | Through::Pause(_) | Through::Edit(_) => {
             enqueue(conn, &mut runs, locked, now).map(|()| Vec::new())?
         }
     };
@@ -146,7 +149,7 @@ pub(crate) fn settle(
         (new.request.run, late)
     };
     let runs = runs.into_iter().map(with_lateness).collect();
-    Ok((Fired { runs, requests, skipped, without_run, cancelled, ended }, unsettled))
+    Ok((Fired { runs, requests, skipped, schedules: stand, cancelled, ended }, unsettled))
 }
 
 /// Where those of these settled schedules stand that got none of the runs.
@@ -163,11 +166,8 @@ fn without_run(
     let record = |schedule: &Schedule| {
         let view = directory.agent(schedule.agent_id)?;
         let is_finished = schedule.finished && view.agent.schedule.one_off;
-        Some(ScheduleRecord {
-            agent_id: view.agent.id,
-            next_fire_time: schedule.next_fire_at,
-            finished_timing_version: is_finished.then_some(schedule.timing_version),
-        })
+        let finished_timing_version = is_finished.then_some(schedule.timing_version);
+        Some(ScheduleRecord { finished_timing_version, ..schedule.stands() })
     };
     without.filter_map(record).collect()
 }

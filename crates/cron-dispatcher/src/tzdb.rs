@@ -102,6 +102,7 @@ fn replan(
         if schedule.tzdb.as_str() < tzdb_version() {
             replan_one(conn, &mut schedule)?;
             schedules::put(conn, &schedule)?;
+            fired.schedules.push(schedule.stands());
         }
     }
     Ok(fired)

@@ -14,15 +14,15 @@ use model::run::RunReason;
 use service_kit::database::DbConnection;
 use tokio_util::sync::CancellationToken;
 
-use crate::announce::{announce, announce_skipped, announcements, stop};
+use crate::announce::{announce, announce_schedules, announce_skipped, announcements, stop};
 use crate::context::Context;
 use crate::error::DispatchError;
 use crate::store::runs::{self, RunRow};
 use crate::store::stage::Stage;
-use crate::store::{overdue, queue, ticks};
+use crate::store::{one_offs, overdue, queue, ticks};
 use crate::{judge, outcome, window};
 
-/// Skipped ticks wait as long for the next announcement as what was sent so often.
+/// Skipped ticks and finished one-offs wait as long for the next announcement as what was sent so often.
 const SKIPPED_SENDS: i32 = 4;
 /// How often the watch looks.
 const ROUND: Duration = Duration::from_secs(1);
@@ -53,6 +53,7 @@ async fn round(context: &Context, queues: &mut SeenEmpty) -> Result<(), Dispatch
     }
     let now = context.clock.now();
     announce_skipped_again(context, now).await?;
+    announce_finished_again(context, now).await?;
     let late = context.db.read(move |conn| all_overdue(conn, now)).await?;
     queues.look(context, late.iter().flat_map(|(awaited, _)| awaited.queues())).await;
     for (awaited, mut rows) in late {
@@ -173,6 +174,17 @@ async fn announce_skipped_again(context: &Context, now: DateTime<Utc>) -> Result
         .db
         .write(move |conn| ticks::take_unannounced(conn, now, next, OVERDUE_MAX).map_err(DispatchError::from));
     announce_skipped(context, &late.await?).await
+}
+
+/// One-offs that are done without a run are told of until the registry has turned them off.
+async fn announce_finished_again(context: &Context, now: DateTime<Utc>) -> Result<(), DispatchError> {
+    if !context.db.read(move |conn| one_offs::any_untold(conn, now).map_err(DispatchError::from)).await? {
+        return Ok(());
+    }
+    let next = now + context.config.overdue(SKIPPED_SENDS);
+    let untold =
+        context.db.write(move |conn| one_offs::take_untold(conn, now, next, OVERDUE_MAX).map_err(DispatchError::from));
+    announce_schedules(context, &untold.await?).await
 }
 
 /// Puts off when these are overdue next. Returns those that have not moved on meanwhile.

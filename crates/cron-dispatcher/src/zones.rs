@@ -144,7 +144,8 @@ fn follow(
         }
         directory.set_zone(&change.organisation, change.after);
         for agent_id in following {
-            plan_by(conn, &directory, agent_id, Some(change.version), (change.changed_at, now))?;
+            let planned = plan_by(conn, &directory, agent_id, Some(change.version), (change.changed_at, now))?;
+            fired.schedules.extend(planned.map(|schedule| schedule.stands()));
         }
     }
     Ok(fired)

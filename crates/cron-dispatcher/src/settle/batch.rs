@@ -138,7 +138,7 @@ impl<'a> Batch<'a> {
         let timing = Timing::of(view.agent, view.zone).map_err(|error| DispatchError::Crontab(view.agent.id, error))?;
         let through = match self.through {
             Through::Now { .. } => timing.due_by(self.now),
-            Through::Edit(at) => at,
+            Through::Pause(at) | Through::Edit(at) => at,
         };
         let policy = Policy::of(&view.agent.schedule, self.config.catch_up_max as usize);
         let policy = match waited {
@@ -165,22 +165,24 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// Whether ticks may wait: an edit ends the timing that they belong to.
+    fn can_wait(&self) -> bool {
+        !matches!(self.through, Through::Edit(_))
+    }
+
     /// Why the ticks of this schedule are not settled now, if they are not.
     fn waits(&self, schedule: &Schedule, view: AgentView<'_>) -> Option<SkipReason> {
         if view.paused {
             return Some(SkipReason::Paused);
         }
         let busy = self.busy.contains_key(&schedule.agent_id);
-        // An edit ends the timing that the tick belongs to: it cannot wait any longer.
-        let can_wait = matches!(self.through, Through::Now { .. });
-        (can_wait && busy && schedule.overlap == OverlapPolicy::QueueOne).then_some(SkipReason::Overlap)
+        (self.can_wait() && busy && schedule.overlap == OverlapPolicy::QueueOne).then_some(SkipReason::Overlap)
     }
 
     /// Whether the only tick of an agent waits until its organisation has fewer runs that wait: no later one makes up for
     /// it.
     fn waits_for_room(&self, view: AgentView<'_>) -> bool {
-        let can_wait = matches!(self.through, Through::Now { .. });
-        can_wait && view.agent.schedule.one_off && matches!(self.mentor_to_ask(view), Err(SkipReason::Backlog))
+        view.agent.schedule.one_off && matches!(self.mentor_to_ask(view), Err(SkipReason::Backlog))
     }
 
     /// Of an agent whose runs must not overlap, the newest tick alone, if it may run at all.
@@ -206,7 +208,10 @@ impl<'a> Batch<'a> {
             return Err(SkipReason::CreatorNotAllowed);
         }
         let mentor = view.mentor.ok_or(SkipReason::MentorDeleted)?;
-        if self.backlogged.contains(view.organisation.as_str()) { Err(SkipReason::Backlog) } else { Ok(mentor) }
+        // An only tick that can wait no longer runs, however many wait.
+        let must_run = view.agent.schedule.one_off && !self.can_wait();
+        let is_backlogged = self.backlogged.contains(view.organisation.as_str());
+        if is_backlogged && !must_run { Err(SkipReason::Backlog) } else { Ok(mentor) }
     }
 
     /// Makes a run of a tick, or records why not.

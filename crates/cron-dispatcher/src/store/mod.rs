@@ -11,6 +11,7 @@ pub(crate) mod history;
 pub(crate) mod let_go;
 pub(crate) mod limits;
 pub(crate) mod literal;
+pub(crate) mod one_offs;
 pub(crate) mod overdue;
 pub(crate) mod queue;
 pub(crate) mod revoked_users;

@@ -304,6 +304,15 @@ impl House {
         }
     }
 
+    /// Moves the clock, a second at a time, until the registry is told where schedules stand.
+    pub(crate) async fn until_schedules_recorded(&mut self) -> Vec<ScheduleRecord> {
+        let clock = self.clock.clone();
+        tokio::select! {
+            schedules = self.schedules_recorded() => schedules,
+            () = tick_on(&clock) => unreachable!("the clock goes on for ever"),
+        }
+    }
+
     /// Waits for results that the deliverer is given.
     pub(crate) async fn finished(&mut self) -> Vec<RunRecord> {
         take::<RunsFinished>(&mut self.queues.finished).await.runs

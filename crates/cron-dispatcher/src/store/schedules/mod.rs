@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use model::document::{CatchUp, OverlapPolicy, Previous};
 use model::id::{AgentId, OrganisationKey};
-use model::run::SkipReason;
+use model::run::{ScheduleRecord, SkipReason};
 use model::schedule::Timing;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
@@ -98,6 +98,15 @@ impl Schedule {
     pub(crate) fn put_off(&mut self, until: DateTime<Utc>) {
         self.nominal_at = self.nominal();
         self.next_fire_at = Some(until);
+    }
+
+    /// Where it stands, as the registry is told; whether it is finished is told with its last run, or tick.
+    pub(crate) fn stands(&self) -> ScheduleRecord {
+        ScheduleRecord {
+            agent_id: AgentId(self.agent_id),
+            next_fire_time: self.next_fire_at,
+            finished_timing_version: None,
+        }
     }
 
     /// Plans none.

@@ -1,0 +1,1 @@
+DROP TABLE finished_one_offs;
