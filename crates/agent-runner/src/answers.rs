@@ -17,7 +17,6 @@ use service_kit::error::chain;
 use service_kit::traces::Kind;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::in_flight::InFlight;
 use crate::runner::OUTAGE_DELAYS;
 use crate::slots::Slot;
 use crate::trace::Trace;
@@ -130,15 +129,14 @@ async fn publish_until_confirmed(bus: &dyn Bus, ready: &Condition, batch: &[Outg
 }
 
 /// Acknowledges what comes until nobody sends any more.
-pub(crate) async fn acknowledge(in_flight: Arc<InFlight>, mut confirmed: UnboundedReceiver<Vec<Delivery>>) {
+pub(crate) async fn acknowledge(mut confirmed: UnboundedReceiver<Vec<Delivery>>) {
     while let Some(mut deliveries) = confirmed.recv().await {
         while let Ok(more) = confirmed.try_recv() {
             deliveries.extend(more);
         }
-        let ids: Vec<_> = deliveries.iter().map(|delivery| delivery.message.id).collect();
+        let requests = deliveries.len();
         if let Err(error) = Delivery::ack_all(deliveries).await {
-            tracing::warn!(requests = ids.len(), error = chain(&error), "cannot acknowledge requests, they come again");
-            in_flight.remember_answered(ids);
+            tracing::warn!(requests, error = chain(&error), "cannot acknowledge requests, they come again");
         }
     }
 }

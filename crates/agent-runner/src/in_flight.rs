@@ -13,7 +13,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use model::id::RunId;
 use model::run::Run;
 use tokio::task::AbortHandle;
-use uuid::Uuid;
 
 /// How many ids are remembered of each kind; the oldest is forgotten first. More than the window of any dispatcher.
 const REMEMBERED_MAX: usize = 65_536;
@@ -44,7 +43,7 @@ pub(crate) enum Admission {
 pub(crate) enum Over {
     /// Its run was cancelled before it arrived.
     Cancelled,
-    /// Its answer was confirmed before, but this could not be acknowledged then.
+    /// Its run attempt was answered after this was said: it comes again, or is a copy that was put off meanwhile.
     Answered,
 }
 
@@ -56,7 +55,7 @@ pub(crate) struct InFlight(Mutex<State>);
 struct State {
     runs: BTreeMap<RunKey, Entry>,
     cancelled: Remembered<RunId, DateTime<Utc>>,
-    answered: Remembered<Uuid, ()>,
+    answered: Remembered<RunKey, DateTime<Utc>>,
 }
 
 struct Entry {
@@ -70,7 +69,7 @@ impl InFlight {
     /// Begins a run with `start`, unless there is nothing to begin.
     pub(crate) fn admit(&self, run: RunKey, delivery: Delivery, start: impl FnOnce() -> AbortHandle) -> Admission {
         let mut state = self.lock();
-        if let Some(over) = state.over(run.0, &delivery.message) {
+        if let Some(over) = state.over(run, &delivery.message) {
             return Admission::Over(delivery, over);
         }
         if let Some(entry) = state.runs.get_mut(&run) {
@@ -85,16 +84,18 @@ impl InFlight {
     }
 
     /// Whether, and why, nothing is to be done for a request.
-    pub(crate) fn over(&self, run: RunId, message: &Message) -> Option<Over> {
+    pub(crate) fn over(&self, run: RunKey, message: &Message) -> Option<Over> {
         self.lock().over(run, message)
     }
 
-    /// Takes out a run that has an answer; none: it was cancelled or given back meanwhile.
-    pub(crate) fn finish(&self, run: RunKey) -> Option<Vec<Delivery>> {
+    /// Takes out a run that has had its answer since `now`, and remembers it; none: it was cancelled or given back
+    /// meanwhile.
+    pub(crate) fn finish(&self, run: RunKey, now: DateTime<Utc>) -> Option<Vec<Delivery>> {
         let mut state = self.lock();
-        let entry = state.runs.remove(&run);
+        let entry = state.runs.remove(&run)?;
+        state.answered.insert(run, now);
         state.show();
-        entry.map(|entry| entry.deliveries)
+        Some(entry.deliveries)
     }
 
     /// Stops these runs and remembers them. `at` is when that was said: what is requested clearly later, after a pause
@@ -131,14 +132,6 @@ impl InFlight {
         runs.into_values().flat_map(stop).collect()
     }
 
-    /// Remembers messages whose answer is confirmed and that may come again all the same.
-    pub(crate) fn remember_answered(&self, messages: impl IntoIterator<Item = Uuid>) {
-        let mut state = self.lock();
-        for id in messages {
-            state.answered.insert(id, ());
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics half-way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -151,17 +144,18 @@ impl State {
         metrics::gauge!("carillon_runs_in_flight").set(self.runs.len() as f64);
     }
 
-    fn over(&self, run: RunId, message: &Message) -> Option<Over> {
-        if self.answered.get(&message.id).is_some() {
+    fn over(&self, run: RunKey, message: &Message) -> Option<Over> {
+        // What is requested clearly later is made anew by a dispatcher that has lost the answer.
+        if self.answered.get(&run).is_some_and(|at| covers(*at, message.time)) {
             return Some(Over::Answered);
         }
-        self.cancelled.get(&run).filter(|at| covers(**at, message.time)).map(|_| Over::Cancelled)
+        self.cancelled.get(&run.0).filter(|at| covers(**at, message.time)).map(|_| Over::Cancelled)
     }
 }
 
-/// Whether a cancel said at `cancelled_at` means a request made at `requested_at`.
-fn covers(cancelled_at: DateTime<Utc>, requested_at: DateTime<Utc>) -> bool {
-    requested_at - CLOCK_DIFFERENCE_MAX <= cancelled_at
+/// Whether what was said of a run at `said_at`, a cancel or an answer, means a request made at `requested_at`.
+fn covers(said_at: DateTime<Utc>, requested_at: DateTime<Utc>) -> bool {
+    requested_at - CLOCK_DIFFERENCE_MAX <= said_at
 }
 
 /// A map that forgets its oldest entries.
@@ -196,40 +190,6 @@ impl<K: Copy + Eq + Hash, V> Remembered<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bus::embedded::EmbeddedBus;
-    use bus::{Bus, Queue};
-    use model::event::EventKind;
-
-    #[tokio::test]
-    async fn a_request_whose_answer_was_confirmed_and_that_comes_again_is_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let bus = EmbeddedBus::open(&dir.path().join("bus.sqlite3")).unwrap();
-        let time = "2026-11-21T10:00:00Z".parse().unwrap();
-        let messages = [(); 2].map(|()| Message::new(EventKind::RunRequested, "test", time, "the same run"));
-        bus.publish(messages.to_vec()).await.unwrap();
-        let mut consumer = bus.consume(Queue::AgentRunnerRuns, 2).await.unwrap();
-        let mut deliveries = Vec::new();
-        while deliveries.len() < 2 {
-            deliveries.extend(consumer.next_batch(2, usize::MAX).await.unwrap());
-        }
-
-        let in_flight = InFlight::default();
-        in_flight.remember_answered([messages[0].id]);
-        let run = (RunId(1), 1);
-        let mut begun = 0;
-        for delivery in deliveries {
-            let id = delivery.message.id;
-            let admission = in_flight.admit(run, delivery, || {
-                begun += 1;
-                tokio::spawn(std::future::ready(())).abort_handle()
-            });
-            // Only this very message is over: a request made anew has an id of its own.
-            assert_eq!(matches!(admission, Admission::Over(_, Over::Answered)), id == messages[0].id);
-        }
-        assert_eq!(begun, 1);
-        assert_eq!(in_flight.finish(run).map(|deliveries| deliveries.len()), Some(1));
-        assert!(in_flight.finish(run).is_none());
-    }
 
     #[test]
     fn only_so_many_ids_are_remembered_and_the_oldest_goes_first() {
@@ -244,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_means_what_was_requested_before_it_and_not_what_is_requested_anew() {
+    fn what_is_said_of_a_run_means_what_was_requested_before_and_not_what_is_requested_anew() {
         let at = "2026-11-21T10:00:00Z".parse().unwrap();
         assert!(covers(at, at - TimeDelta::hours(1)));
         assert!(covers(at, at + TimeDelta::seconds(2)));

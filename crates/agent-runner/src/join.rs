@@ -61,7 +61,7 @@ async fn say_joined(parts: &Parts) -> Result<(), String> {
 /// Asks, if requests wait that others may have made while this runner was not there.
 async fn ask(parts: &Parts) -> Result<bool, String> {
     let depth = parts.bus.depth(Queue::AgentRunnerRuns).await.map_err(|error| chain(&error))?;
-    if depth.ready == 0 && depth.unacknowledged == 0 {
+    if depth.is_empty() {
         return Ok(false);
     }
     say_joined(parts).await?;

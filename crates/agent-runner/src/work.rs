@@ -57,7 +57,7 @@ impl Work {
         let mut helpers = JoinSet::new();
         let (bus, ready) = (Arc::clone(&parts.bus), parts.publishing.clone());
         helpers.spawn(answers::publish(bus, ready, to_publish, settled.clone()));
-        helpers.spawn(answers::acknowledge(Arc::clone(&in_flight), to_acknowledge));
+        helpers.spawn(answers::acknowledge(to_acknowledge));
         let told_all = Arc::new(Notify::new());
         let hearing = hear_cancels(subscription, Arc::clone(&in_flight), settled.clone(), Arc::clone(&told_all));
         let rejoining = rejoin(Arc::clone(&parts));
@@ -139,7 +139,7 @@ impl Work {
             };
             let api_key = self.parts.asker.open_api_key(&request.mentor);
             if let Err(OpenError::UnknownKey(key)) = &api_key
-                && self.in_flight.over(request.run.id, &delivery.message).is_none()
+                && self.in_flight.over(key_of(&request.run), &delivery.message).is_none()
             {
                 self.parts.keys.unmet("an API key is sealed with a key that is not among `secrets.keys`");
                 tracing::error!(
@@ -256,7 +256,7 @@ async fn run_to_answer(task: RunTask) {
     let message = parts.message(&answer, from(&answering));
     let invoked = invoked.map(|invoked| parts.message(&invoked, from(&trace)));
     // From here on there is no await: what is taken out is also sent.
-    if let Some(deliveries) = in_flight.finish(run) {
+    if let Some(deliveries) = in_flight.finish(run, parts.clock.now()) {
         let _ = outgoing.send(Outgoing::Answered { message, invoked, deliveries, slot, answering });
     }
 }

@@ -73,16 +73,17 @@ async fn with_neither_prompt_there_is_nothing_to_ask() {
 async fn a_provider_that_the_runner_does_not_have_is_named_with_its_setting() {
     let world = World::new().await;
     let _runner = world.runner().await;
-    for (kind, name, expected) in [
+    for (id, kind, name, expected) in [
         (
+            1,
             "smoke-signals",
             "",
             "the mentor's `provider.kind` is `smoke-signals`, and this runner has only: echo, http, model, openai",
         ),
-        ("", "hosted", "the mentor's provider is `hosted`, and `providers.hosted.kind` is not configured"),
-        ("", "", "the mentor has no provider: set its `provider.kind`"),
+        (2, "", "hosted", "the mentor's provider is `hosted`, and `providers.hosted.kind` is not configured"),
+        (3, "", "", "the mentor has no provider: set its `provider.kind`"),
     ] {
-        let mut asked = request(1, "hello");
+        let mut asked = request(id, "hello");
         asked.mentor.provider.kind = kind.into();
         asked.mentor.provider.name = name.into();
         world.request(&asked).await;
@@ -96,16 +97,16 @@ async fn a_provider_that_the_runner_does_not_have_is_named_with_its_setting() {
 async fn a_provider_that_fails_or_panics_ends_its_own_run_and_no_other() {
     let world = World::new().await;
     let _runner = world.runner().await;
-    for (prompt, expected) in [
-        ("fail", "provider_failed: the model is on holiday"),
-        ("panic", "provider_failed: provider `model` panicked: a defect"),
+    for (id, prompt, expected) in [
+        (1, "fail", "provider_failed: the model is on holiday"),
+        (2, "panic", "provider_failed: provider `model` panicked: a defect"),
     ] {
-        world.request(&request(1, prompt)).await;
+        world.request(&request(id, prompt)).await;
         let result = world.answer().await.result;
         assert_eq!((result.reason, result.output.as_str()), (Some(RunReason::ProviderFailed), ""));
         assert!(result.log.contains("the model thinks") && result.log.contains(expected), "{}", result.log);
     }
-    world.request(&request(2, "again")).await;
+    world.request(&request(3, "again")).await;
     assert_eq!(world.answer().await.result.output, "answer to again");
     world.all_settled().await;
 }
@@ -151,8 +152,9 @@ async fn a_provider_gets_all_that_it_may_know_and_a_token_made_for_whom_it_asks(
 async fn an_api_key_that_is_damaged_or_sealed_for_another_mentor_ends_the_run() {
     let world = World::new().await;
     let _runner = world.runner().await;
-    for sealed in [b"nonsense".to_vec(), key_ring(KEY_1).seal(b"sk-123", "mentor:4", "api_key").unwrap()] {
-        let mut asked = request(1, "hello");
+    let of_another = key_ring(KEY_1).seal(b"sk-123", "mentor:4", "api_key").unwrap();
+    for (id, sealed) in [(1, b"nonsense".to_vec()), (2, of_another)] {
+        let mut asked = request(id, "hello");
         asked.mentor.provider.sealed_api_key = sealed;
         world.request(&asked).await;
         let result = world.answer().await.result;

@@ -73,3 +73,25 @@ async fn a_message_that_cannot_be_read_is_a_dead_letter_and_holds_up_nothing() {
     assert_eq!(reasons[1..], ["field `run` is missing"]);
     runner.is_ready().await;
 }
+
+#[tokio::test]
+async fn a_copy_of_a_request_that_was_answered_meanwhile_is_not_begun() {
+    let world = World::new().await;
+    let _runner = world.runner().await;
+    let first = request(1, "hello");
+    world.request(&first).await;
+    assert_eq!(world.answer().await.run_id.0, 1);
+    // Its message is another, as when the dispatcher sent it again before it heard the answer.
+    world.request(&first).await;
+    world.all_settled().await;
+    assert_eq!(world.model.asked_until_now(), [1]);
+
+    // The next attempt is another, and so is what a dispatcher asks for that has lost the answer.
+    let mut second = first.clone();
+    second.run.run_attempt = 2;
+    world.request(&second).await;
+    assert_eq!(world.answer().await.run_attempt, 2);
+    world.advance(3_000);
+    world.request(&first).await;
+    assert_eq!(world.answer().await.run_attempt, 1);
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bus::{Bus, Queue};
 use model::event::EventKind;
 
 use crate::harness::{World, request, within};
@@ -22,6 +23,24 @@ async fn what_was_taken_back_before_a_runner_joined_is_not_begun_by_it() {
     world.all_settled().await;
     assert_eq!(world.model.asked_until_now(), [2]);
     drop(runner);
+}
+
+#[tokio::test]
+async fn what_was_taken_back_while_it_was_put_off_is_not_begun_by_a_runner_that_joins() {
+    let world = World::new().await;
+    world.request(&request(1, "hello")).await;
+    let mut consumer = world.bus.consume(Queue::AgentRunnerRuns, 1).await.unwrap();
+    let request_1 = within("a request", consumer.next_batch(1, usize::MAX)).await.unwrap().remove(0);
+    request_1.put_off(Duration::from_millis(500)).await.unwrap();
+    drop(consumer);
+    let mut broadcasts = world.subscribe().await;
+    let dispatcher = async {
+        while within("a runner joins", broadcasts.next()).await.unwrap().kind != EventKind::RunnerJoined {}
+        world.say(&[1], true).await;
+    };
+    let (_runner, ()) = tokio::join!(world.runner(), dispatcher);
+    world.all_settled().await;
+    assert!(world.model.asked_until_now().is_empty());
 }
 
 #[tokio::test]

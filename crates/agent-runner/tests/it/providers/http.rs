@@ -35,7 +35,7 @@ async fn it_is_told_all_about_the_run_and_shown_a_token_made_for_it() {
         "system_prompt": "Be brief.",
         "model": "small",
         "session": {
-            "session_id": result.session_id, "log_id": 1, "run_attempt": 1, "organisation": "acme",
+            "session_id": result.session_id, "log_id": 1, "run_attempt": asked.run.run_attempt, "organisation": "acme",
             "username": "admin@acme.example", "agent": 7, "trigger": "schedule",
             "fire_time": "2026-11-21T09:59:00.000Z", "nominal_time": "2026-11-21T09:59:00.000Z",
             "deadline": deadline.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),

@@ -6,6 +6,8 @@ mod http;
 mod large;
 mod named;
 
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use agent_runner::{ProviderConfig, ProvidersConfig};
@@ -17,9 +19,11 @@ use crate::model_server::ModelServer;
 
 const API_KEY: &str = "sk-t0ps3cret";
 
-/// Run 1, which asks this server for `prompt` through its mentor's own settings.
+/// The next attempt of run 1, which asks this server for `prompt` through its mentor's own settings.
 fn ask(kind: &str, server: &ModelServer, prompt: &str) -> RunRequest {
+    static ATTEMPTS: AtomicU32 = AtomicU32::new(1);
     let mut request = request(1, prompt);
+    request.run.run_attempt = ATTEMPTS.fetch_add(1, Relaxed);
     let provider = &mut request.mentor.provider;
     provider.kind = kind.into();
     provider.base_url = format!("{}/v1", server.url);

@@ -17,8 +17,8 @@ async fn a_mentor_that_only_names_a_provider_is_asked_there_with_the_configured_
     let _runner = world.runner_with(|config| config.providers = providers, key_ring(KEY_1)).await;
 
     // As the original clients say it (`llm_provider`, `llm_name`), with a name in their own case; and not at all.
-    for (name, model, expected) in [("Hosted", "large", "large"), ("", "", "configured")] {
-        let mut asked = request(1, "hello");
+    for (id, name, model, expected) in [(1, "Hosted", "large", "large"), (2, "", "", "configured")] {
+        let mut asked = request(id, "hello");
         let (name, model) = (name.into(), model.into());
         asked.mentor.provider = document::Provider { name, model, ..document::Provider::default() };
         world.request(&asked).await;
