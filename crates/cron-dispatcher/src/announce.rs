@@ -11,6 +11,8 @@ use std::collections::HashMap;
 
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
+use crate::outcome::Ended;
+use crate::pieces::pieces;
 use crate::store::runs::{self, RunRow};
 use crate::store::schedules::{self, Schedule};
 
@@ -27,8 +29,6 @@ pub(crate) struct Announcement {
     pub(crate) to_registry: bool,
     /// Decided when the run ended: an agent that lost its endpoint since then is the deliverer's to judge.
     pub(crate) to_deliverer: bool,
-    /// Whether the agent has an endpoint now.
-    pub(crate) calls_back: bool,
 }
 
 /// What is to be announced of these runs.
@@ -45,7 +45,6 @@ pub(crate) fn announcements(conn: &mut DbConnection, ids: &[i64]) -> Result<Vec<
         Announcement {
             to_registry: !row.registry_held,
             to_deliverer: row.stage.state().is_final() && !row.deliverer_held,
-            calls_back: schedule.is_some_and(|schedule| schedule.calls_back),
             record: record(row, request, answer, schedule.and_then(|schedule| schedule.next_fire_at)),
         }
     };
@@ -104,6 +103,21 @@ pub(crate) async fn stop(context: &Context, run_ids: Vec<RunId>) -> Result<(), D
     }
     let now = context.clock.now();
     Ok(context.bus.broadcast(message(&RunCancel { run_ids, complete: false }, now)).await?)
+}
+
+/// Announces these runs as they are by now, a piece after the other: for whoever has committed what became of them. Of
+/// those that ended, what is not heard, or never said after a crash, is announced again when it is overdue.
+pub(crate) async fn announce_pieces(context: &Context, pieces: Vec<Vec<i64>>) -> Result<(), DispatchError> {
+    for piece in pieces {
+        let announcements = context.db.read(move |conn| announcements(conn, &piece)).await?;
+        announce(context, announcements).await?;
+    }
+    Ok(())
+}
+
+/// Announces runs that have ended.
+pub(crate) async fn announce_ended(context: &Context, ended: &[Ended]) -> Result<(), DispatchError> {
+    announce_pieces(context, pieces(ended.iter().map(|one| (one.run.id.0, one.bytes)))).await
 }
 
 /// Tells the registry and the deliverer, each what it needs, in one publish.

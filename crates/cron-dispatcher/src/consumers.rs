@@ -15,7 +15,7 @@ use model::event::{DocumentsHeld, Event, EventKind, RunStarted, RunsHeld};
 use model::run::RunAnswer;
 use model::wire::{Wire, decode_event};
 
-use crate::announce::{announce, stop};
+use crate::announce::{announce_ended, announce_pieces, stop};
 use crate::apply::apply;
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
@@ -108,20 +108,20 @@ impl Answers {
             starts.sort_by_key(|start| start.run_id);
             let config = config.clone();
             let begun = context.db.write(move |conn| judge::take_starts(conn, &starts, &config, now)).await?;
-            announce(context, begun).await?;
+            announce_pieces(context, begun).await?;
         }
         if answers.is_empty() {
             context.schedules_changed.notify_one();
             return Ok(());
         }
-        let announcements = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
-        outcome::note(context, &announcements, &origins);
+        let ended = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
+        outcome::note(context, &ended, &origins);
         if context.runs_wait.load(Ordering::Relaxed) {
             context.runs_queued.notify_one();
         }
         context.schedules_changed.notify_one();
         // Not heard, it is announced again when overdue.
-        announce(context, announcements).await
+        announce_ended(context, &ended).await
     }
 }
 

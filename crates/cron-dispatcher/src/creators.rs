@@ -15,24 +15,24 @@ use model::run::{RunReason, RunRequest};
 use model::wire::Wire;
 use service_kit::database::DbConnection;
 
-use crate::announce::Announcement;
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
 use crate::judge;
+use crate::outcome::Ended;
 use crate::store::{queue, revoked_users, window};
 
-/// Which runs may enter the window, which ended instead, and what is to be announced of these.
-type Parted = (Vec<i64>, Vec<RunId>, Vec<Announcement>);
+/// Which runs may enter the window, and which ended instead: for the runners to stop, and to be announced.
+type Parted = (Vec<i64>, Vec<RunId>, Vec<Ended>);
 
 /// Notes who may not any more in an organisation, and ends what was requested for them and has not begun. Returns the
-/// runs that runners are to let go of, and what is to be announced of them.
+/// runs that runners are to let go of, and those to be announced.
 pub(crate) fn revoke(
     conn: &mut DbConnection,
     organisation: &str,
     usernames: &BTreeSet<String>,
     config: &DispatcherConfig,
     now: DateTime<Utc>,
-) -> Result<(Vec<RunId>, Vec<Announcement>), DispatchError> {
+) -> Result<(Vec<RunId>, Vec<Ended>), DispatchError> {
     window::lock(conn)?;
     revoked_users::put(conn, organisation, usernames)?;
     let requested = window::requested_of(conn, organisation)?;

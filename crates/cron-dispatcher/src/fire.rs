@@ -13,7 +13,7 @@ use service_kit::error::chain;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::announce::{announce, announce_schedules, announce_skipped, stop};
+use crate::announce::{announce_ended, announce_schedules, announce_skipped, stop};
 use crate::context::Context;
 use crate::error::DispatchError;
 use crate::fired::Fired;
@@ -189,6 +189,6 @@ async fn publish(context: &Context, fired: Fired) -> Result<(), DispatchError> {
     let called_back: Vec<_> = fired.skipped.into_iter().filter(|one| one.calls_back).map(|one| one.tick).collect();
     announce_skipped(context, &called_back).await?;
     announce_schedules(context, &fired.schedules).await?;
-    announce(context, fired.ended).await?;
+    announce_ended(context, &fired.ended).await?;
     stopped
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use model::id::RunId;
 use model::run::{Run, ScheduleRecord};
 
-use crate::announce::Announcement;
+use crate::outcome::Ended;
 use crate::store::queue::Request;
 use crate::store::ticks::Skipped;
 
@@ -21,8 +21,8 @@ pub(crate) struct Fired {
     pub(crate) schedules: Vec<ScheduleRecord>,
     /// Earlier runs that made way, for the runners to stop.
     pub(crate) cancelled: Vec<RunId>,
-    /// What is to be announced of these.
-    pub(crate) ended: Vec<Announcement>,
+    /// Which of these ended by it, to be announced.
+    pub(crate) ended: Vec<Ended>,
 }
 
 impl Fired {

@@ -74,20 +74,20 @@ async fn get_run(context: web::Data<Context>, id: web::Path<RunId>) -> Result<Ht
 async fn cancel_run(context: web::Data<Context>, id: web::Path<RunId>) -> Result<HttpResponse, ApiError> {
     let id = id.into_inner().0;
     let (now, config) = (context.clock.now(), context.config.clone());
-    let cancel = move |conn: &mut DbConnection| {
-        let (cancelled, ended) = judge::end_now(conn, &[id], RunReason::Cancelled, &config, now)?;
-        Ok::<_, DispatchError>((cancelled, ended, announcements(conn, &[id])?.pop()))
-    };
-    let (cancelled, ended, found) = context.db.write(cancel).await?;
+    let cancel = move |conn: &mut DbConnection| judge::end_now(conn, &[id], RunReason::Cancelled, &config, now);
+    let (cancelled, ended) = context.db.write(cancel).await?;
     outcome::note(&context, &ended, &HashMap::new());
     if !cancelled.is_empty() {
         tracing::info!(run.id = id, trace_id = Place::tick(RunId(id)).trace_id(), "run cancelled");
     }
     stop(&context, cancelled).await?;
-    announce(&context, ended).await?;
+    let found = context.db.read(move |conn| announcements(conn, &[id])).await?;
+    if !ended.is_empty() {
+        announce(&context, found.clone()).await?;
+    }
     context.runs_queued.notify_one();
     context.schedules_changed.notify_one();
-    found.map(|one| protobuf(&one.record)).ok_or_else(ApiError::not_found)
+    found.first().map(|one| protobuf(&one.record)).ok_or_else(ApiError::not_found)
 }
 
 /// `POST /internal/documents`: applies documents at once, as if they had come over the bus. Answers with what is held.

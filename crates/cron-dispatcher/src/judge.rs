@@ -2,37 +2,42 @@
 //!
 //! An answer's bytes are kept as they came. A later answer, or one to another run attempt, changes nothing; so a run
 //! that was asked twice still has one result, one log and one callback.
+//!
+//! What a transaction judged is announced after it, piece by piece: prompts and answers have megabytes each. A crash in
+//! between: the watch announces what ended when it is overdue, and a start that was not acknowledged comes again.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use model::event::RunStarted;
 use model::id::RunId;
-use model::run::{RunAnswer, RunReason, RunResult, RunState};
+use model::run::{Run, RunAnswer, RunReason, RunRequest, RunResult, RunState};
 use model::wire::Wire;
 use service_kit::database::DbConnection;
 use service_kit::traces::Place;
 
-use crate::announce::{Announcement, announcements};
 use crate::chain::{Reached, arrive};
 use crate::config::DispatcherConfig;
 use crate::error::DispatchError;
+use crate::outcome::Ended;
+use crate::pieces::pieces;
 use crate::store::runs::{self, RunRow, Standing};
 use crate::store::stage::Stage;
-use crate::store::{answers, let_go, overdue, schedules};
+use crate::store::{answers, let_go, overdue, queue, schedules};
 
-/// Takes first answers. Returns what is to be announced of the runs that ended by them.
+/// Takes first answers. Returns the runs that ended by them, to be announced.
 pub(crate) fn take_answers(
     conn: &mut DbConnection,
     given: &[(RunAnswer, Bytes)],
     config: &DispatcherConfig,
     now: DateTime<Utc>,
-) -> Result<Vec<Announcement>, DispatchError> {
+) -> Result<Vec<Ended>, DispatchError> {
     let check_at = now + config.overdue(1);
     let ids: Vec<i64> = given.iter().map(|(answer, _)| answer.run_id.0).collect();
     let standing = runs::standing(conn, &ids)?;
-    let agent_ids: Vec<i64> = standing.values().map(|one| one.agent_id).collect();
+    let agent_ids = agents(&standing);
     // Before any run ends: who finds one under way and makes its tick wait for it, has done so by then.
     let queueing = schedules::lock_concerned(conn, &agent_ids)?;
     let may_heal = |answer: &RunAnswer| {
@@ -44,56 +49,76 @@ pub(crate) fn take_answers(
     for (answer, _) in failed {
         try_again(conn, answer, config, now)?;
     }
-    let ended = answers::take(conn, &last, check_at)?;
+    let taken = answers::take(conn, &last, check_at)?;
     schedules::end_overlap(conn, &queueing)?;
-    let mut announcements = announcements(conn, &ended)?;
-    // An answer implies the start.
-    let unstarted = announcements.iter().filter(|one| !is_started(&standing, one));
-    let mut reached: Vec<Reached> = unstarted.map(|one| reached(one, RunState::Running)).collect();
-    reached.extend(announcements.iter().map(|one| self::reached(one, one.record.state)));
+    let (mut reached, mut ended) = (Vec::with_capacity(2 * taken.len()), Vec::with_capacity(taken.len()));
+    for (answer, bytes) in taken {
+        let Some(stood) = standing.get(&answer.run_id.0) else { continue };
+        let (run, state) = (&stood.row.run, answer.result.state());
+        // An answer implies the start.
+        if !stood.is_started() {
+            reached.push(Reached { agent_id: run.agent_id, run_id: run.id, status: RunState::Running });
+        }
+        reached.push(Reached { agent_id: run.agent_id, run_id: run.id, status: state });
+        ended.push(Ended {
+            run: Run { run_attempt: answer.run_attempt, ..run.clone() },
+            state,
+            reason: answer.result.reason,
+            ended_at: answer.ended_at,
+            bytes: stood.request_bytes + bytes.len(),
+        });
+    }
     arrive(conn, &reached, now)?;
-    let mut uncalled = Vec::new();
-    for one in announcements.iter_mut().filter(|one| !one.calls_back) {
-        one.to_deliverer = false;
-        uncalled.push(one.record.run.id.0);
-    }
-    if !uncalled.is_empty() {
-        runs::need_no_delivery(conn, &uncalled)?;
-    }
-    Ok(announcements)
+    Ok(ended)
 }
 
-/// Notes runs that have begun. Returns what is to be announced of them.
+/// Notes runs that have begun. Returns them, in pieces to be announced.
 pub(crate) fn take_starts(
     conn: &mut DbConnection,
     starts: &[RunStarted],
     config: &DispatcherConfig,
     now: DateTime<Utc>,
-) -> Result<Vec<Announcement>, DispatchError> {
+) -> Result<Vec<Vec<i64>>, DispatchError> {
     let ids: Vec<i64> = starts.iter().map(|start| start.run_id.0).collect();
-    let known = runs::load(conn, &ids)?;
     let standing = runs::standing(conn, &ids)?;
-    let agent_ids: Vec<i64> = standing.values().map(|one| one.agent_id).collect();
-    schedules::lock_concerned(conn, &agent_ids)?;
-    let mut begun = Vec::with_capacity(starts.len());
+    let timeouts = timeouts(conn, &standing)?;
+    schedules::lock_concerned(conn, &agents(&standing))?;
+    let (mut reached, mut begun) = (Vec::with_capacity(starts.len()), Vec::with_capacity(starts.len()));
     for start in starts {
-        let Some((_, request, _)) = known.iter().find(|(row, ..)| row.run.id == start.run_id) else { continue };
+        let id = start.run_id.0;
+        let (Some(stood), Some(timeout)) = (standing.get(&id), timeouts.get(&id)) else { continue };
         // By whichever clock is later: a runner's may be behind.
-        let verdict_at = start.started_at.max(now) + request.timeout + config.verdict_grace();
-        if runs::start(conn, start.run_id, start.run_attempt, start.started_at, verdict_at)? {
-            begun.push(start.run_id.0);
+        let verdict_at = start.started_at.max(now) + *timeout + config.verdict_grace();
+        if !runs::start(conn, start.run_id, start.run_attempt, start.started_at, verdict_at)? {
+            continue;
+        }
+        begun.push((id, stood.request_bytes));
+        // Started once more, by another runner after the first one died, it has arrived already.
+        if !stood.is_started() {
+            reached.push(Reached { agent_id: stood.row.run.agent_id, run_id: start.run_id, status: RunState::Running });
         }
     }
-    let announcements = announcements(conn, &begun)?;
-    // Started once more, by another runner after the first one died, it has arrived already.
-    let first = announcements.iter().filter(|one| !is_started(&standing, one));
-    let reached: Vec<Reached> = first.map(|one| reached(one, RunState::Running)).collect();
     arrive(conn, &reached, now)?;
-    Ok(announcements)
+    Ok(pieces(begun))
 }
 
-fn is_started(standing: &HashMap<i64, Standing>, one: &Announcement) -> bool {
-    standing.get(&one.record.run.id.0).is_some_and(Standing::is_started)
+fn agents(standing: &HashMap<i64, Standing>) -> Vec<i64> {
+    standing.values().map(|one| one.row.run.agent_id.0).collect()
+}
+
+/// How long these runs may take, as far as their requests are kept: these have the prompts as well, and are read piece by
+/// piece.
+fn timeouts(
+    conn: &mut DbConnection,
+    standing: &HashMap<i64, Standing>,
+) -> Result<HashMap<i64, Duration>, DispatchError> {
+    let mut timeouts = HashMap::with_capacity(standing.len());
+    for piece in pieces(standing.iter().map(|(id, one)| (*id, one.request_bytes))) {
+        for (id, body) in queue::requests(conn, &piece)? {
+            timeouts.insert(id, RunRequest::decode(&body)?.timeout);
+        }
+    }
+    Ok(timeouts)
 }
 
 /// Whether what went wrong may go right the next time.
@@ -120,21 +145,21 @@ fn try_again(
     Ok(())
 }
 
-/// Ends these runs for this reason, unless they have ended already. Returns which, for the runners to stop, and what is
-/// to be announced of them.
+/// Ends these runs for this reason, unless they have ended already. Returns which, for the runners to stop, and those to
+/// be announced.
 pub(crate) fn end_now(
     conn: &mut DbConnection,
     ids: &[i64],
     reason: RunReason,
     config: &DispatcherConfig,
     now: DateTime<Utc>,
-) -> Result<(Vec<RunId>, Vec<Announcement>), DispatchError> {
+) -> Result<(Vec<RunId>, Vec<Ended>), DispatchError> {
     if ids.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
     // Schedules before runs, as whoever takes answers locks them.
-    let agent_ids: Vec<i64> = runs::standing(conn, ids)?.values().map(|one| one.agent_id).collect();
-    schedules::lock_concerned(conn, &agent_ids)?;
+    let standing = runs::standing(conn, ids)?;
+    schedules::lock_concerned(conn, &agents(&standing))?;
     runs::lock(conn, ids)?;
     let not_ended = runs::not_ended(conn, ids)?;
     let in_flight = not_ended.iter().filter(|row| Stage::IN_FLIGHT.contains(&row.stage));
@@ -152,7 +177,7 @@ pub(crate) fn end_overdue(
     reason: RunReason,
     config: &DispatcherConfig,
     now: DateTime<Utc>,
-) -> Result<(Vec<RunId>, Vec<Announcement>), DispatchError> {
+) -> Result<(Vec<RunId>, Vec<Ended>), DispatchError> {
     let (ids, agent_ids): (Vec<i64>, Vec<i64>) = late.iter().map(|row| (row.run.id.0, row.run.agent_id.0)).unzip();
     schedules::lock_concerned(conn, &agent_ids)?;
     runs::lock(conn, &ids)?;
@@ -161,10 +186,6 @@ pub(crate) fn end_overdue(
     let verdicts: Vec<_> = late.iter().map(|row| verdict(row, reason, now)).collect();
     let ended = take_answers(conn, &verdicts, config, now)?;
     Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))
-}
-
-fn reached(one: &Announcement, status: RunState) -> Reached {
-    Reached { agent_id: one.record.run.agent_id, run_id: one.record.run.id, status }
 }
 
 /// The dispatcher's own verdict on a run that nobody answered.

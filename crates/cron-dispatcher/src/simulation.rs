@@ -238,7 +238,7 @@ impl World {
             ended = take_answers(conn, &answers, config, now)?;
             Ok(())
         });
-        self.unheld.extend(ended.iter().map(|one| one.record.run.id.0));
+        self.unheld.extend(ended.iter().map(|one| one.run.id.0));
     }
 
     /// The registry and the deliverer hold results, at times none for a while.

@@ -12,8 +12,8 @@ use model::run::{Run, RunAnswer, RunReason, RunRequest};
 use model::wire::Wire;
 use service_kit::traces::{Kind, Place, Span};
 
-use crate::announce::Announcement;
 use crate::context::{Context, NAME};
+use crate::outcome::Ended;
 
 /// A tick became a run, so much later than planned.
 pub(crate) fn tick(context: &Context, run: &Run, late: TimeDelta) {
@@ -55,24 +55,23 @@ pub(crate) fn origins(context: &Context, batch: &[Message]) -> HashMap<RunId, Pl
     answers.filter_map(origin).collect()
 }
 
-/// These were judged: of those that ended by it, how. What no answer led to follows from the tick.
-pub(crate) fn outcomes(context: &Context, judged: &[Announcement], origins: &HashMap<RunId, Place>) {
+/// How these ended. What no answer led to follows from the tick.
+pub(crate) fn outcomes(context: &Context, ended: &[Ended], origins: &HashMap<RunId, Place>) {
     if !context.traces.is_on() {
         return;
     }
     let now = context.clock.now();
-    for one in judged.iter().filter(|one| one.record.state.is_final()) {
-        let run = &one.record.run;
-        let reason = one.record.result.as_ref().and_then(|result| result.reason).map(RunReason::as_str);
+    for one in ended {
+        let run = &one.run;
         let (tick, place) = (Place::tick(run.id), Place::outcome(run.id));
         // A runner may be of another's making: an answer that names another trace leads nowhere.
         let origin = origins.get(&run.id).filter(|origin| origin.trace_id() == tick.trace_id());
         context.traces.record(NAME, || {
-            of_run(Span::new("outcome", Kind::Consumer, place, (one.record.ended_at.unwrap_or(now), now)), run)
+            of_run(Span::new("outcome", Kind::Consumer, place, (one.ended_at, now)), run)
                 .under(origin.copied().unwrap_or(tick))
                 .with("run.attempt", i64::from(run.run_attempt))
-                .with("run.status", one.record.state.as_str())
-                .failed(reason)
+                .with("run.status", one.state.as_str())
+                .failed(one.reason.map(RunReason::as_str))
         });
     }
 }

@@ -14,7 +14,7 @@ use model::run::RunReason;
 use service_kit::database::DbConnection;
 use tokio_util::sync::CancellationToken;
 
-use crate::announce::{announce, announce_schedules, announce_skipped, announcements, stop};
+use crate::announce::{announce_ended, announce_pieces, announce_schedules, announce_skipped, stop};
 use crate::context::Context;
 use crate::error::DispatchError;
 use crate::store::runs::{self, RunRow};
@@ -157,11 +157,7 @@ async fn announce_again(context: &Context, late: Vec<RunRow>) -> Result<(), Disp
     tracing::warn!(runs = again.len(), "results are not held yet, announcing them again");
     metrics::counter!("carillon_results_announced_again_total").increment(again.len() as u64);
     let pieces = context.db.read(move |conn| runs::in_pieces(conn, &again).map_err(DispatchError::from)).await?;
-    for piece in pieces {
-        let announcements = context.db.read(move |conn| announcements(conn, &piece)).await?;
-        announce(context, announcements).await?;
-    }
-    Ok(())
+    announce_pieces(context, pieces).await
 }
 
 /// Skipped ticks that the deliverer does not hold yet are told again: it takes each once, however often it hears of it.
@@ -227,7 +223,7 @@ async fn end_unanswered(context: &Context, late: Vec<RunRow>, reason: RunReason)
     stop(context, run_ids).await?;
     context.runs_queued.notify_one();
     context.schedules_changed.notify_one();
-    announce(context, ended).await
+    announce_ended(context, &ended).await
 }
 
 /// Whether what waits in this queue for its next turn is still to be reckoned with: a request that is put off until a

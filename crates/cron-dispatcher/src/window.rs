@@ -14,7 +14,7 @@ use model::event::EventKind;
 use service_kit::traces::Place;
 use tokio_util::sync::CancellationToken;
 
-use crate::announce::announce;
+use crate::announce::announce_ended;
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
 use crate::store::queue::{self, Request};
@@ -76,7 +76,7 @@ async fn fill(context: &Context) -> Result<bool, DispatchError> {
     if !ended.is_empty() {
         // Who follows them may be due.
         context.schedules_changed.notify_one();
-        announce(context, ended).await?;
+        announce_ended(context, &ended).await?;
     }
     Ok(more)
 }

@@ -89,31 +89,38 @@ impl TryFrom<Row> for RunRow {
 }
 
 /// What the judge has to know of a run before its answer.
-#[derive(Debug, Clone, Copy, Queryable)]
+#[derive(Debug, Clone)]
 pub(crate) struct Standing {
-    pub(crate) id: i64,
-    pub(crate) agent_id: i64,
-    started_at: Option<Timestamp>,
-    run_attempt: i32,
+    pub(crate) row: RunRow,
     max_attempts: i32,
+    /// Of its request; none if that is forgotten.
+    pub(crate) request_bytes: usize,
 }
 
 impl Standing {
     pub(crate) fn is_started(&self) -> bool {
-        self.started_at.is_some()
+        self.row.started_at.is_some()
     }
 
     /// Whether a failed answer to this run attempt is not the last.
     pub(crate) fn may_try_again(&self, run_attempt: u32) -> bool {
-        i64::from(run_attempt) == i64::from(self.run_attempt) && self.run_attempt < self.max_attempts
+        run_attempt == self.row.run.run_attempt && attempt(run_attempt) < self.max_attempts
     }
 }
 
 /// Where these runs stand.
 pub(crate) fn standing(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashMap<i64, Standing>> {
-    let columns = (runs::id, runs::agent_id, runs::started_at, runs::run_attempt, runs::max_attempts);
-    let rows: Vec<Standing> = runs::table.filter(runs::id.eq_any(ids)).select(columns).load(conn)?;
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    let bytes = sql::<BigInt>("CAST(COALESCE(octet_length(run_bodies.request), 0) AS BIGINT)");
+    let rows: Vec<(Row, i32, i64)> = runs::table
+        .left_join(run_bodies::table.on(run_bodies::run_id.eq(runs::id)))
+        .filter(runs::id.eq_any(ids))
+        .select((Row::as_select(), runs::max_attempts, bytes))
+        .load(conn)?;
+    let standing = |(row, max_attempts, bytes): (Row, i32, i64)| {
+        let request_bytes = usize::try_from(bytes).unwrap_or_default();
+        Ok((row.id, Standing { row: RunRow::try_from(row)?, max_attempts, request_bytes }))
+    };
+    rows.into_iter().map(standing).collect()
 }
 
 /// The runs of these agents that have not ended, of agents that do not let them overlap.
@@ -210,12 +217,6 @@ pub(super) fn unfinished(id: RunId, run_attempt: u32) -> _ {
     let attempt: i32 = attempt(run_attempt);
     let number: i64 = id.0;
     runs::table.filter(runs::id.eq(number)).filter(runs::run_attempt.eq(attempt)).filter(runs::ended_at.is_null())
-}
-
-/// Nobody waits to be called back for these results.
-pub(crate) fn need_no_delivery(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
-    diesel::update(runs::table.filter(runs::id.eq_any(ids))).set(runs::deliverer_held.eq(true)).execute(conn)?;
-    Ok(())
 }
 
 /// Locks the rows of these runs, in key order so that two dispatchers never wait for each other.

@@ -1,14 +1,21 @@
 //! What is due at one instant may be more than fits into memory.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
+use bus::{Bus, Message, PublishError};
+use cron_dispatcher::DispatcherConfig;
 use diesel::sql_types::BigInt;
 use diesel::{QueryableByName, RunQueryDsl};
-use model::document::{Agent, Previous};
+use model::document::{Agent, Document, Organisation, Previous, Subject};
 use model::id::AgentId;
-use model::run::{RunRequest, RunState};
+use model::run::{RunReason, RunRecord, RunRequest, RunState};
+use test_kit::{Gate, GatedBus};
 
-use crate::harness::{House, agent, document};
+use crate::harness::{House, agent, document, organisation};
 
 /// In how many transactions the runs of these agents were made; none on SQLite, which does not say.
 fn transactions(house: &House, agents: RangeInclusive<i64>) -> Option<i64> {
@@ -51,6 +58,82 @@ async fn followers_of_a_large_output_fire_once_each_and_not_all_at_once() {
     house.assert_nothing_requested().await;
     // Four of them are what fits.
     assert_eq!(transactions(&house, 2..=21).unwrap_or(5), 5);
+}
+
+/// How many bytes the largest publish had.
+#[derive(Clone, Default)]
+struct Largest(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Gate for Largest {
+    async fn enter(&self, messages: &[Message]) -> Result<(), PublishError> {
+        self.0.fetch_max(messages.iter().map(|message| message.body.len()).sum(), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// A house in which twenty runs are requested that are asked four megabytes each, of agents 2 to 21.
+async fn house_with_large_requests() -> (House, Largest, Vec<RunRequest>) {
+    let largest = Largest::default();
+    let gate = largest.clone();
+    let wrap = |inner| -> Arc<dyn Bus> { Arc::new(GatedBus { gate, inner }) };
+    let mut house = House::with_bus("2026-01-01T10:00:00Z", DispatcherConfig::default(), wrap).await;
+    let version = house.version();
+    let previous = Some(Previous { agent_id: AgentId(1), status: RunState::Success });
+    let followers = (2..=21).map(|id| {
+        let mut follower = Agent { previous, ..agent(id, "*", "*", version) };
+        follower.schedule.timeout = std::time::Duration::from_secs(30);
+        follower
+    });
+    house.settle_in([agent(1, "1", "10", version)].into_iter().chain(followers).collect()).await;
+    house.advance(60);
+    let first = house.requested().await;
+    house.answer_together(&[first], &[&"x".repeat(8 << 20)]).await;
+    assert_eq!(house.finished().await.len(), 1);
+    let requests = house.requested_many(20).await;
+    (house, largest, requests)
+}
+
+/// What was published at once was not all of them: a piece of 16 MiB, to the registry and to the deliverer.
+fn assert_announced_in_pieces(largest: &Largest, ended: &[RunRecord], reason: RunReason) {
+    let agents: BTreeSet<i64> = ended.iter().map(|one| one.run.agent_id.0).collect();
+    assert_eq!(agents, (2..=21).collect());
+    let is_as_said = |one: &RunRecord| one.result.as_ref().is_some_and(|result| result.reason == Some(reason));
+    assert!(ended.iter().all(is_as_said));
+    let bytes = largest.0.load(Ordering::SeqCst);
+    assert!(bytes <= 33 << 20, "{bytes} bytes were published at once");
+}
+
+#[tokio::test]
+async fn large_runs_that_start_and_end_together_are_announced_in_pieces() {
+    let (mut house, largest, requests) = house_with_large_requests().await;
+    for request in &requests {
+        house.started(request).await;
+    }
+    for request in &requests {
+        house.reached(request.run.id, RunState::Running).await;
+    }
+    // The run's time-out and the dispatcher's grace.
+    house.advance(41);
+    let mut ended = Vec::new();
+    while ended.len() < 20 {
+        ended.extend(house.until_finished().await);
+    }
+    assert_announced_in_pieces(&largest, &ended, RunReason::TimedOut);
+}
+
+#[tokio::test]
+async fn large_runs_that_may_not_begin_any_more_are_announced_in_pieces() {
+    let (mut house, largest, _) = house_with_large_requests().await;
+    house.advance(1);
+    let settings = Organisation { revoked_users: BTreeSet::from(["admin".to_owned()]), ..Organisation::default() };
+    let revoked = Document { subject: Subject::Organisation(settings), ..organisation("acme", house.version()) };
+    house.announce(vec![revoked]).await;
+    let mut ended = Vec::new();
+    while ended.len() < 20 {
+        ended.extend(house.finished().await);
+    }
+    assert_announced_in_pieces(&largest, &ended, RunReason::CreatorNotAllowed);
 }
 
 #[tokio::test]
