@@ -120,6 +120,7 @@ impl Answers {
             context.runs_queued.notify_one();
         }
         context.schedules_changed.notify_one();
+        stop(context, ended.iter().filter(|one| one.sent_again).map(|one| one.run.id).collect()).await?;
         // Not heard, it is announced again when overdue.
         announce_ended(context, &ended).await
     }

@@ -44,7 +44,7 @@ pub(crate) fn take_answers(
         let again = standing.get(&answer.run_id.0).is_some_and(|one| one.may_try_again(answer.run_attempt));
         again && answer.result.reason.is_some_and(heals)
     };
-    runs::lock(conn, &ids)?;
+    let sent_again = runs::lock_sent_again(conn, &ids)?;
     let (failed, last): (Vec<_>, Vec<_>) = given.iter().partition(|(answer, _)| may_heal(answer));
     for (answer, _) in failed {
         try_again(conn, answer, config, now)?;
@@ -65,10 +65,16 @@ pub(crate) fn take_answers(
             state,
             reason: answer.result.reason,
             ended_at: answer.ended_at,
+            sent_again: sent_again.contains(&run.id.0),
             bytes: stood.request_bytes + bytes.len(),
         });
     }
     arrive(conn, &reached, now)?;
+    let sent_again: Vec<i64> = ended.iter().filter(|one| one.sent_again).map(|one| one.run.id.0).collect();
+    if !sent_again.is_empty() {
+        // A runner that has the key for a copy that was put off may only join later.
+        let_go::note(conn, &sent_again, now)?;
+    }
     Ok(ended)
 }
 

@@ -1,6 +1,6 @@
 //! Runs: a narrow row each, and their bytes beside it until all who need the result hold it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use diesel::dsl::{case_when, exists, not, sql};
@@ -229,6 +229,17 @@ pub(crate) fn lock(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
         rows.for_update().load::<i64>(c)?;
     }
     Ok(())
+}
+
+/// Locks runs as [`lock`] does. Returns those whose request was sent more than once.
+pub(crate) fn lock_sent_again(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashSet<i64>> {
+    // All rows are locked: those that are looked for are looked for here.
+    let rows = runs::table.filter(runs::id.eq_any(ids)).order(runs::id).select((runs::id, runs::sends));
+    let sends: Vec<(i64, i32)> = match conn {
+        DbConnection::Postgres(c) => rows.for_update().load(c)?,
+        DbConnection::Sqlite(c) => rows.load(c)?,
+    };
+    Ok(sends.into_iter().filter(|(_, sends)| *sends > 1).map(|(id, _)| id).collect())
 }
 
 /// A receiver stored the results of these locked runs. Those that all have who need them are let go of, as

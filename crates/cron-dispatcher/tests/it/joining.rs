@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bus::{Bus, Message, PublishError, Subscription};
 use chrono::{DateTime, Utc};
 use cron_dispatcher::DispatcherConfig;
+use futures::FutureExt;
 use model::document::{Agent, Document, Organisation, Pause, Subject};
 use model::event::{Event, EventKind, RunCancel, RunnerJoined};
 use model::id::RunId;
@@ -124,6 +125,29 @@ async fn a_run_that_was_cancelled_while_it_ran_is_told_to_whoever_comes_back() {
     until_told(&house, &[(house.clock.now(), request.run.id)]).await;
     house.advance(2 * 24 * 60 * 60);
     until_told(&house, &[]).await;
+}
+
+#[tokio::test]
+async fn a_run_whose_request_was_sent_again_is_stopped_when_it_is_answered_and_told_to_whoever_joins() {
+    let (mut house, request) = house().await;
+    assert_eq!(house.until_requested().await.run, request.run);
+    let mut broadcasts = house.subscribe().await;
+    house.answer(&request, "nothing new").await;
+    until_said(&mut broadcasts, request.run.id).await;
+    until_told(&house, &[(house.clock.now(), request.run.id)]).await;
+}
+
+#[tokio::test]
+async fn a_run_whose_request_was_sent_once_is_not_stopped_when_it_is_answered() {
+    let (mut house, request) = house().await;
+    let mut broadcasts = house.subscribe().await;
+    house.answer(&request, "nothing new").await;
+    house.finished().await;
+    until_told(&house, &[]).await;
+    while let Some(Some(message)) = broadcasts.next().now_or_never() {
+        let said = decode_event::<RunCancel>(message.kind, &message.body);
+        assert!(said.is_ok_and(|said| said.run_ids.is_empty()) || message.kind != EventKind::RunCancel);
+    }
 }
 
 /// Waits until this alone is said, by whomever and whenever.
