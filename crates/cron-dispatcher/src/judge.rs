@@ -189,6 +189,11 @@ pub(crate) fn end_overdue(
     runs::lock(conn, &ids)?;
     // What has started, or was taken back, by now stays so.
     let late = overdue::still(conn, late, now)?;
+    if reason == RunReason::Lost {
+        // Its request may only wait for a runner that has its key. Of one that has begun the runner knows the time-out.
+        let ids: Vec<i64> = late.iter().map(|row| row.run.id.0).collect();
+        let_go::note(conn, &ids, now)?;
+    }
     let verdicts: Vec<_> = late.iter().map(|row| verdict(row, reason, now)).collect();
     let ended = take_answers(conn, &verdicts, config, now)?;
     Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))

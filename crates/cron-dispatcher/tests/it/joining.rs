@@ -12,7 +12,7 @@ use futures::FutureExt;
 use model::document::{Agent, Document, Organisation, Pause, Subject};
 use model::event::{Event, EventKind, RunCancel, RunnerJoined};
 use model::id::RunId;
-use model::run::RunRequest;
+use model::run::{RunReason, RunRequest};
 use model::wire::{Wire, decode_event};
 use test_kit::{Gate, GatedBus};
 use tokio::sync::watch;
@@ -134,6 +134,19 @@ async fn a_run_whose_request_was_sent_again_is_stopped_when_it_is_answered_and_t
     let mut broadcasts = house.subscribe().await;
     house.answer(&request, "nothing new").await;
     until_said(&mut broadcasts, request.run.id).await;
+    until_told(&house, &[(house.clock.now(), request.run.id)]).await;
+}
+
+#[tokio::test]
+async fn a_run_that_ended_as_lost_is_told_to_whoever_joins() {
+    let config = DispatcherConfig { lost_requests_max: 0, ..DispatcherConfig::default() };
+    let mut house = House::with_config("2026-01-01T10:00:00Z", config).await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "1", "10", version)]).await;
+    house.advance(60);
+    let request = house.requested().await;
+    let lost = house.until_finished().await.remove(0);
+    assert_eq!(lost.result.and_then(|result| result.reason), Some(RunReason::Lost));
     until_told(&house, &[(house.clock.now(), request.run.id)]).await;
 }
 
