@@ -232,9 +232,19 @@ fn delay_counts(queue: Queue) -> bool {
     matches!(queue, Queue::AgentRunnerRuns | Queue::CronDispatcherAnswers)
 }
 
-/// How many looks in a row have found each queue with nothing ready, and whether something was delayed that counts.
+/// What the last looks at each queue have found.
 #[derive(Default)]
-struct SeenEmpty(HashMap<Queue, (u32, bool)>);
+struct SeenEmpty(HashMap<Queue, Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// How many in a row found nothing ready.
+    looks: u32,
+    /// Whether something was delayed that counts: at the last look, and at the one before. What was at the first of two
+    /// may have been taken in between, and is as little lost.
+    delayed: bool,
+    delayed_before: bool,
+}
 
 impl SeenEmpty {
     /// Looks at these queues, once each, and forgets all others.
@@ -245,23 +255,24 @@ impl SeenEmpty {
                 continue;
             }
             let seen = match context.bus.depth(*queue).await {
-                Ok(depth) if depth.ready == 0 => {
-                    let looks = before.get(queue).map_or(0, |(looks, _)| *looks) + 1;
-                    (looks, depth.delayed > 0 && delay_counts(*queue))
-                }
-                Ok(_) | Err(_) => (0, false),
+                Ok(depth) if depth.ready == 0 => Seen {
+                    looks: before.get(queue).map_or(0, |seen| seen.looks) + 1,
+                    delayed: depth.delayed > 0 && delay_counts(*queue),
+                    delayed_before: before.get(queue).is_some_and(|seen| seen.delayed),
+                },
+                Ok(_) | Err(_) => Seen::default(),
             };
             self.0.insert(*queue, seen);
         }
     }
 
-    /// Whether something is delayed in any of these that counts.
+    /// Whether something was delayed in any of these, in the last two looks, that counts.
     fn any_delayed(&self, queues: &[Queue]) -> bool {
-        queues.iter().any(|queue| self.0.get(queue).is_some_and(|(_, delayed)| *delayed))
+        queues.iter().any(|queue| self.0.get(queue).is_some_and(|seen| seen.delayed || seen.delayed_before))
     }
 
     /// Whether each of these was found with nothing ready in the last two looks.
     fn were_empty_twice(&self, queues: &[Queue]) -> bool {
-        queues.iter().all(|queue| self.0.get(queue).is_some_and(|(looks, _)| *looks >= 2))
+        queues.iter().all(|queue| self.0.get(queue).is_some_and(|seen| seen.looks >= 2))
     }
 }

@@ -37,7 +37,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at what announces itself to nobody.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a second of a clock that is moved takes: long enough for a busy machine to do what is due in it.
-const SECOND: Duration = Duration::from_millis(40);
+pub(crate) const SECOND: Duration = Duration::from_millis(40);
 
 /// The agent whose run shows that everything before it is done.
 const PROBE: AgentId = AgentId(999_999);

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use bus::{Bus, Message, PublishError, Queue};
+use bus::{Bus, Depth, Message, PublishError, Queue};
 use cron_dispatcher::DispatcherConfig;
 use model::document::{Agent, CatchUp, Pause};
 use model::run::{RunReason, RunState};
 use test_kit::{Gate, GatedBus, until};
 use tokio::sync::Semaphore;
 
-use crate::harness::{House, PATIENCE, agent, versioned};
+use crate::harness::{House, PATIENCE, SECOND, agent, versioned};
 
-/// Whoever wants to know how many requests wait has to wait as well, while it is shut.
+/// Whoever wants to know how many requests wait has to wait as well, while it is shut. From the second time on, requests
+/// that are put off seem to have been taken.
 #[derive(Clone)]
 struct Slow {
     is_shut: Arc<AtomicBool>,
@@ -30,6 +31,7 @@ impl Slow {
     async fn asked(&self, house: &House, times: usize) {
         let asked = async || {
             house.advance(1);
+            tokio::time::sleep(SECOND).await;
             (self.asked.load(Ordering::SeqCst) == times).then_some(())
         };
         until("the watch asks how many requests wait", PATIENCE, asked).await;
@@ -47,6 +49,11 @@ impl Gate for Slow {
             self.asked.fetch_add(1, Ordering::SeqCst);
             self.answers.acquire().await.expect("an answer").forget();
         }
+    }
+
+    fn depth(&self, queue: Queue, inner: Depth) -> Depth {
+        let is_taken = queue == Queue::AgentRunnerRuns && self.asked.load(Ordering::SeqCst) >= 2;
+        Depth { delayed: if is_taken { 0 } else { inner.delayed }, ..inner }
     }
 }
 
@@ -87,4 +94,24 @@ async fn a_run_that_starts_or_is_taken_back_while_the_watch_looks_is_not_lost() 
     let resumed = Pause { paused: false, resumed_with: Some(CatchUp::None) };
     house.apply(vec![versioned("acme", Agent { pause: resumed, ..pausing }, house.version())]).await;
     assert_eq!(house.until_requested().await.run, requests[1].run);
+}
+
+#[tokio::test]
+async fn a_request_that_was_put_off_at_the_first_look_and_taken_by_the_second_is_not_lost() {
+    let slow = Slow::new();
+    let gate = slow.clone();
+    let wrap = |inner| -> Arc<dyn Bus> { Arc::new(GatedBus { gate, inner }) };
+    let mut house = House::with_bus("2026-01-01T10:00:00Z", DispatcherConfig::default(), wrap).await;
+    let version = house.version();
+    house.settle_in(vec![agent(7, "1", "10", version)]).await;
+    house.advance(60);
+    house.put_off_requested().await;
+    slow.is_shut.store(true, Ordering::SeqCst);
+    for look in 1..=2 {
+        slow.asked(&house, look).await;
+        slow.answers.add_permits(1);
+    }
+    // What was to be done after the second look is done before the third.
+    slow.asked(&house, 3).await;
+    house.until_waiting(0).await;
 }
