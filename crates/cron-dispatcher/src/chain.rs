@@ -14,6 +14,7 @@ use service_kit::database::DbConnection;
 use crate::error::DispatchError;
 use crate::settle::skipped;
 use crate::store::documents::Directory;
+use crate::store::schedules::Schedule;
 use crate::store::{arrivals, runs, schedules, ticks};
 
 /// A run of an agent that has come to a status.
@@ -27,12 +28,29 @@ pub(crate) struct Reached {
 /// Makes ready who follows.
 pub(crate) fn arrive(conn: &mut DbConnection, reached: &[Reached], now: DateTime<Utc>) -> Result<(), DispatchError> {
     let previous: Vec<i64> = reached.iter().map(|one| one.agent_id.0).collect();
-    let followers = if previous.is_empty() { Vec::new() } else { schedules::lock_followers(conn, &previous)? };
-    if followers.is_empty() {
-        return Ok(());
+    let mut followers = if previous.is_empty() { Vec::new() } else { schedules::lock_followers(conn, &previous)? };
+    let mut replaced = Vec::new();
+    while !followers.is_empty() {
+        let ids: Vec<i64> = followers.iter().map(|schedule| schedule.agent_id).collect();
+        let (directory, read) = Directory::load_first(conn, &ids)?;
+        let left = followers.split_off(read);
+        replaced.extend(arrive_at(conn, followers, &directory, reached, now)?);
+        followers = left;
     }
-    let ids: Vec<i64> = followers.iter().map(|schedule| schedule.agent_id).collect();
-    let directory = Directory::load(conn, &ids)?;
+    // All at once: piece by piece, they would be locked in another order than everybody's.
+    runs::forget_held(conn, &replaced)?;
+    Ok(())
+}
+
+/// The same for these locked schedules, whose agents are in the directory. Returns the runs of older arrivals, which nobody
+/// takes any more.
+fn arrive_at(
+    conn: &mut DbConnection,
+    followers: Vec<Schedule>,
+    directory: &Directory,
+    reached: &[Reached],
+    now: DateTime<Utc>,
+) -> Result<Vec<i64>, DispatchError> {
     let (mut ready, mut replaced, mut missed) = (Vec::new(), Vec::new(), Vec::new());
     for mut schedule in followers {
         let newest = reached
@@ -59,8 +77,7 @@ pub(crate) fn arrive(conn: &mut DbConnection, reached: &[Reached], now: DateTime
     }
     schedules::advance(conn, &ready)?;
     ticks::skip(conn, &missed, now)?;
-    runs::forget_held(conn, &replaced)?;
-    Ok(())
+    Ok(replaced)
 }
 
 /// Whether a run of the agent that is followed has ended, and not in the state that is waited for.

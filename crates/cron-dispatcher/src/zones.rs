@@ -130,7 +130,25 @@ fn follow(
     config: &DispatcherConfig,
     now: DateTime<Utc>,
 ) -> Result<Fired, DispatchError> {
-    let mut directory = Directory::load(conn, agent_ids)?;
+    let (mut fired, mut left) = (Fired::default(), agent_ids);
+    while !left.is_empty() {
+        let (directory, read) = Directory::load_first(conn, left)?;
+        let (some, others) = left.split_at(read);
+        fired.join(follow_some(conn, some, directory, changes, config, now)?);
+        left = others;
+    }
+    Ok(fired)
+}
+
+/// The same for agents that are in the directory.
+fn follow_some(
+    conn: &mut DbConnection,
+    agent_ids: &[i64],
+    mut directory: Directory,
+    changes: &[ZoneChange],
+    config: &DispatcherConfig,
+    now: DateTime<Utc>,
+) -> Result<Fired, DispatchError> {
     let mut fired = Fired::default();
     for change in changes {
         let mut following = Vec::new();

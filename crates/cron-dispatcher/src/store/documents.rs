@@ -208,7 +208,7 @@ impl Directory {
     }
 
     /// The first of these agents whose documents can be had in memory at once, and how many they are.
-    fn load_first(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<(Self, usize)> {
+    pub(crate) fn load_first(conn: &mut DbConnection, agent_ids: &[i64]) -> QueryResult<(Self, usize)> {
         let mut first = fitting(conn, DocumentKind::Agent, agent_ids)?;
         let keys = agent_ids[..first].iter().map(i64::to_string).collect();
         let mut agents = load(conn, DocumentKind::Agent, &keys)?;

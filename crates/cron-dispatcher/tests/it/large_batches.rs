@@ -15,7 +15,7 @@ use model::id::AgentId;
 use model::run::{RunReason, RunRecord, RunRequest, RunState};
 use test_kit::{Gate, GatedBus};
 
-use crate::harness::{House, agent, document, organisation};
+use crate::harness::{House, agent, at, document, organisation};
 
 /// In how many transactions the runs of these agents were made; none on SQLite, which does not say.
 fn transactions(house: &House, agents: RangeInclusive<i64>) -> Option<i64> {
@@ -148,4 +148,40 @@ async fn agents_with_large_prompts_fire_once_each_and_not_all_at_once() {
     assert_eq!(agents_of(&requests), (1..=40).collect::<Vec<_>>());
     house.assert_nothing_requested().await;
     assert_eq!(transactions(&house, 1..=40).unwrap_or(2), 2);
+}
+
+#[tokio::test]
+async fn followers_with_large_prompts_are_made_ready_once_each_and_follow_a_new_zone() {
+    let mut house = House::start("2026-07-01T00:00:00Z").await;
+    let version = house.version();
+    let previous = Some(Previous { agent_id: AgentId(1), status: RunState::Success });
+    let large = |id| Agent { prompt: "x".repeat(450_000), ..agent(id, "*", "*", version) };
+    house.settle_in(vec![agent(1, "1", "0", version)]).await;
+    for piece in [2..=21, 22..=41] {
+        let followers = piece.map(|id| document("acme", Agent { previous, ..large(id) }));
+        house.announce(followers.collect()).await;
+    }
+    house.advance(60);
+    let first = house.requested().await;
+    house.answer(&first, "done").await;
+    let requests = house.requested_many(40).await;
+    assert_eq!(agents_of(&requests), (2..=41).collect::<Vec<_>>());
+    house.answer_together(&requests, &["done"]).await;
+    for request in &requests {
+        house.reached(request.run.id, RunState::Success).await;
+    }
+
+    for piece in [52..=71, 72..=91] {
+        let daily = |id| document("acme", Agent { prompt: large(id).prompt, ..agent(id, "0", "9", version) });
+        house.announce(piece.map(daily).collect()).await;
+    }
+    house.advance(60);
+    let settings = Organisation { timezone: chrono_tz::Europe::Berlin, ..Organisation::default() };
+    let berlin = Document { subject: Subject::Organisation(settings), ..organisation("acme", house.version()) };
+    house.announce(vec![berlin]).await;
+    house.assert_nothing_requested().await;
+    house.clock.advance(at("2026-07-01T07:00:00Z") - house.clock.now());
+    let requests = house.requested_many(40).await;
+    assert_eq!(agents_of(&requests), (52..=91).collect::<Vec<_>>());
+    house.assert_ledger_is_clean().await;
 }
