@@ -48,7 +48,7 @@ pub(crate) fn apply(
 ) -> Result<Applied, DispatchError> {
     documents::lock(conn, documents)?;
     let mut held = Versions::load(conn, documents)?;
-    lock_edited(conn, &held, documents)?;
+    lock_edited(conn, &held, documents, now)?;
     let mut ordered: Vec<&Document> = documents.iter().collect();
     ordered.sort_by_key(|document| (document.kind(), document.version));
     let mut applied = Applied::default();
@@ -78,21 +78,50 @@ pub(crate) fn apply(
     Ok(applied)
 }
 
-/// Locks the schedules of all agents that are about to be edited, with those that follow them: in the order of the edits,
-/// each would be locked while those before it are held, and the turns that these took.
-fn lock_edited(conn: &mut DbConnection, held: &Versions, documents: &[Document]) -> Result<(), DispatchError> {
+/// Locks the schedules of all agents that are about to be edited, and of organisations about to be paused or resumed, with
+/// those that follow them: in the order of the edits, each would be locked while those before it are held, and the turns
+/// that these took, and the window and the runs that these took back.
+fn lock_edited(
+    conn: &mut DbConnection,
+    held: &Versions,
+    documents: &[Document],
+    now: DateTime<Utc>,
+) -> Result<(), DispatchError> {
     let is_edit = |document: &&Document| {
-        document.kind() == DocumentKind::Agent
-            && held.of(DocumentKind::Agent, &document.key()).is_some_and(|version| version < document.version)
+        held.of(document.kind(), &document.key()).is_some_and(|version| version < document.version)
     };
-    let agent_ids: Vec<i64> =
-        documents.iter().filter(is_edit).filter_map(|document| document.key().parse().ok()).collect();
-    // One alone is locked when it is its turn.
-    if agent_ids.len() > 1 {
-        let organisations = schedules::lock_with_followers(conn, &agent_ids)?;
-        if organisations.len() > 1 {
-            turns::lock(conn, &organisations.iter().map(String::as_str).collect())?;
+    let edits: Vec<&Document> = documents.iter().filter(is_edit).collect();
+    // One alone locks things in their order.
+    if edits.len() < 2 {
+        return Ok(());
+    }
+    let (mut agent_ids, mut may_take_back) = (Vec::new(), false);
+    for document in edits {
+        match &document.subject {
+            Subject::Agent(agent) => {
+                agent_ids.push(agent.id.0);
+                may_take_back |= agent.pause.paused;
+            }
+            Subject::AgentDeleted(AgentId(id)) => agent_ids.push(*id),
+            Subject::Organisation(organisation) => {
+                let of = Of::Organisation(document.organisation.as_str());
+                let moved = if organisation.pause.paused {
+                    schedules::due_of(conn, of, now)
+                } else {
+                    schedules::paused_of(conn, of)
+                };
+                agent_ids.extend(moved?);
+                may_take_back = true;
+            }
+            Subject::Mentor(_) | Subject::MentorDeleted(_) => {}
         }
+    }
+    if agent_ids.is_empty() {
+        return Ok(());
+    }
+    let organisations = schedules::lock_with_followers(conn, &agent_ids)?;
+    if organisations.len() > 1 || may_take_back {
+        turns::lock(conn, &organisations.iter().map(String::as_str).collect())?;
     }
     Ok(())
 }
@@ -195,6 +224,10 @@ impl Applying<'_> {
         let before = before.unwrap_or_default();
         let of = Of::Organisation(key);
         self.settle_before_pause(of, before.pause, organisation.pause)?;
+        let resumes = before.pause.paused && !organisation.pause.paused;
+        if resumes {
+            schedules::lock_paused(self.conn, of)?;
+        }
         // Its schedules follow one after the other.
         if let Some(zone_before) = zone_before.filter(|zone| *zone != organisation.timezone) {
             let change = ZoneChange {
@@ -209,13 +242,17 @@ impl Applying<'_> {
         }
         self.put()?;
         limits::put(self.conn, &limits::of_organisation(key), organisation.runs_in_flight_max, organisation.pause)?;
+        if resumes {
+            // Schedules before the window.
+            self.pause(of, before.pause, organisation.pause)?;
+        }
         if before.revoked_users != organisation.revoked_users {
             let users = &organisation.revoked_users;
             let (stopped, ended) = creators::revoke(self.conn, key, users, self.config, self.now)?;
             self.applied.fired.cancelled.extend(stopped);
             self.applied.fired.ended.extend(ended);
         }
-        self.pause(of, before.pause, organisation.pause)
+        if resumes { Ok(()) } else { self.pause(of, before.pause, organisation.pause) }
     }
 
     fn mentor(&mut self, mentor: &Mentor) -> Result<(), DispatchError> {

@@ -125,6 +125,8 @@ fn put_everything(
         // Whoever lets runs into the window has done so, or will see this. A resume changes schedules after this, which
         // are locked before the window; who does not see it yet lets nothing in.
         window::lock(conn)?;
+    } else if was_paused {
+        schedules::lock_paused(conn, Of::Everything)?;
     }
     everything::put(conn, pause.paused, note, now)?;
     if pause.paused != was_paused {

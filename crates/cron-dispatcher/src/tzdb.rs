@@ -91,6 +91,8 @@ fn replan(
     now: DateTime<Utc>,
 ) -> Result<Fired, DispatchError> {
     let mut fired = Fired::default();
+    // All at once: of one that is settled by the way, turns would be held while it waits for the next.
+    schedules::lock_with_followers(conn, ids)?;
     for agent_id in ids {
         let Some(mut schedule) = schedules::lock(conn, *agent_id)? else { continue };
         let directory = Directory::load(conn, &[*agent_id])?;

@@ -29,6 +29,7 @@ use crate::fired::Fired;
 use crate::replan::{plan_by, settle_until};
 use crate::store::documents::Directory;
 use crate::store::schedules::{self, Schedule};
+use crate::store::turns;
 use crate::store::zone_changes::{self, ZoneChange};
 
 /// Schedules that follow in one transaction.
@@ -92,12 +93,21 @@ pub(crate) fn walk(
         zone_changes::end(conn, &newest)?;
         return Ok(Some(Fired::default()));
     };
+    lock_all(conn, &piece)?;
     let fired = match conn.transaction(|conn| follow(conn, &piece, &changes, config, now)) {
         Err(error) if !error.is_unavailable() => follow_one_by_one(conn, &piece, &changes, config, now)?,
         followed => followed?,
     };
     zone_changes::move_on(conn, &newest, last)?;
     Ok(Some(fired))
+}
+
+/// Locks the schedules of these agents and those that follow them, then turns, as whoever fires: one by one, those of the
+/// first would be held while it waits for the next.
+fn lock_all(conn: &mut DbConnection, agent_ids: &[i64]) -> Result<(), DispatchError> {
+    let organisations = schedules::lock_with_followers(conn, agent_ids)?;
+    turns::lock(conn, &organisations.iter().map(String::as_str).collect())?;
+    Ok(())
 }
 
 fn follow_one_by_one(
@@ -185,13 +195,16 @@ pub(crate) fn catch_up(
     now: DateTime<Utc>,
 ) -> Result<Option<Fired>, DispatchError> {
     let changes = zone_changes::load(conn)?;
+    let behind = |schedule: &&Schedule| changes.iter().any(|change| is_behind(schedule, directory, change));
+    let behind: Vec<&Schedule> = locked.iter().filter(behind).collect();
+    if !behind.is_empty() && locked.len() > 1 {
+        lock_all(conn, &locked.iter().map(|schedule| schedule.agent_id).collect::<Vec<_>>())?;
+    }
     let mut fired = None;
-    for schedule in locked {
+    for schedule in behind {
         let own: Vec<_> = changes.iter().filter(|change| is_behind(schedule, directory, change)).cloned().collect();
-        if !own.is_empty() {
-            let followed = follow(conn, &[schedule.agent_id], &own, config, now)?;
-            fired.get_or_insert_with(Fired::default).join(followed);
-        }
+        let followed = follow(conn, &[schedule.agent_id], &own, config, now)?;
+        fired.get_or_insert_with(Fired::default).join(followed);
     }
     Ok(fired)
 }

@@ -15,7 +15,7 @@ use model::run::RunState;
 use serde_json::json;
 use test_kit::until;
 
-use crate::harness::{House, agent, at, organisation};
+use crate::harness::{House, agent, at, document, organisation};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const BLOCKED: &str = "SELECT count(*) AS number FROM pg_stat_activity \
@@ -172,4 +172,71 @@ async fn a_pause_of_more_than_one_batch_and_a_fire_do_not_wait_for_each_other() 
         firing.batch_execute("SELECT last_turn FROM turns FOR UPDATE; COMMIT").unwrap();
     });
     assert_eq!((house.ticks(1).await.len(), house.ticks(2).await.len()), (2, 2));
+}
+
+fn pausing(house: &House, paused: bool) -> Document {
+    let pause = Pause { paused, resumed_with: None };
+    let settings = Organisation { pause, ..Organisation::default() };
+    Document { subject: Subject::Organisation(settings), ..organisation("acme", house.version()) }
+}
+
+/// Agents 8 and 7, in this order, whose ticks wait for the end of this pause.
+async fn wait_for_a_pause(house: &mut House, pause: impl AsyncFnOnce(&House)) {
+    let version = house.version();
+    house.settle_in(vec![agent(8, "1", "10", version), agent(7, "1", "10", version)]).await;
+    house.advance(1);
+    pause(house).await;
+    house.advance(60);
+    house.until_fired().await;
+}
+
+/// While it waits for the schedule of agent 7, nothing is locked yet that comes after that.
+const OF_SEVEN: &str = "BEGIN; SELECT agent_id FROM schedules WHERE agent_id = 7 FOR UPDATE";
+const OF_EIGHT: &str = "SELECT agent_id FROM schedules WHERE agent_id = 8 FOR UPDATE NOWAIT";
+
+#[tokio::test]
+async fn who_resumes_everything_locks_schedules_in_key_order_and_before_it_is_resumed() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let (Some(mut holding), Some(mut looking)) = (house.postgres(), house.postgres()) else { return };
+    wait_for_a_pause(&mut house, async |house| drop(house.pause_everything(json!({"paused": true})).await)).await;
+    holding.batch_execute(OF_SEVEN).unwrap();
+    tokio::join!(house.pause_everything(json!({"paused": false})), async {
+        until("it waits", PATIENCE, async || (count(&mut looking, BLOCKED) == 1).then_some(())).await;
+        holding.batch_execute(OF_EIGHT).unwrap();
+        holding.batch_execute("SELECT id FROM everything FOR SHARE NOWAIT; COMMIT").unwrap();
+    });
+    house.requested_many(2).await;
+}
+
+#[tokio::test]
+async fn who_resumes_an_organisation_locks_its_schedules_before_its_document() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let (Some(mut holding), Some(mut looking)) = (house.postgres(), house.postgres()) else { return };
+    wait_for_a_pause(&mut house, async |house| drop(house.apply(vec![pausing(house, true)]).await)).await;
+    holding.batch_execute(OF_SEVEN).unwrap();
+    tokio::join!(house.apply(vec![pausing(&house, false)]), async {
+        until("it waits", PATIENCE, async || (count(&mut looking, BLOCKED) == 1).then_some(())).await;
+        holding.batch_execute(OF_EIGHT).unwrap();
+        let document = "SELECT version FROM documents WHERE kind = 'organisation' FOR SHARE NOWAIT; COMMIT";
+        holding.batch_execute(document).unwrap();
+    });
+    house.requested_many(2).await;
+}
+
+#[tokio::test]
+async fn edits_that_come_with_a_pause_lock_their_schedules_before_the_window() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let (Some(mut holding), Some(mut looking)) = (house.postgres(), house.postgres()) else { return };
+    let version = house.version();
+    house.settle_in(vec![agent(7, "1", "10", version)]).await;
+    house.advance(1);
+    holding.batch_execute(OF_SEVEN).unwrap();
+    let edited = document("acme", agent(7, "2", "10", house.version()));
+    tokio::join!(house.apply(vec![pausing(&house, true), edited]), async {
+        until("it waits", PATIENCE, async || (count(&mut looking, BLOCKED) == 1).then_some(())).await;
+        let windows = "SELECT count(*) AS number FROM pg_locks JOIN pg_database ON pg_database.oid = database \
+                       WHERE datname = current_database() AND locktype = 'advisory' AND objid = 7262745";
+        assert_eq!(count(&mut looking, windows), 0);
+        holding.batch_execute("COMMIT").unwrap();
+    });
 }

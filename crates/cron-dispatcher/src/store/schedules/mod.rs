@@ -17,7 +17,7 @@ use super::{ROWS_MAX, read_word, stamp, time};
 use crate::schema::schedules;
 
 pub(crate) use due::{advance, due, due_of, earliest, lock_due};
-pub(crate) use waiting::{end_overlap, lock_concerned, resume};
+pub(crate) use waiting::{end_overlap, lock_concerned, lock_paused, paused_of, resume};
 pub(crate) use walks::{lock_followers, lock_with_followers, of_older_tzdb, of_organisation, page};
 
 /// What keeps the ticks of a schedule from being settled; the spellings are skip reasons.

@@ -9,9 +9,36 @@ use super::Of;
 use crate::schema::schedules;
 use crate::store::literal::Literal;
 
+/// The agents whose ticks wait for the end of a pause, in key order.
+pub(crate) fn paused_of(conn: &mut DbConnection, of: Of<'_>) -> QueryResult<Vec<i64>> {
+    let paused = schedules::waits_for.eq(Some(SkipReason::Paused.as_str()));
+    let paused = schedules::table.filter(paused).order(schedules::agent_id).select(schedules::agent_id);
+    match of {
+        Of::Everything => paused.load(conn),
+        Of::Organisation(key) => paused.filter(schedules::organisation.eq(key)).load(conn),
+        Of::Agent(id) => paused.filter(schedules::agent_id.eq(id)).load(conn),
+    }
+}
+
+/// Locks the schedules that wait for the end of a pause, in key order. For whoever is about to end it: before what says so
+/// is locked, which those keep as it is who have schedules locked.
+pub(crate) fn lock_paused(conn: &mut DbConnection, of: Of<'_>) -> QueryResult<()> {
+    if matches!(conn, DbConnection::Sqlite(_)) {
+        return Ok(());
+    }
+    let paused = paused_of(conn, of)?;
+    if let DbConnection::Postgres(c) = conn {
+        let theirs = schedules::table.filter(schedules::agent_id.eq_any(paused)).order(schedules::agent_id);
+        theirs.select(schedules::agent_id).for_update().load::<i64>(c)?;
+    }
+    Ok(())
+}
+
 /// A pause has ended: what waited for that is due now, to be settled as `choice` says. Where another pause goes on, it
 /// waits again.
 pub(crate) fn resume(conn: &mut DbConnection, of: Of<'_>, choice: Option<CatchUp>) -> QueryResult<usize> {
+    // Once more, in case that others began to wait meanwhile.
+    lock_paused(conn, of)?;
     let paused = schedules::waits_for.eq(Some(SkipReason::Paused.as_str()));
     let due = (
         schedules::next_fire_at.eq(schedules::waits_since),
