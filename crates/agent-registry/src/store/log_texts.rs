@@ -218,17 +218,20 @@ impl Ended {
 
     /// Those by whose output a follower is asked that waits for this status.
     pub(crate) fn awaited_as(status: &str) -> Self {
-        if status == RunState::Success.as_str() {
-            Self::Successfully
-        } else if status == RunState::Error.as_str() {
-            Self::WithError
-        } else {
-            Self::Anyhow
+        Self::ALL.into_iter().find(|ended| ended.status() == Some(status)).unwrap_or(Self::Anyhow)
+    }
+
+    /// The word by which it is awaited; none: by any other.
+    pub(crate) fn status(self) -> Option<&'static str> {
+        match self {
+            Self::Successfully => Some(RunState::Success.as_str()),
+            Self::WithError => Some(RunState::Error.as_str()),
+            Self::Anyhow => None,
         }
     }
 
     /// As the index of those that failed says it.
-    fn condition(self) -> &'static str {
+    pub(crate) fn condition(self) -> &'static str {
         match self {
             Self::Successfully => "logs.state = 'success'",
             Self::WithError => "logs.state = 'error'",

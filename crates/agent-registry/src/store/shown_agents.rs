@@ -9,7 +9,7 @@ use service_kit::database::{DbConnection, Timestamp};
 
 use super::activity::ActivityRow;
 use super::agents::AgentRow;
-use super::log_texts::PIECE_BYTES_MAX;
+use super::log_texts::{Ended, PIECE_BYTES_MAX};
 use super::mentors::MentorRow;
 use super::schema::{agent_activity, agents, mentors};
 
@@ -126,19 +126,33 @@ pub(crate) fn by_ids(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashMa
 }
 
 /// How many bytes of texts each of these agents is shown with, by agent: its own, those of its mentor, and what the
-/// agent that it follows put out last.
+/// agent that it follows put out last, as it is waited for.
 pub(crate) fn text_bytes(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashMap<i64, i64>> {
     // In one statement; no database reads a column of text to tell its length.
     let bytes = dsl::sql::<BigInt>(&format!(
         "CAST(octet_length(agents.description) + octet_length(agents.prompt) + mentors.text_bytes + COALESCE((
             SELECT CASE WHEN output_pieces > 0 THEN {PIECE_BYTES_MAX} ELSE octet_length(output) END
-            FROM log_bodies WHERE log_id = (
-                SELECT logs.id FROM logs
-                WHERE logs.agent_id = agents.previous_agent_id AND logs.state IN ('success', 'error')
-                ORDER BY logs.requested_at DESC, logs.id DESC LIMIT 1
-            )
+            FROM log_bodies WHERE log_id = {}
         ), 0) AS BIGINT)",
+        newest_awaited(),
     ));
     let sizes = agents::table.inner_join(mentors::table).filter(agents::id.eq_any(ids.to_vec()));
     Ok(sizes.select((agents::id, bytes)).load(conn)?.into_iter().collect())
+}
+
+/// The log whose output an agent is shown with. Each kind of end has a walk of its own, so that it has its own index.
+fn newest_awaited() -> String {
+    let walk = |ended: Ended| {
+        let condition = ended.condition();
+        let newest = format!(
+            "(SELECT logs.id FROM logs WHERE logs.agent_id = agents.previous_agent_id AND {condition}
+                ORDER BY logs.requested_at DESC, logs.id DESC LIMIT 1)"
+        );
+        match ended.status() {
+            Some(status) => format!("WHEN '{status}' THEN {newest}"),
+            None => format!("ELSE {newest}"),
+        }
+    };
+    // The one without a status is the last.
+    format!("CASE agents.previous_agent_status {} END", Ended::ALL.map(walk).join(" "))
 }

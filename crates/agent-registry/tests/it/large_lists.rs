@@ -76,6 +76,31 @@ async fn a_page_of_large_mentors_is_to_the_byte_what_each_of_them_is_alone() {
 }
 
 #[tokio::test]
+async fn a_page_is_cut_by_the_outputs_that_its_followers_show_and_by_no_others() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let first = app.agent(&mentor, json!({})).await["id"].as_i64().unwrap();
+    for status in ["success", "error"] {
+        for _ in 0..3 {
+            app.agent(&mentor, json!({ "previous_agent": first, "previous_agent_status": status })).await;
+        }
+    }
+    let mut succeeded = ended(40, first, &world, &"😀".repeat(70_000));
+    succeeded.requested_at -= chrono::TimeDelta::minutes(30);
+    let failed = RunRecord { state: RunState::Error, ..ended(41, first, &world, "short") };
+    world.record(vec![succeeded, failed]).await;
+    world.until_rows("logs", 2).await;
+
+    // What is answered in one go has a length.
+    for (status, is_whole) in [("success", false), ("error", true)] {
+        let page = app.get(&format!("periodic-agents/?previous_agent_status={status}&previous_agent={first}")).await;
+        assert_eq!(page.headers.contains_key("content-length"), is_whole, "{status}");
+        assert_eq!(page.ok(200)["count"], 3);
+    }
+}
+
+#[tokio::test]
 async fn who_stops_reading_a_list_keeps_nobody_from_the_database_and_finds_what_is_left_of_it() {
     let world = World::new().await;
     let app = world.open().await;
