@@ -1,6 +1,7 @@
 //! What is due at one instant may be more than fits into memory.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -184,4 +185,78 @@ async fn followers_with_large_prompts_are_made_ready_once_each_and_follow_a_new_
     let requests = house.requested_many(40).await;
     assert_eq!(agents_of(&requests), (52..=91).collect::<Vec<_>>());
     house.assert_ledger_is_clean().await;
+}
+
+/// An agent that is asked half a megabyte, so that a piece has 37 of its kind.
+fn large(id: i64, minute: &str, version: i64) -> Agent {
+    Agent { prompt: "x".repeat(450_000), ..agent(id, minute, "10", version) }
+}
+
+/// Announces agents 2 to 41 of their kind, each of which is due in this minute; the even ones by somebody else.
+async fn announce_large(house: &mut House, minute: &str) {
+    let version = house.version();
+    for piece in [2..=21, 22..=41] {
+        let by = |id| if id % 2 == 0 { "eve" } else { "admin" };
+        let announced =
+            piece.map(|id| document("acme", Agent { username: by(id).into(), ..large(id, minute, version) }));
+        house.announce(announced.collect()).await;
+    }
+}
+
+#[tokio::test]
+async fn large_runs_that_waited_enter_in_their_order_but_for_those_that_may_not() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![agent(1, "1", "10", version)]).await;
+    announce_large(&mut house, "2").await;
+    house.advance(1);
+    let settings = |house: &House, settings| Document {
+        subject: Subject::Organisation(settings),
+        ..organisation("acme", house.version())
+    };
+    let limited = Organisation { runs_in_flight_max: NonZeroU32::new(1), ..Organisation::default() };
+    house.announce(vec![settings(&house, limited)]).await;
+    house.advance(60);
+    assert_eq!(house.requested().await.run.agent_id, AgentId(1));
+    house.advance(60);
+    house.until_fired().await;
+
+    let revoked = Organisation { revoked_users: BTreeSet::from(["eve".to_owned()]), ..Organisation::default() };
+    house.announce(vec![settings(&house, revoked)]).await;
+    let mut entered = Vec::new();
+    while entered.len() < 20 {
+        // The one that was in their way may be taken for lost meanwhile.
+        entered.extend(Some(house.requested().await.run.agent_id.0).filter(|agent_id| *agent_id != 1));
+    }
+    assert_eq!(entered, (2..=41).filter(|id| id % 2 == 1).collect::<Vec<_>>());
+    let mut ended = Vec::new();
+    while ended.len() < 20 {
+        ended.extend(house.finished().await);
+    }
+    let barred = |one: &RunRecord| {
+        let reason = one.result.as_ref().and_then(|result| result.reason);
+        (reason == Some(RunReason::CreatorNotAllowed)).then_some(one.run.agent_id.0)
+    };
+    let barred: BTreeSet<i64> = ended.iter().filter_map(barred).collect();
+    assert_eq!(barred, (2..=41).filter(|id| id % 2 == 0).collect());
+}
+
+#[tokio::test]
+async fn large_requests_that_were_lost_together_are_sent_again_in_pieces_and_in_their_order() {
+    let largest = Largest::default();
+    let gate = largest.clone();
+    let wrap = |inner| -> Arc<dyn Bus> { Arc::new(GatedBus { gate, inner }) };
+    let mut house = House::with_bus("2026-01-01T10:00:00Z", DispatcherConfig::default(), wrap).await;
+    house.settle_in(Vec::new()).await;
+    announce_large(&mut house, "1").await;
+    house.advance(60);
+    let requests = house.requested_many(40).await;
+    assert_eq!(agents_of(&requests), (2..=41).collect::<Vec<_>>());
+    let mut again = vec![house.until_requested().await.run.agent_id.0];
+    let rest = house.requested_many(39).await;
+    again.extend(rest.iter().map(|request| request.run.agent_id.0));
+    assert_eq!(again, (2..=41).collect::<Vec<_>>());
+    let bytes = largest.0.load(Ordering::SeqCst);
+    // What is fired at once has one more than fits.
+    assert!(bytes <= 18 << 20, "{bytes} bytes were published at once");
 }
