@@ -19,6 +19,7 @@ use crate::announce::{announce_ended, announce_pieces, stop};
 use crate::apply::apply;
 use crate::context::{Context, NAME};
 use crate::error::DispatchError;
+use crate::judge::Judged;
 use crate::store::{runs, ticks};
 use crate::{fire, judge, outcome, traces};
 
@@ -114,13 +115,14 @@ impl Answers {
             context.schedules_changed.notify_one();
             return Ok(());
         }
-        let ended = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
+        let judged = context.db.write(move |conn| judge::take_answers(conn, &answers, &config, now)).await?;
+        let Judged { ended, sent_again } = judged;
         outcome::note(context, &ended, &origins);
         if context.runs_wait.load(Ordering::Relaxed) {
             context.runs_queued.notify_one();
         }
         context.schedules_changed.notify_one();
-        stop(context, ended.iter().filter(|one| one.sent_again).map(|one| one.run.id).collect()).await?;
+        stop(context, sent_again).await?;
         // Not heard, it is announced again when overdue.
         announce_ended(context, &ended).await
     }

@@ -27,13 +27,23 @@ use crate::store::runs::{self, RunRow, Standing};
 use crate::store::stage::Stage;
 use crate::store::{answers, let_go, overdue, queue, schedules};
 
-/// Takes first answers. Returns the runs that ended by them, to be announced.
+/// What answers came to.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// The runs that ended by them, to be announced.
+    pub(crate) ended: Vec<Ended>,
+    /// Runs whose request was sent more than once, for the runners to stop: a copy may still wait to be taken, and is not
+    /// to be begun.
+    pub(crate) sent_again: Vec<RunId>,
+}
+
+/// Takes first answers.
 pub(crate) fn take_answers(
     conn: &mut DbConnection,
     given: &[(RunAnswer, Bytes)],
     config: &DispatcherConfig,
     now: DateTime<Utc>,
-) -> Result<Vec<Ended>, DispatchError> {
+) -> Result<Judged, DispatchError> {
     let check_at = now + config.overdue(1);
     let ids: Vec<i64> = given.iter().map(|(answer, _)| answer.run_id.0).collect();
     let standing = runs::standing(conn, &ids)?;
@@ -46,8 +56,12 @@ pub(crate) fn take_answers(
     };
     let sent_again = runs::lock_sent_again(conn, &ids)?;
     let (failed, last): (Vec<_>, Vec<_>) = given.iter().partition(|(answer, _)| may_heal(answer));
+    let mut over = Vec::new();
     for (answer, _) in failed {
-        try_again(conn, answer, config, now)?;
+        // The next attempt is requested later than runners take for what they were told to stop.
+        if try_again(conn, answer, config, now)? {
+            over.push(answer.run_id);
+        }
     }
     let taken = answers::take(conn, &last, check_at)?;
     schedules::end_overlap(conn, &queueing)?;
@@ -65,17 +79,18 @@ pub(crate) fn take_answers(
             state,
             reason: answer.result.reason,
             ended_at: answer.ended_at,
-            sent_again: sent_again.contains(&run.id.0),
             bytes: stood.request_bytes + bytes.len(),
         });
     }
     arrive(conn, &reached, now)?;
-    let sent_again: Vec<i64> = ended.iter().filter(|one| one.sent_again).map(|one| one.run.id.0).collect();
-    if !sent_again.is_empty() {
+    over.extend(ended.iter().map(|one| one.run.id));
+    over.retain(|id| sent_again.contains(&id.0));
+    if !over.is_empty() {
         // A runner that has the key for a copy that was put off may only join later.
-        let_go::note(conn, &sent_again, now)?;
+        let ids: Vec<i64> = over.iter().map(|id| id.0).collect();
+        let_go::note(conn, &ids, now)?;
     }
-    Ok(ended)
+    Ok(Judged { ended, sent_again: over })
 }
 
 /// Notes runs that have begun. Returns them, in pieces to be announced.
@@ -132,15 +147,16 @@ fn heals(reason: RunReason) -> bool {
     matches!(reason, RunReason::ProviderFailed | RunReason::TimedOut)
 }
 
-/// Plans the next attempt of a run that failed, unless it has ended meanwhile.
+/// Plans the next attempt of a run that failed. False: it has ended meanwhile.
 fn try_again(
     conn: &mut DbConnection,
     answer: &RunAnswer,
     config: &DispatcherConfig,
     now: DateTime<Utc>,
-) -> Result<(), DispatchError> {
+) -> Result<bool, DispatchError> {
     let at = now + config.retry_delay(answer.run_attempt);
-    if runs::try_again(conn, answer, at)? {
+    let is_tried_again = runs::try_again(conn, answer, at)?;
+    if is_tried_again {
         let reason = answer.result.reason.map_or("", RunReason::as_str);
         metrics::counter!("carillon_run_attempts_failed_total", "reason" => reason).increment(1);
         tracing::info!(
@@ -148,7 +164,7 @@ fn try_again(
             trace_id = Place::tick(answer.run_id).trace_id(), "a run failed, trying it again"
         );
     }
-    Ok(())
+    Ok(is_tried_again)
 }
 
 /// Ends these runs for this reason, unless they have ended already. Returns which, for the runners to stop, and those to
@@ -172,7 +188,7 @@ pub(crate) fn end_now(
     let in_flight: Vec<i64> = in_flight.map(|row| row.run.id.0).collect();
     let_go::note(conn, &in_flight, now)?;
     let verdicts: Vec<_> = not_ended.iter().map(|row| verdict(row, reason, now)).collect();
-    let ended = take_answers(conn, &verdicts, config, now)?;
+    let Judged { ended, .. } = take_answers(conn, &verdicts, config, now)?;
     Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))
 }
 
@@ -195,7 +211,7 @@ pub(crate) fn end_overdue(
         let_go::note(conn, &ids, now)?;
     }
     let verdicts: Vec<_> = late.iter().map(|row| verdict(row, reason, now)).collect();
-    let ended = take_answers(conn, &verdicts, config, now)?;
+    let Judged { ended, .. } = take_answers(conn, &verdicts, config, now)?;
     Ok((verdicts.iter().map(|(answer, _)| answer.run_id).collect(), ended))
 }
 

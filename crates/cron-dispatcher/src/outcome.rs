@@ -20,8 +20,6 @@ pub(crate) struct Ended {
     pub(crate) state: RunState,
     pub(crate) reason: Option<RunReason>,
     pub(crate) ended_at: DateTime<Utc>,
-    /// Its request was sent more than once: a copy may still wait to be taken, and is not to be begun.
-    pub(crate) sent_again: bool,
     /// How many bytes its request and its answer have.
     pub(crate) bytes: usize,
 }

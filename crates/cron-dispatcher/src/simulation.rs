@@ -235,7 +235,7 @@ impl World {
         }
         let mut ended = Vec::new();
         self.commit(|conn, config| {
-            ended = take_answers(conn, &answers, config, now)?;
+            ended = take_answers(conn, &answers, config, now)?.ended;
             Ok(())
         });
         self.unheld.extend(ended.iter().map(|one| one.run.id.0));

@@ -1,6 +1,7 @@
 //! A runner that joins is told which runs are to be let go.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,6 +136,23 @@ async fn a_run_whose_request_was_sent_again_is_stopped_when_it_is_answered_and_t
     house.answer(&request, "nothing new").await;
     until_said(&mut broadcasts, request.run.id).await;
     until_told(&house, &[(house.clock.now(), request.run.id)]).await;
+}
+
+#[tokio::test]
+async fn a_run_that_failed_after_its_request_was_sent_again_is_stopped_until_its_next_attempt() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let mut stubborn = agent(7, "1", "10", house.version());
+    stubborn.schedule.max_attempts = NonZeroU32::new(2).unwrap();
+    house.settle_in(vec![stubborn]).await;
+    house.advance(60);
+    let request = house.requested().await;
+    assert_eq!(house.until_requested().await.run, request.run);
+    let mut broadcasts = house.subscribe().await;
+    house.fail(&request, RunReason::ProviderFailed).await;
+    until_said(&mut broadcasts, request.run.id).await;
+    until_told(&house, &[(house.clock.now(), request.run.id)]).await;
+    house.until_attempt(2).await;
+    until_told(&house, &[]).await;
 }
 
 #[tokio::test]
