@@ -19,6 +19,7 @@ mod directory;
 mod in_flight;
 mod join;
 mod metrics;
+mod missing_keys;
 mod offer;
 pub mod provider;
 mod run_log;

@@ -22,6 +22,7 @@ use crate::answers::{self, Outgoing};
 use crate::ask::{ApiKey, Ended};
 use crate::in_flight::{Admission, InFlight, Over, key_of};
 use crate::join::{join, rejoin};
+use crate::missing_keys::MissingKeys;
 use crate::runner::{KEY_DELAY, OUTAGE_DELAYS, Parts, hear_cancels};
 use crate::slots::{Slot, Slots};
 use crate::trace::Trace;
@@ -29,15 +30,12 @@ use crate::trace::Trace;
 /// After a shutdown whose time is up: how long what is ready to be said still has.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// No request has needed a key that is away for so long: what was put off would have come again meanwhile, and more than
-/// once, so somebody else has it or nobody needs it any more.
-const KEY_FORGOTTEN: Duration = KEY_DELAY.saturating_mul(3);
-
 /// Everything under way. Dropped, all of it stops and the requests go back to their queue.
 pub(crate) struct Work {
     parts: Arc<Parts>,
     in_flight: Arc<InFlight>,
     slots: Arc<Slots>,
+    missing_keys: MissingKeys,
     runs: JoinSet<()>,
     /// The way out, and the ear for cancels.
     helpers: JoinSet<()>,
@@ -67,7 +65,9 @@ impl Work {
                 () = rejoining => {}
             }
         });
-        Self { parts, in_flight, slots, runs: JoinSet::new(), helpers, cancels, outgoing, settled, told_all }
+        let missing_keys = MissingKeys::new(parts.keys.clone());
+        let runs = JoinSet::new();
+        Self { parts, in_flight, slots, missing_keys, runs, helpers, cancels, outgoing, settled, told_all }
     }
 
     /// Before the first request: learns which runs are to be let go.
@@ -77,7 +77,6 @@ impl Work {
 
     /// Takes requests until shutdown, or until the bus is closed.
     pub(crate) async fn take(&mut self, mut consumer: Consumer, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let mut key_missed: Option<Instant> = None;
         let mut outages = 0;
         loop {
             while let Some(ended) = self.runs.try_join_next() {
@@ -100,9 +99,8 @@ impl Work {
                     Some(taken) => taken,
                     None => return Ok(()),
                 },
-                () = forgotten(key_missed) => {
-                    key_missed = None;
-                    self.parts.keys.met();
+                () = self.missing_keys.unmissed() => {
+                    self.missing_keys.forget();
                     continue;
                 }
             };
@@ -110,7 +108,6 @@ impl Work {
             if keyless.is_empty() {
                 continue;
             }
-            key_missed = Some(Instant::now());
             // Dropped at a shutdown, it goes on all the same.
             match shutdown.run_until_cancelled(Delivery::put_off_all(keyless, KEY_DELAY)).await {
                 Some(Err(error)) => {
@@ -141,14 +138,12 @@ impl Work {
             if let Err(OpenError::UnknownKey(key)) = &api_key
                 && self.in_flight.over(key_of(&request.run), &delivery.message).is_none()
             {
-                self.parts.keys.unmet("an API key is sealed with a key that is not among `secrets.keys`");
-                tracing::error!(
-                    run.id = %request.run.id,
-                    key.id = key,
-                    "a mentor's API key is sealed with a key that is missing: add it to `secrets.keys`"
-                );
+                self.missing_keys.missed(request.mentor.id, key, Instant::now());
                 keyless.push(delivery);
                 continue;
+            }
+            if api_key.is_ok() {
+                self.missing_keys.opened(request.mentor.id);
             }
             // Nobody else takes slots, and no more requests were asked for than there were.
             let Some(slot) = slot.take().or_else(|| self.slots.try_take()) else {
@@ -266,14 +261,6 @@ fn check_panic(ended: Result<(), JoinError>) -> anyhow::Result<()> {
     match ended {
         Err(error) if error.is_panic() => Err(error.into()),
         _ => Ok(()),
-    }
-}
-
-/// Returns when no key was missed for a while; never, if none was missed.
-async fn forgotten(key_missed: Option<Instant>) {
-    match key_missed {
-        Some(at) => tokio::time::sleep_until(at + KEY_FORGOTTEN).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bus or a key is away: nobody's fault.
 
 use bus::{Bus, Depth, Queue};
+use model::id::RunId;
 
 use crate::harness::{KEY_1, KEY_2, World, echo, eventually, key_ring, request};
 
@@ -86,6 +87,22 @@ async fn a_request_whose_key_is_missing_is_put_off_and_its_neighbours_go_on_at_o
     world.all_settled().await;
     assert_eq!(world.model.asked_until_now(), [1]);
     assert_eq!(world.bus.dead_letters(Queue::AgentRunnerRuns, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_runner_is_ready_as_soon_as_it_can_open_the_api_key_that_it_could_not() {
+    let world = World::new().await;
+    let runner = world.runner().await;
+    let mut sealed = request(1, "secretly");
+    sealed.mentor.provider.sealed_api_key = key_ring(KEY_2).seal(b"sk-123", "mentor:3", "api_key").unwrap();
+    world.request(&sealed).await;
+    runner.is_not_ready("agent-runner.keys").await;
+    sealed.run.id = RunId(2);
+    sealed.mentor.provider.sealed_api_key = key_ring(KEY_1).seal(b"sk-123", "mentor:3", "api_key").unwrap();
+    world.cancel(&[1]).await;
+    world.request(&sealed).await;
+    assert_eq!(world.answer().await.run_id.0, 2);
+    runner.is_ready().await;
 }
 
 #[tokio::test]
