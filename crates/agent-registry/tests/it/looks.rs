@@ -82,8 +82,10 @@ async fn what_becomes_overdue_one_by_one_is_looked_for_together() {
     until("nobody looked", async || asked.load(Ordering::Relaxed) > 0).await;
     for _ in 0..AGENTS {
         world.clock.advance(STEP);
-        // Not a wait for something to happen: time for too many looks.
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // What is written is announced at once, and before the next is, whoever wants to look at this moment has looked.
+        let before = waiting().await;
+        app.agent(&mentor, json!({})).await;
+        until("an agent is not announced", async || waiting().await > before).await;
     }
     let looks = asked.load(Ordering::Relaxed) / 2;
     assert!(looks <= 2, "within a second somebody looked {looks} times");

@@ -162,7 +162,6 @@ async fn a_connection_that_went_silent_is_replaced() {
     let installation = RabbitMqInstallation::new().await;
     let bus = installation.open().await;
     let mut consumer = bus.consume(QUEUE, 10).await.unwrap();
-    let started = Instant::now();
     installation.proxy().freeze();
     let publishing = tokio::spawn({
         let bus = Arc::clone(&bus);
@@ -170,7 +169,6 @@ async fn a_connection_that_went_silent_is_replaced() {
         async move { while bus.publish(vec![run_requested(1)]).await.is_err() {} }
     });
     connected_becomes(&*bus, false).await;
-    println!("silence was noticed after {:?}", started.elapsed());
     // New connections get through; the frozen ones would, too late.
     installation.proxy().mend();
     soon(publishing).await.unwrap();
@@ -198,10 +196,8 @@ async fn while_the_broker_is_away_a_publish_says_so_after_its_patience() {
     let bus = installation.open().await;
     installation.proxy().cut();
     connected_becomes(&*bus, false).await;
-    let started = Instant::now();
-    let error = bus.publish(vec![run_requested(1)]).await.unwrap_err();
+    let error = soon(bus.publish(vec![run_requested(1)])).await.unwrap_err();
     assert!(matches!(error, PublishError::Unavailable(_)), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
