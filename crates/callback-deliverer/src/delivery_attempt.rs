@@ -224,9 +224,14 @@ pub(crate) fn count<'a>(recorded: impl Iterator<Item = &'a Entry>) {
         };
         counter!("carillon_delivery_attempts_total", "outcome" => entry.delivery_attempt.outcome.as_str()).increment(1);
         if let Some(status) = settled {
-            counter!("carillon_deliveries_settled_total", "status" => status.as_str()).increment(1);
+            count_settled(status, 1);
         }
     }
+}
+
+/// Counts deliveries that came to rest, once that is committed.
+pub(crate) fn count_settled(status: Status, deliveries: usize) {
+    counter!("carillon_deliveries_settled_total", "status" => status.as_str()).increment(deliveries as u64);
 }
 
 /// Tells of endpoints that have failed for long, or were disabled.

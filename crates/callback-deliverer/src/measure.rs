@@ -20,7 +20,7 @@ const ROUND: Duration = Duration::from_secs(15);
 /// Measures until `shutdown`.
 pub(crate) async fn run(core: Arc<Core>, shutdown: CancellationToken) -> anyhow::Result<()> {
     // There from the start, at zero, so that the first one counts as an increase.
-    for status in [Status::Delivered, Status::Held, Status::Exhausted] {
+    for status in [Status::Delivered, Status::Held, Status::Exhausted, Status::Discarded] {
         counter!("carillon_deliveries_settled_total", "status" => status.as_str()).increment(0);
     }
     loop {

@@ -8,7 +8,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(
         "carillon_deliveries_settled_total",
         &["status"],
-        "Deliveries that came to rest: delivered, held, exhausted.",
+        "Deliveries that came to rest: delivered, held, exhausted, discarded.",
     ),
     Metric::histogram("carillon_delivery_seconds", &[], "From the making of a delivery until its receiver had it."),
     Metric::counter(

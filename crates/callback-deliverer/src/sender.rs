@@ -32,6 +32,7 @@ use crate::delivery_attempt::{self, Finished};
 use crate::replica;
 use crate::store::claim;
 use crate::store::record::{self, Entry};
+use crate::words::Status;
 
 /// The longest the sender sleeps while nobody wakes it: other replicas may make deliveries due.
 const NAP_MAX: TimeDelta = TimeDelta::seconds(1);
@@ -148,11 +149,12 @@ async fn claim_round(core: &Core, now: DateTime<Utc>) -> Result<Round, DatabaseE
     let (began_at, lessee, lanes) = (Instant::now(), core.lessee(), Arc::clone(&core.lanes));
     let claimed =
         core.db.write(move |connection| Ok::<_, DatabaseError>(claim::claim(connection, &lessee, &lanes)?)).await?;
-    if claimed.is_empty() {
+    delivery_attempt::count_settled(Status::Discarded, claimed.discarded);
+    if claimed.leased.is_empty() {
         return Ok(Round::NoRoom);
     }
     let lease = Lease { owner: lessee.owner, began_at };
-    let in_hand = claimed.into_iter().map(|delivery| InHand { delivery, lease });
+    let in_hand = claimed.leased.into_iter().map(|delivery| InHand { delivery, lease });
     Ok(Round::Claimed(in_hand.collect()))
 }
 

@@ -16,9 +16,11 @@ use service_kit::error::chain;
 
 use super::{database_fault, publish};
 use crate::core::Core;
+use crate::delivery_attempt::count_settled;
 use crate::lanes::Lane;
 use crate::store::endpoints::{self, Endpoint};
 use crate::store::organisations::{self, Organisation};
+use crate::words::Status;
 
 /// Stores endpoints, then says what is held.
 pub(crate) struct Documents {
@@ -61,6 +63,7 @@ impl Documents {
             Ok(endpoints::apply(connection, &endpoints, now)?)
         });
         let applied = stored.await.map_err(|error: DatabaseError| database_fault(&error))?;
+        count_settled(Status::Discarded, applied.discarded);
         self.core.secrets.forget(&changed);
         for agent_id in &applied.moved {
             self.core.lanes.forget(&Lane::Endpoint(*agent_id));

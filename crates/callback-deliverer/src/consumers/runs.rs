@@ -17,8 +17,10 @@ use tokio::sync::mpsc;
 
 use super::{database_fault, decode, publish};
 use crate::core::{Core, InHand, Lease};
+use crate::delivery_attempt::count_settled;
 use crate::payload::NotEnded;
 use crate::store::intake::{self, Intake, IntakeError, News, Taken};
+use crate::words::Status;
 
 /// Makes deliveries, then says what is held.
 pub(crate) struct Runs {
@@ -71,11 +73,12 @@ impl Runs {
             let intake = Intake { installation, lessee, lanes: &lanes, links: &links };
             intake::take_in(connection, &news, &intake)
         });
-        let Taken { leased, due, new } = taken.await.map_err(|error| match error {
+        let Taken { leased, due, new, discarded } = taken.await.map_err(|error| match error {
             IntakeError::Database(error) => database_fault(&error),
             IntakeError::NotEnded(error) => HandleError::Rejected(error.to_string()),
         })?;
         counter!("carillon_deliveries_made_total").increment(new as u64);
+        count_settled(Status::Discarded, discarded);
         for delivery in leased {
             // The sender lives as long as this consumer; if it is gone, so is the process.
             let _ = self.fresh.send(InHand { delivery, lease: Lease { owner: lessee.owner, began_at } });

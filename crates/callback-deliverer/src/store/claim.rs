@@ -74,6 +74,15 @@ struct Decisions {
     full: Full,
 }
 
+/// What came of a claim.
+#[derive(Debug, Default)]
+pub(crate) struct Claimed {
+    /// To be sent.
+    pub(crate) leased: Vec<Leased>,
+    /// How many have nobody any more who would receive them.
+    pub(crate) discarded: usize,
+}
+
 /// What the endpoints and organisations of some deliveries say now.
 struct Held {
     endpoints: HashMap<i64, Endpoint>,
@@ -96,9 +105,9 @@ pub(crate) fn next_due(connection: &mut DbConnection) -> QueryResult<Option<Time
 ///
 /// It looks without locking, and locks only what it changes: what there is no room for stays free for other replicas.
 /// What it had not come to after [`LOOKS_MAX`] looks, the next claim begins with.
-pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, lanes: &Arc<Lanes>) -> QueryResult<Vec<Leased>> {
+pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, lanes: &Arc<Lanes>) -> QueryResult<Claimed> {
     endpoints::lock(connection, Hold::Shared)?;
-    let mut leased = Vec::new();
+    let mut claimed = Claimed::default();
     let mut passed_over = PassedOver { up_to: lanes.begin_claim(), ..PassedOver::default() };
     for _ in 0..LOOKS_MAX {
         let due = look(connection, lessee.now, &passed_over)?;
@@ -107,21 +116,20 @@ pub(crate) fn claim(connection: &mut DbConnection, lessee: &Lessee, lanes: &Arc<
         let held = held_for(connection, &due)?;
         let mut decisions = decide(&due, &held, lanes, lessee);
         let full = std::mem::take(&mut decisions.full);
-        let (sent, taken) = write(connection, due, decisions, lessee)?;
-        leased.extend(sent);
+        let taken = write(connection, due, decisions, lessee, &mut claimed)?;
         if !taken.is_empty() {
             // The room for these is there for others, so it looks once more.
             passed_over.taken.extend(taken);
             continue;
         }
         if full.everything || all_seen {
-            return Ok(leased);
+            return Ok(claimed);
         }
         passed_over.up_to = up_to;
         passed_over.full.add(full);
     }
     lanes.go_on_after(passed_over.up_to);
-    Ok(leased)
+    Ok(claimed)
 }
 
 /// Decides about each due delivery, and takes the room for those that are to be sent.
@@ -167,14 +175,14 @@ fn decide(due: &[Due], held: &Held, lanes: &Arc<Lanes>, lessee: &Lessee) -> Deci
     decisions
 }
 
-/// Does what was decided. Returns what is to be sent, and what another replica was quicker to take: the room for that is
-/// free again.
+/// Does what was decided. Returns what another replica was quicker to take: the room for that is free again.
 fn write(
     connection: &mut DbConnection,
     due: Vec<Due>,
     decisions: Decisions,
     lessee: &Lessee,
-) -> QueryResult<(Vec<Leased>, Vec<i64>)> {
+    claimed: &mut Claimed,
+) -> QueryResult<Vec<i64>> {
     let Decisions { mut send, awaiting, held, discarded, in_hand, closed, .. } = decisions;
     let due = lock(connection, due, lessee.now, |id| {
         let unsent = [&awaiting, &held, &in_hand].into_iter().chain(discarded.values());
@@ -185,7 +193,7 @@ fn write(
     put_back(connection, &ours(awaiting), Status::Pending)?;
     put_back(connection, &ours(held), Status::Held)?;
     for (reason, ids) in discarded {
-        discard(connection, &ours(ids), reason, lessee.now)?;
+        claimed.discarded += discard(connection, &ours(ids), reason, lessee.now)?;
     }
     keep(connection, &ours(in_hand), lessee)?;
     for ((agent_id, to_alert_url), until) in closed {
@@ -197,7 +205,8 @@ fn write(
     });
     let mut leased: Vec<Leased> = sent.collect();
     lease(connection, &mut leased, lessee)?;
-    Ok((leased, send.into_keys().collect()))
+    claimed.leased.extend(leased);
+    Ok(send.into_keys().collect())
 }
 
 impl Full {

@@ -136,9 +136,9 @@ pub(crate) fn apply(connection: &mut DbConnection, newer: &[Endpoint], now: Time
             let chosen = chunk.iter().filter(|endpoint| applied.contains(&endpoint.agent_id) && wanted(endpoint));
             chosen.map(|endpoint| endpoint.agent_id).collect()
         };
-        discard(connection, &of(|endpoint| endpoint.deleted), DiscardReason::AgentDeleted, now)?;
+        outcome.discarded += discard(connection, &of(|endpoint| endpoint.deleted), DiscardReason::AgentDeleted, now)?;
         let removed = of(|endpoint| !endpoint.deleted && endpoint.url.is_none());
-        discard(connection, &removed, DiscardReason::CallbackRemoved, now)?;
+        outcome.discarded += discard(connection, &removed, DiscardReason::CallbackRemoved, now)?;
         outcome.due |= wake(connection, &of(|endpoint| endpoint.url.is_some()), now)?;
     }
     Ok(outcome)
@@ -149,6 +149,8 @@ pub(crate) fn apply(connection: &mut DbConnection, newer: &[Endpoint], now: Time
 pub(crate) struct Applied {
     /// Whether a delivery became due.
     pub(crate) due: bool,
+    /// How many deliveries have nobody any more who would receive them.
+    pub(crate) discarded: usize,
     /// The agents whose endpoint has another URL.
     pub(crate) moved: Vec<i64>,
 }

@@ -41,6 +41,8 @@ pub(crate) struct Taken {
     pub(crate) due: bool,
     /// How many deliveries are new.
     pub(crate) new: usize,
+    /// How many of them have nobody any more who would receive them.
+    pub(crate) discarded: usize,
 }
 
 /// Why news was not taken in.
@@ -179,6 +181,7 @@ fn take_in_chunk(
             Some((target, slot)) => taken.leased.push(leased(row, id, body.clone(), target, slot)),
             None => taken.due |= row.due_at == Some(intake.lessee.now),
         }
+        taken.discarded += usize::from(row.status == Status::Discarded);
         new.push(NewBody { delivery_id: id, body });
     }
     taken.new += new.len();

@@ -159,9 +159,9 @@ async fn a_lease_that_ran_out_passes_on_and_what_its_owner_says_later_changes_no
     in_a_database(|connection| {
         let late = leased(connection);
         let early = lessee(2, noon() + TimeDelta::seconds(24));
-        assert!(claim::claim(connection, &early, &lanes()).unwrap().is_empty());
+        assert!(claim::claim(connection, &early, &lanes()).unwrap().leased.is_empty());
         let second = lessee(2, noon() + TimeDelta::seconds(25));
-        let delivery = claim::claim(connection, &second, &lanes()).unwrap().remove(0);
+        let delivery = claim::claim(connection, &second, &lanes()).unwrap().leased.remove(0);
         assert_eq!((delivery.number, &delivery.body, delivery.webhook_id), (1, &late.body, late.webhook_id));
 
         let retry_at = Verdict::RetryAt((noon() + TimeDelta::minutes(1)).into());
@@ -185,7 +185,8 @@ async fn a_postponed_delivery_counts_nothing_and_an_exhausted_one_is_never_due()
         assert!(!record(connection, &entries).unwrap().due);
         assert_eq!(status(connection, delivery.id), (Status::Pending, 0, 0));
 
-        let again = claim::claim(connection, &lessee(1, noon() + TimeDelta::seconds(10)), &lanes()).unwrap().remove(0);
+        let again =
+            claim::claim(connection, &lessee(1, noon() + TimeDelta::seconds(10)), &lanes()).unwrap().leased.remove(0);
         let entries = [entry(&again, OutcomeClass::Timeout, Verdict::Exhausted)];
         record(connection, &entries).unwrap();
         assert_eq!(status(connection, delivery.id), (Status::Exhausted, 1, 1));
@@ -210,7 +211,7 @@ async fn whoever_opens_the_file_next_gets_the_leases_of_the_last_process() {
     in_a_database(|connection| {
         leased(connection);
         assert_eq!(replicas::release_all(connection).unwrap(), 1);
-        assert_eq!(claim::claim(connection, &lessee(2, noon()), &lanes()).unwrap().len(), 1);
+        assert_eq!(claim::claim(connection, &lessee(2, noon()), &lanes()).unwrap().leased.len(), 1);
     })
     .await;
 }
@@ -221,7 +222,7 @@ async fn what_a_process_has_in_hand_it_leases_anew_and_does_not_send_again() {
         let lanes = lanes();
         let delivery = leased_in(connection, &lanes);
         let later = noon() + TimeDelta::seconds(60);
-        assert!(claim::claim(connection, &lessee(1, later), &lanes).unwrap().is_empty());
+        assert!(claim::claim(connection, &lessee(1, later), &lanes).unwrap().leased.is_empty());
         assert_eq!(claim::next_due(connection).unwrap(), Some((later + TimeDelta::seconds(25)).into()));
         let delivered = [entry(&delivery, OutcomeClass::Delivered, Verdict::Delivered)];
         assert_eq!(ids(record(connection, &delivered)), 1);
@@ -238,10 +239,10 @@ async fn what_is_in_hand_without_a_lease_stays_due_and_is_claimed_once_it_is_out
         let postponed = [entry(&delivery, OutcomeClass::Timeout, Verdict::Postponed(noon().into()))];
         // Somebody has to be told of what is due at once.
         assert!(record(connection, &postponed).unwrap().due);
-        assert!(claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().is_empty());
+        assert!(claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().leased.is_empty());
         assert_eq!(claim::next_due(connection).unwrap(), Some(noon().into()));
         drop(delivery);
-        assert_eq!(claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().len(), 1);
+        assert_eq!(claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().leased.len(), 1);
     })
     .await;
 }
@@ -254,8 +255,31 @@ async fn what_is_replayed_when_not_even_a_tombstone_of_its_agent_is_left_is_disc
         record(connection, &exhausted).unwrap();
         diesel::delete(schema::endpoints::table).execute(connection).unwrap();
         drain::make_due(connection, &[delivery.id], &[Status::Exhausted], noon().into()).unwrap();
-        assert!(claim::claim(connection, &lessee(1, noon()), &lanes()).unwrap().is_empty());
+        let claimed = claim::claim(connection, &lessee(1, noon()), &lanes()).unwrap();
+        assert_eq!((claimed.leased.len(), claimed.discarded), (0, 1));
         assert_eq!(status(connection, delivery.id), (Status::Discarded, 1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_delivery_that_is_discarded_is_counted_once_wherever_it_is_decided() {
+    in_a_database(|connection| {
+        let gone = |version| Endpoint { version, url: None, deleted: true, ..endpoint(7, "") };
+        let delivery = leased(connection);
+        record(connection, &[entry(&delivery, OutcomeClass::Timeout, Verdict::RetryAt(noon().into()))]).unwrap();
+        let next = endpoint(7, "").version + 1;
+        assert_eq!(endpoints::apply(connection, &[gone(next)], noon().into()).unwrap().discarded, 1);
+        assert_eq!(endpoints::apply(connection, &[gone(next + 1)], noon().into()).unwrap().discarded, 0);
+        assert_eq!(status(connection, delivery.id).0, Status::Discarded);
+
+        let news = [News::Run(Box::new(RunRecord { run: Run { id: RunId(4_711), ..ended_run().run }, ..ended_run() }))];
+        let lanes = lanes();
+        let links = LogLinks::none();
+        let intake = Intake { installation: Uuid::nil(), lessee: lessee(1, noon()), lanes: &lanes, links: &links };
+        let taken = intake::take_in(connection, &news, &intake).unwrap();
+        assert_eq!((taken.new, taken.discarded), (1, 1));
+        assert_eq!(intake::take_in(connection, &news, &intake).unwrap().discarded, 0);
     })
     .await;
 }

@@ -38,10 +38,10 @@ async fn all_that_is_due_in_a_closed_lane_waits_until_it_may_open() {
         let lanes = lanes();
         hold(connection, [(7, "https://a.example/".to_owned())].into_iter());
         due(connection, &vec![(7, "acme".to_owned()); 33_000]);
-        let leased = claim::claim(connection, &lessee(1, noon()), &lanes).unwrap();
+        let leased = claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().leased;
         assert!(!leased.is_empty());
         while !lanes.failed(&Lane::Endpoint(7), noon()) {}
-        assert!(claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().is_empty());
+        assert!(claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().leased.is_empty());
         assert!(claim::next_due(connection).unwrap() > Some(noon().into()));
     })
     .await;
@@ -56,7 +56,7 @@ async fn thousands_that_wait_for_a_full_host_do_not_hide_who_is_behind_them() {
         hold(connection, (1..=behind).map(|agent_id| (agent_id, format!("https://{}.example/", host(agent_id)))));
         // Each of an organisation of its own, so that none of these is full.
         due(connection, &(1..=behind).map(|agent_id| (agent_id, format!("of-{agent_id}"))).collect::<Vec<_>>());
-        let leased = claim::claim(connection, &lessee(1, noon()), &lanes).unwrap();
+        let leased = claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().leased;
         let agents: Vec<i64> = leased.iter().map(|delivery| delivery.agent_id).collect();
         assert_eq!(agents, [1, 2, 3, 4, 5, behind]);
     })
@@ -74,7 +74,8 @@ async fn one_host_that_is_full_does_not_hide_who_is_behind_more_than_one_claim_l
         let of = |agent_id| (agent_id, if agent_id % 2 == 0 { "acme" } else { "globex" }.to_owned());
         let hidden = (1..behind).flat_map(|agent_id| std::iter::repeat_n(of(agent_id), 300));
         due(connection, &hidden.chain([of(behind)]).collect::<Vec<_>>());
-        let claim = |connection: &mut DbConnection| claim::claim(connection, &lessee(1, noon()), &lanes).unwrap();
+        let claim =
+            |connection: &mut DbConnection| claim::claim(connection, &lessee(1, noon()), &lanes).unwrap().leased;
         let agents = |leased: &[Leased]| leased.iter().map(|delivery| delivery.agent_id).collect::<Vec<_>>();
         let slow = claim(connection);
         assert_eq!(agents(&slow), [1, 1, 1, 1, 2]);
@@ -106,7 +107,7 @@ async fn a_claim_leaves_other_replicas_what_it_has_no_room_for_even_before_it_en
     .unwrap();
     let claim = |owner, claimed: mpsc::Sender<Vec<i64>>, may_end: mpsc::Receiver<()>| {
         db.write(move |connection| {
-            let leased = claim::claim(connection, &lessee(owner, noon()), &lanes()).unwrap();
+            let leased = claim::claim(connection, &lessee(owner, noon()), &lanes()).unwrap().leased;
             claimed.send(leased.iter().map(|delivery| delivery.agent_id).collect()).unwrap();
             // Dropped: it may.
             let _ = may_end.recv();
