@@ -50,7 +50,7 @@ use std::sync::Arc;
 use actix_web::web::ServiceConfig;
 use anyhow::Context;
 use bus::{Bus, ConsumeOptions, Queue, run_consumer};
-use service_kit::admin::{Condition, Readiness};
+use service_kit::admin::Readiness;
 use service_kit::clock::Clock;
 use service_kit::config::DatabaseConfig;
 use service_kit::database::{Backend, DatabaseError, Db};
@@ -204,15 +204,10 @@ impl CallbackDeliverer {
         shutdown: CancellationToken,
     ) -> Role {
         let name = format!("callback-deliverer.{name}");
-        let ready = hears(self.readiness.condition(&name));
+        let ready = self.readiness.condition(&name).of_consumer();
         let bus = Arc::clone(&self.core.bus);
         Role::new(name, run_consumer(bus, queue, ConsumeOptions::default(), handler, ready, shutdown))
     }
-}
-
-/// Tells a condition what a consumer says of itself.
-fn hears(condition: Condition) -> impl Fn(bool) + Send + Sync {
-    move |ready| if ready { condition.met() } else { condition.unmet("its database or the bus is away") }
 }
 
 /// What an installation does once, and a database of one process at every start.

@@ -173,10 +173,7 @@ impl CronDispatcher {
     }
 
     fn consumer(&self, queue: Queue, handler: impl Handler + 'static, shutdown: &CancellationToken) -> Role {
-        let consuming = self.readiness.condition(queue.as_str());
-        let ready = move |is_ready: bool| {
-            if is_ready { consuming.met() } else { consuming.unmet("what its handler needs is away") }
-        };
+        let ready = self.readiness.condition(queue.as_str()).of_consumer();
         let bus = Arc::clone(&self.context.bus);
         let options = ConsumeOptions::default();
         Role::new(queue.as_str(), run_consumer(bus, queue, options, handler, ready, shutdown.clone()))

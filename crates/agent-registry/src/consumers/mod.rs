@@ -24,9 +24,7 @@ pub(crate) async fn consume(
     condition: Condition,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let ready = move |is_ready| {
-        if is_ready { condition.met() } else { condition.unmet("the database or the bus is unavailable") }
-    };
+    let ready = condition.of_consumer();
     run_consumer(Arc::clone(&state.bus), queue, ConsumeOptions::default(), handler, ready, shutdown).await
 }
 

@@ -60,6 +60,11 @@ impl Condition {
         self.set(Some(reason.into()));
     }
 
+    /// Hears from a consumer whether it works at present.
+    pub fn of_consumer(self) -> impl Fn(bool) + Send + Sync {
+        move |is_ready| if is_ready { self.met() } else { self.unmet("its database or the bus is away") }
+    }
+
     fn show(&self, met: bool) {
         metrics::gauge!("carillon_condition_met", "condition" => self.name.clone()).set(f64::from(u8::from(met)));
     }
