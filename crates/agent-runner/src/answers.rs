@@ -17,7 +17,8 @@ use service_kit::error::chain;
 use service_kit::traces::Kind;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::runner::OUTAGE_DELAYS;
+use crate::in_flight::{InFlight, RunKey};
+use crate::runner::{OUTAGE_DELAYS, Parts};
 use crate::slots::Slot;
 use crate::trace::Trace;
 
@@ -27,6 +28,8 @@ pub(crate) enum Outgoing {
     Started(Message),
     /// It has ended.
     Answered {
+        /// Whose answer it is.
+        run: RunKey,
         /// The answer.
         message: Message,
         /// What its run did with services, if it was offered any: confirmed together with the answer.
@@ -57,21 +60,23 @@ impl Outgoing {
 
 /// Publishes what comes until nobody sends any more, or the bus is closed.
 pub(crate) async fn publish(
-    bus: Arc<dyn Bus>,
-    ready: Condition,
+    parts: Arc<Parts>,
+    in_flight: Arc<InFlight>,
     mut outgoing: UnboundedReceiver<Outgoing>,
     confirmed: UnboundedSender<Vec<Delivery>>,
 ) {
     let mut next = None;
     while let Some(batch) = gather(&mut outgoing, &mut next).await {
-        if !publish_until_confirmed(&*bus, &ready, &batch).await {
+        if !publish_until_confirmed(&*parts.bus, &parts.publishing, &batch).await {
             return;
         }
+        let now = parts.clock.now();
         let deliveries = batch.into_iter().flat_map(|item| match item {
             Outgoing::Started(_) => Vec::new(),
-            Outgoing::Answered { deliveries, slot, answering, .. } => {
+            Outgoing::Answered { run, mut deliveries, slot, answering, .. } => {
                 answering.end("answer", Kind::Producer, |span| span);
                 drop(slot);
+                in_flight.confirmed(run, &mut deliveries, now);
                 deliveries
             }
         });

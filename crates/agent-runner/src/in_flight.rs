@@ -2,7 +2,8 @@
 //!
 //! The deliveries of a run stay here while its mentor is asked. Whoever takes them out decides what becomes of the run:
 //! its own task, to answer it; a cancel, to end it silently; or the shutdown, to give it back. So a run is answered at
-//! most once, and never after it was cancelled or given back.
+//! most once, and never after it was cancelled or given back. Until its answer is confirmed, what is requested of it
+//! again waits for that here.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
@@ -17,7 +18,7 @@ use tokio::task::AbortHandle;
 /// How many ids are remembered of each kind; the oldest is forgotten first. More than the window of any dispatcher.
 const REMEMBERED_MAX: usize = 65_536;
 
-/// The most by which the clocks of two dispatchers differ: those that differ more do not work.
+/// The most by which clocks differ: dispatchers that differ more do not work, and runners have their hosts'.
 const CLOCK_DIFFERENCE_MAX: TimeDelta = TimeDelta::seconds(2);
 
 /// One run attempt.
@@ -32,7 +33,7 @@ pub(crate) fn key_of(run: &Run) -> RunKey {
 pub(crate) enum Admission {
     /// Its run began.
     Started,
-    /// Its run attempt is in flight already; it will be settled with it.
+    /// Its run attempt is in flight already, or its answer on the way out; it will be settled with it.
     Joined,
     /// Nothing is to be done for it.
     Over(Delivery, Over),
@@ -43,7 +44,7 @@ pub(crate) enum Admission {
 pub(crate) enum Over {
     /// Its run was cancelled before it arrived.
     Cancelled,
-    /// Its run attempt was answered after this was said: it comes again, or is a copy that was put off meanwhile.
+    /// The answer to its run attempt was confirmed after this was said: it comes again, or is a copy that was put off.
     Answered,
 }
 
@@ -54,6 +55,9 @@ pub(crate) struct InFlight(Mutex<State>);
 #[derive(Default)]
 struct State {
     runs: BTreeMap<RunKey, Entry>,
+    /// What was requested again while an answer is on its way out: acknowledged before that is confirmed, a crash would
+    /// lose both.
+    answering: HashMap<RunKey, Vec<Delivery>>,
     cancelled: Remembered<RunId, DateTime<Utc>>,
     answered: Remembered<RunKey, DateTime<Utc>>,
 }
@@ -76,6 +80,10 @@ impl InFlight {
             entry.deliveries.push(delivery);
             return Admission::Joined;
         }
+        if let Some(again) = state.answering.get_mut(&run) {
+            again.push(delivery);
+            return Admission::Joined;
+        }
         // The task cannot end before it stands here: it needs the lock that is held.
         let requested_at = delivery.message.time;
         state.runs.insert(run, Entry { deliveries: vec![delivery], requested_at, task: start() });
@@ -88,14 +96,23 @@ impl InFlight {
         self.lock().over(run, message)
     }
 
-    /// Takes out a run that has had its answer since `now`, and remembers it; none: it was cancelled or given back
-    /// meanwhile.
-    pub(crate) fn finish(&self, run: RunKey, now: DateTime<Utc>) -> Option<Vec<Delivery>> {
+    /// Takes out a run that has an answer, which is to be confirmed; none: it was cancelled or given back meanwhile.
+    pub(crate) fn finish(&self, run: RunKey) -> Option<Vec<Delivery>> {
         let mut state = self.lock();
         let entry = state.runs.remove(&run)?;
-        state.answered.insert(run, now);
+        state.answering.insert(run, Vec::new());
         state.show();
         Some(entry.deliveries)
+    }
+
+    /// The answer to these requests of a run is confirmed at `now`, and remembered. What was requested again meanwhile is
+    /// added to them.
+    pub(crate) fn confirmed(&self, run: RunKey, requests: &mut Vec<Delivery>, now: DateTime<Utc>) {
+        let mut state = self.lock();
+        requests.extend(state.answering.remove(&run).unwrap_or_default());
+        // Those very requests may come again, whatever this clock says.
+        let newest = requests.iter().map(|request| request.message.time).max();
+        state.answered.insert(run, newest.map_or(now, |newest| newest.max(now)));
     }
 
     /// Stops these runs and remembers them. `at` is when that was said: what is requested clearly later, after a pause

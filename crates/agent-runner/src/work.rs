@@ -53,8 +53,7 @@ impl Work {
         let (outgoing, to_publish) = unbounded_channel();
         let (settled, to_acknowledge) = unbounded_channel();
         let mut helpers = JoinSet::new();
-        let (bus, ready) = (Arc::clone(&parts.bus), parts.publishing.clone());
-        helpers.spawn(answers::publish(bus, ready, to_publish, settled.clone()));
+        helpers.spawn(answers::publish(Arc::clone(&parts), Arc::clone(&in_flight), to_publish, settled.clone()));
         helpers.spawn(answers::acknowledge(to_acknowledge));
         let told_all = Arc::new(Notify::new());
         let hearing = hear_cancels(subscription, Arc::clone(&in_flight), settled.clone(), Arc::clone(&told_all));
@@ -251,8 +250,8 @@ async fn run_to_answer(task: RunTask) {
     let message = parts.message(&answer, from(&answering));
     let invoked = invoked.map(|invoked| parts.message(&invoked, from(&trace)));
     // From here on there is no await: what is taken out is also sent.
-    if let Some(deliveries) = in_flight.finish(run, parts.clock.now()) {
-        let _ = outgoing.send(Outgoing::Answered { message, invoked, deliveries, slot, answering });
+    if let Some(deliveries) = in_flight.finish(run) {
+        let _ = outgoing.send(Outgoing::Answered { run, message, invoked, deliveries, slot, answering });
     }
 }
 

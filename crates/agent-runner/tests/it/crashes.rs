@@ -1,9 +1,9 @@
 //! Requests that come again, and requests that should never have come.
 
-use bus::{Bus, Message, Queue};
+use bus::{Bus, Depth, Message, Queue};
 use model::event::EventKind;
 
-use crate::harness::{World, echo, request};
+use crate::harness::{KEY_1, World, echo, key_ring, request};
 
 #[tokio::test]
 async fn a_run_whose_answer_was_not_confirmed_before_a_crash_is_asked_again_and_answered() {
@@ -72,6 +72,40 @@ async fn a_message_that_cannot_be_read_is_a_dead_letter_and_holds_up_nothing() {
     assert!(reasons[0].starts_with("the bytes are no RunRequested message"), "{reasons:?}");
     assert_eq!(reasons[1..], ["field `run` is missing"]);
     runner.is_ready().await;
+}
+
+#[tokio::test]
+async fn a_request_that_comes_again_while_its_answer_waits_for_the_bus_is_settled_with_it() {
+    let world = World::new().await;
+    let runner = world.runner().await;
+    world.bus.gate.set_away(true);
+    world.request(&request(1, "hello")).await;
+    runner.is_not_ready("agent-runner.answers").await;
+    world.request(&request(1, "hello")).await;
+    world.depth_becomes(Depth { unacknowledged: 2, ..Depth::default() }).await;
+    world.request(&request(2, "hello")).await;
+    world.model.asked(2).await;
+    // Acknowledged before its answer is confirmed, a crash would lose both.
+    world.depth_becomes(Depth { unacknowledged: 3, ..Depth::default() }).await;
+    world.bus.gate.set_away(false);
+    let mut answered = [world.answer().await.run_id.0, world.answer().await.run_id.0];
+    answered.sort_unstable();
+    assert_eq!(answered, [1, 2]);
+    world.all_settled().await;
+    assert_eq!(world.model.asked_until_now(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_again_is_known_by_a_runner_whose_clock_is_behind() {
+    let world = World::new().await;
+    world.advance(60_000);
+    world.request(&request(1, "hello")).await;
+    world.request(&request(1, "hello")).await;
+    world.advance(-60_000);
+    let _runner = world.runner_with(|config| config.runner.concurrency = 1, key_ring(KEY_1)).await;
+    assert_eq!(world.answer().await.run_id.0, 1);
+    world.all_settled().await;
+    assert_eq!(world.model.asked_until_now(), [1]);
 }
 
 #[tokio::test]
