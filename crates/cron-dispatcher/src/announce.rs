@@ -84,11 +84,15 @@ pub(crate) async fn announce_skipped(context: &Context, ticks: &[SkippedTick]) -
     Ok(())
 }
 
-/// Tells the registry where schedules stand of which no run's record says so. Said once: what is lost with a process is
+/// Tells the registry where schedules stand of which no run's record says so. So they stood at `so_at`, for what is said of an
+/// edit meanwhile. Said once: what is lost with a process is
 /// made good by the agent's next tick; that a one-off is finished is said again (`watch.rs`).
-pub(crate) async fn announce_schedules(context: &Context, schedules: &[ScheduleRecord]) -> Result<(), DispatchError> {
-    let now = context.clock.now();
-    let batch = |some: &[ScheduleRecord]| message(&RunsRecorded { runs: Vec::new(), schedules: some.to_vec() }, now);
+pub(crate) async fn announce_schedules(
+    context: &Context,
+    schedules: &[ScheduleRecord],
+    so_at: DateTime<Utc>,
+) -> Result<(), DispatchError> {
+    let batch = |some: &[ScheduleRecord]| message(&RunsRecorded { runs: Vec::new(), schedules: some.to_vec() }, so_at);
     let messages: Vec<Message> = schedules.chunks(RUNS_MAX).map(batch).collect();
     if !messages.is_empty() {
         context.bus.publish(messages).await?;

@@ -122,9 +122,10 @@ impl Answers {
             context.runs_queued.notify_one();
         }
         context.schedules_changed.notify_one();
-        stop(context, sent_again).await?;
+        let stopped = stop(context, sent_again).await;
         // Not heard, it is announced again when overdue.
-        announce_ended(context, &ended).await
+        announce_ended(context, &ended).await?;
+        stopped
     }
 }
 

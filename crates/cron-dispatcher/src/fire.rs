@@ -188,7 +188,7 @@ async fn publish(context: &Context, fired: Fired) -> Result<(), DispatchError> {
     }
     let called_back: Vec<_> = fired.skipped.into_iter().filter(|one| one.calls_back).map(|one| one.tick).collect();
     announce_skipped(context, &called_back).await?;
-    announce_schedules(context, &fired.schedules).await?;
+    announce_schedules(context, &fired.schedules, context.clock.now()).await?;
     announce_ended(context, &fired.ended).await?;
     stopped
 }

@@ -3,8 +3,8 @@
 //! A pause and a cancel reach the runners that are there. The request of a run that was taken back may still wait at the
 //! broker, where a runner that comes later would find it, and one that was cut off goes on asking a mentor in vain; so
 //! each is noted, and told to whoever joins, until its run is requested anew. So is a run that ended as lost, or was
-//! answered, well or not, after its request was sent more than once: a copy may wait there for a runner that has its key. Every
-//! dispatcher answers: a crash of one leaves the others, and without any the runner asks again.
+//! answered, well or not, after its request was sent more than once: a copy may wait there for a runner that has its
+//! key. Every dispatcher answers: a crash of one leaves the others, and without any the runner asks again.
 //!
 //! A dispatcher that died, or was cut off itself, may have noted what nobody heard: it says all of it when it is there.
 

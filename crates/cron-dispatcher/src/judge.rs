@@ -54,7 +54,7 @@ pub(crate) fn take_answers(
         let again = standing.get(&answer.run_id.0).is_some_and(|one| one.may_try_again(answer.run_attempt));
         again && answer.result.reason.is_some_and(heals)
     };
-    let sent_again = runs::lock_sent_again(conn, &ids)?;
+    let locked = runs::lock_and_look(conn, &ids)?;
     let (failed, last): (Vec<_>, Vec<_>) = given.iter().partition(|(answer, _)| may_heal(answer));
     let mut over = Vec::new();
     for (answer, _) in failed {
@@ -70,7 +70,7 @@ pub(crate) fn take_answers(
         let Some(stood) = standing.get(&answer.run_id.0) else { continue };
         let (run, state) = (&stood.row.run, answer.result.state());
         // An answer implies the start.
-        if !stood.is_started() {
+        if locked.get(&run.id.0).is_some_and(|one| !one.is_started) {
             reached.push(Reached { agent_id: run.agent_id, run_id: run.id, status: RunState::Running });
         }
         reached.push(Reached { agent_id: run.agent_id, run_id: run.id, status: state });
@@ -84,7 +84,7 @@ pub(crate) fn take_answers(
     }
     arrive(conn, &reached, now)?;
     over.extend(ended.iter().map(|one| one.run.id));
-    over.retain(|id| sent_again.contains(&id.0));
+    over.retain(|id| locked.get(&id.0).is_some_and(|one| one.sent_again));
     if !over.is_empty() {
         // A runner that has the key for a copy that was put off may only join later.
         let ids: Vec<i64> = over.iter().map(|id| id.0).collect();

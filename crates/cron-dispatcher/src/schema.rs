@@ -194,3 +194,4 @@ diesel::table! {
 diesel::joinable!(run_bodies -> runs (run_id));
 diesel::joinable!(arrivals -> run_bodies (previous_run_id));
 diesel::allow_tables_to_appear_in_same_query!(arrivals, run_bodies, runs, schedules);
+diesel::allow_tables_to_appear_in_same_query!(finished_one_offs, schedules);

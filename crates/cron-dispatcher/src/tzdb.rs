@@ -92,7 +92,7 @@ fn replan(
 ) -> Result<Fired, DispatchError> {
     let mut fired = Fired::default();
     // All at once: of one that is settled by the way, turns would be held while it waits for the next.
-    schedules::lock_with_followers(conn, ids)?;
+    zones::lock_all(conn, ids)?;
     for agent_id in ids {
         let Some(mut schedule) = schedules::lock(conn, *agent_id)? else { continue };
         let directory = Directory::load(conn, &[*agent_id])?;

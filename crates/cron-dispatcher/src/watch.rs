@@ -180,7 +180,7 @@ async fn announce_finished_again(context: &Context, now: DateTime<Utc>) -> Resul
     let next = now + context.config.overdue(SKIPPED_SENDS);
     let untold =
         context.db.write(move |conn| one_offs::take_untold(conn, now, next, OVERDUE_MAX).map_err(DispatchError::from));
-    announce_schedules(context, &untold.await?).await
+    announce_schedules(context, &untold.await?, now).await
 }
 
 /// Puts off when these are overdue next. Returns those that have not moved on meanwhile.

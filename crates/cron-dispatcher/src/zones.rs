@@ -104,7 +104,7 @@ pub(crate) fn walk(
 
 /// Locks the schedules of these agents and those that follow them, then turns, as whoever fires: one by one, those of the
 /// first would be held while it waits for the next.
-fn lock_all(conn: &mut DbConnection, agent_ids: &[i64]) -> Result<(), DispatchError> {
+pub(crate) fn lock_all(conn: &mut DbConnection, agent_ids: &[i64]) -> Result<(), DispatchError> {
     let organisations = schedules::lock_with_followers(conn, agent_ids)?;
     turns::lock(conn, &organisations.iter().map(String::as_str).collect())?;
     Ok(())

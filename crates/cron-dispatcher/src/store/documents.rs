@@ -4,9 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Text};
+use diesel::sql_types::{Array, Integer, Text};
 use diesel::upsert::excluded;
 use model::document::{Agent, Document, DocumentKind, Mentor, Organisation, Subject};
 use model::id::OrganisationKey;
@@ -14,7 +13,7 @@ use model::wire::Wire;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
-use super::{ROWS_MAX, everything, read_wire};
+use super::{ROWS_MAX, everything, octet_length, read_wire};
 use crate::pieces::pieces;
 use crate::schema::documents;
 
@@ -138,11 +137,11 @@ fn fitting(conn: &mut DbConnection, kind: DocumentKind, ids: &[i64]) -> QueryRes
         return Ok(ids.len());
     }
     let keys: Vec<String> = ids.iter().map(i64::to_string).collect();
-    let sizes: Vec<(String, i64)> = documents::table
+    let sizes: Vec<(String, i32)> = documents::table
         .filter(documents::kind.eq(kind.as_str()).and(documents::key.eq_any(keys)))
-        .select((documents::key, sql::<BigInt>("CAST(octet_length(body) AS BIGINT)")))
+        .select((documents::key, octet_length(documents::body)))
         .load(conn)?;
-    let sizes: HashMap<String, i64> = sizes.into_iter().collect();
+    let sizes: HashMap<String, i32> = sizes.into_iter().collect();
     let bytes = |id: &i64| sizes.get(&id.to_string()).map_or(0, |bytes| usize::try_from(*bytes).unwrap_or_default());
     Ok(pieces(ids.iter().map(|id| (id, bytes(id)))).first().map_or(0, Vec::len))
 }

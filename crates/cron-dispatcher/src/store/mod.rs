@@ -29,6 +29,11 @@ use diesel::QueryResult;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use service_kit::database::{Migrations, Timestamp};
 
+diesel::define_sql_function! {
+    /// How many bytes: neither database reads them for that. Not written as SQL of ours, of which diesel prepares nothing.
+    fn octet_length(bytes: diesel::sql_types::Binary) -> diesel::sql_types::Integer;
+}
+
 /// Most rows in one statement that binds each of their values: SQLite binds at most 32,766.
 const ROWS_MAX: usize = 1_000;
 

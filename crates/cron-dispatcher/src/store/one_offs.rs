@@ -10,7 +10,7 @@ use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
 use super::ROWS_MAX;
-use crate::schema::finished_one_offs;
+use crate::schema::{finished_one_offs, schedules};
 
 #[derive(Insertable)]
 #[diesel(table_name = finished_one_offs, treat_none_as_default_value = false)]
@@ -53,31 +53,42 @@ pub(crate) fn any_untold(conn: &mut DbConnection, now: DateTime<Utc>) -> QueryRe
     diesel::select(diesel::dsl::exists(untold)).get_result(conn)
 }
 
-/// Up to `limit` of which the registry is to be told by now. They are put off until `next`.
+/// Up to `limit` of which the registry is to be told by now. They are put off until `next`; what is not so any more, as
+/// after an edit that a dispatcher took which does not know of this table, is forgotten.
 pub(crate) fn take_untold(
     conn: &mut DbConnection,
     now: DateTime<Utc>,
     next: DateTime<Utc>,
     limit: i64,
 ) -> QueryResult<Vec<ScheduleRecord>> {
-    let rows: Vec<(i64, i64)> = finished_one_offs::table
+    let still = schedules::agent_id
+        .eq(finished_one_offs::agent_id)
+        .and(schedules::timing_version.eq(finished_one_offs::timing_version))
+        .and(schedules::finished);
+    let mut rows: Vec<(i64, i64, Option<i64>)> = finished_one_offs::table
+        .left_join(schedules::table.on(still))
         .filter(finished_one_offs::tell_at.le(Timestamp::from(now)))
         .order((finished_one_offs::tell_at, finished_one_offs::agent_id))
         .limit(limit)
-        .select((finished_one_offs::agent_id, finished_one_offs::timing_version))
+        .select((finished_one_offs::agent_id, finished_one_offs::timing_version, schedules::agent_id.nullable()))
         .load(conn)?;
-    let mut ids: Vec<i64> = rows.iter().map(|(agent_id, _)| *agent_id).collect();
     // In key order, so that two dispatchers never wait for each other.
-    ids.sort_unstable();
-    for id in ids {
-        diesel::update(finished_one_offs::table.find(id))
+    rows.sort_unstable();
+    let mut untold = Vec::with_capacity(rows.len());
+    for (agent_id, timing_version, still) in rows {
+        if still.is_none() {
+            forget(conn, agent_id)?;
+            continue;
+        }
+        diesel::update(finished_one_offs::table.find(agent_id))
             .set(finished_one_offs::tell_at.eq(Timestamp::from(next)))
             .execute(conn)?;
+        untold.push((agent_id, timing_version));
     }
     let record = |(agent_id, timing_version)| ScheduleRecord {
         agent_id: AgentId(agent_id),
         next_fire_time: None,
         finished_timing_version: Some(timing_version),
     };
-    Ok(rows.into_iter().map(record).collect())
+    Ok(untold.into_iter().map(record).collect())
 }

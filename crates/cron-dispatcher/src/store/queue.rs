@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text};
 use model::id::RunId;
@@ -13,7 +12,7 @@ use model::wire::Wire;
 use service_kit::database::{DbConnection, SqlTimestamp, Timestamp};
 
 use super::stage::Stage;
-use super::{ROWS_MAX, stamp};
+use super::{ROWS_MAX, octet_length, stamp};
 use crate::pieces::pieces;
 use crate::schema::{run_bodies, runs};
 
@@ -188,11 +187,11 @@ pub(crate) fn in_pieces(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<Vec
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let sizes: Vec<(i64, i64)> = run_bodies::table
+    let sizes: Vec<(i64, i32)> = run_bodies::table
         .filter(run_bodies::run_id.eq_any(ids))
-        .select((run_bodies::run_id, sql::<BigInt>("CAST(octet_length(request) AS BIGINT)")))
+        .select((run_bodies::run_id, octet_length(run_bodies::request)))
         .load(conn)?;
-    let sizes: HashMap<i64, i64> = sizes.into_iter().collect();
+    let sizes: HashMap<i64, i32> = sizes.into_iter().collect();
     let sized = |id: &i64| Some((*id, usize::try_from(*sizes.get(id)?).unwrap_or_default()));
     Ok(pieces(ids.iter().filter_map(sized)))
 }

@@ -1,6 +1,6 @@
 //! Runs: a narrow row each, and their bytes beside it until all who need the result hold it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::dsl::{case_when, exists, not, sql};
@@ -15,7 +15,7 @@ use service_kit::per_backend;
 
 use super::literal::Literal;
 use super::stage::Stage;
-use super::{read_wire, read_word, time};
+use super::{octet_length, read_wire, read_word, time};
 use crate::pieces::pieces;
 use crate::schema::{arrivals, run_bodies, runs};
 
@@ -110,14 +110,15 @@ impl Standing {
 
 /// Where these runs stand.
 pub(crate) fn standing(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashMap<i64, Standing>> {
-    let bytes = sql::<BigInt>("CAST(COALESCE(octet_length(run_bodies.request), 0) AS BIGINT)");
-    let rows: Vec<(Row, i32, i64)> = runs::table
-        .left_join(run_bodies::table.on(run_bodies::run_id.eq(runs::id)))
-        .filter(runs::id.eq_any(ids))
-        .select((Row::as_select(), runs::max_attempts, bytes))
-        .load(conn)?;
-    let standing = |(row, max_attempts, bytes): (Row, i32, i64)| {
-        let request_bytes = usize::try_from(bytes).unwrap_or_default();
+    // Not by a join: of many runs, while the tables grow, PostgreSQL would read all bodies rather than theirs.
+    let bytes = run_bodies::table
+        .filter(run_bodies::run_id.eq(runs::id))
+        .select(octet_length(run_bodies::request))
+        .single_value();
+    let rows: Vec<(Row, i32, Option<i32>)> =
+        runs::table.filter(runs::id.eq_any(ids)).select((Row::as_select(), runs::max_attempts, bytes)).load(conn)?;
+    let standing = |(row, max_attempts, bytes): (Row, i32, Option<i32>)| {
+        let request_bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
         Ok((row.id, Standing { row: RunRow::try_from(row)?, max_attempts, request_bytes }))
     };
     rows.into_iter().map(standing).collect()
@@ -231,15 +232,24 @@ pub(crate) fn lock(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
     Ok(())
 }
 
-/// Locks runs as [`lock`] does. Returns those whose request was sent more than once.
-pub(crate) fn lock_sent_again(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashSet<i64>> {
-    // All rows are locked: those that are looked for are looked for here.
-    let rows = runs::table.filter(runs::id.eq_any(ids)).order(runs::id).select((runs::id, runs::sends));
-    let sends: Vec<(i64, i32)> = match conn {
+/// What is true of a run for as long as it is locked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Locked {
+    pub(crate) is_started: bool,
+    /// Its request was sent more than once.
+    pub(crate) sent_again: bool,
+}
+
+/// Locks runs as [`lock`] does. Returns what is true of each from then on.
+pub(crate) fn lock_and_look(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<HashMap<i64, Locked>> {
+    let columns = (runs::id, runs::started_at.is_not_null(), runs::sends);
+    let rows = runs::table.filter(runs::id.eq_any(ids)).order(runs::id).select(columns);
+    let rows: Vec<(i64, bool, i32)> = match conn {
         DbConnection::Postgres(c) => rows.for_update().load(c)?,
         DbConnection::Sqlite(c) => rows.load(c)?,
     };
-    Ok(sends.into_iter().filter(|(_, sends)| *sends > 1).map(|(id, _)| id).collect())
+    let locked = |(id, is_started, sends)| (id, Locked { is_started, sent_again: sends > 1 });
+    Ok(rows.into_iter().map(locked).collect())
 }
 
 /// A receiver stored the results of these locked runs. Those that all have who need them are let go of, as

@@ -149,6 +149,26 @@ async fn the_registry_hears_of_a_finished_one_until_it_has_turned_it_off_even_af
     }
 }
 
+/// A dispatcher of the version before takes an edit by which one begins anew, and does not know who is told of it.
+#[tokio::test]
+async fn one_that_is_not_finished_any_more_is_not_told_of() {
+    let mut house = House::start("2026-01-01T10:00:00Z").await;
+    let version = house.version();
+    house.settle_in(vec![one_off(agent(7, "1", "10", version)), one_off(agent(8, "1", "10", version))]).await;
+    delete_mentor(&mut house).await;
+    house.crash().await;
+    house.advance(60);
+    house.crash_and_restart().await;
+    house.until_fired().await;
+    house.execute("UPDATE schedules SET finished = FALSE WHERE agent_id = 7");
+    // Of both, as they were made; then again and again.
+    while house.until_schedules_recorded().await.len() > 1 {}
+    for _ in 0..3 {
+        let told: Vec<_> = house.until_schedules_recorded().await.iter().map(|one| one.agent_id).collect();
+        assert_eq!(told, [AgentId(8)]);
+    }
+}
+
 #[tokio::test]
 async fn the_registry_hears_when_agents_fire_next_by_another_zone() {
     let mut house = House::start("2026-01-01T10:00:00Z").await;
