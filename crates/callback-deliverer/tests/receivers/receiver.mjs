@@ -15,7 +15,7 @@ const server = http.createServer((request, response) => {
       JSON.parse(body.toString());
       response.statusCode = 204;
     } catch (error) {
-      console.error(error);
+      console.error(`receiver.mjs refuses: ${error.message}`);
       response.statusCode = 400;
     }
     response.end();
