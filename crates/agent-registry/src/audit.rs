@@ -23,9 +23,19 @@ pub(crate) fn record(
     fields: &[&str],
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
-    let author =
-        Author { username: &acting.caller, acting_as: &acting.username, credential: acting.credential.as_str() };
-    record_by(conn, &acting.organisation, author, action, key, fields, now)
+    record_by(conn, &acting.organisation, Author::of(acting), action, key, fields, now)
+}
+
+/// Notes that somebody did `action` to each of these ids.
+pub(crate) fn record_each<'a>(
+    conn: &mut DbConnection,
+    done: impl Iterator<Item = (&'a Acting, i64)>,
+    action: &str,
+    now: DateTime<Utc>,
+) -> QueryResult<()> {
+    let row =
+        |(acting, id): (&Acting, i64)| row(&acting.organisation, Author::of(acting), action, &id.to_string(), &[], now);
+    audit_log::insert(conn, done.map(row).collect())
 }
 
 /// Who changed something, and what they showed.
@@ -34,6 +44,12 @@ pub(crate) struct Author<'a> {
     pub(crate) username: &'a str,
     pub(crate) acting_as: &'a str,
     pub(crate) credential: &'a str,
+}
+
+impl<'a> Author<'a> {
+    fn of(acting: &'a Acting) -> Self {
+        Self { username: &acting.caller, acting_as: &acting.username, credential: acting.credential.as_str() }
+    }
 }
 
 /// The same of a change that nobody asked for by the API.
@@ -46,7 +62,18 @@ pub(crate) fn record_by(
     fields: &[&str],
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
-    let row = AuditRow {
+    audit_log::insert(conn, vec![row(organisation, author, action, key, fields, now)])
+}
+
+fn row(
+    organisation: &str,
+    author: Author<'_>,
+    action: &str,
+    key: &str,
+    fields: &[&str],
+    now: DateTime<Utc>,
+) -> AuditRow {
+    AuditRow {
         id: 0,
         organisation: organisation.to_owned(),
         at: now.into(),
@@ -57,8 +84,7 @@ pub(crate) fn record_by(
         subject: action.split('.').next().unwrap_or_default().to_owned(),
         subject_key: key.to_owned(),
         fields: json!(fields).into(),
-    };
-    audit_log::insert(conn, &row)
+    }
 }
 
 /// Notes what Carillon did itself: nobody asked for it.

@@ -55,18 +55,20 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Writes what a subject says that nothing was said of yet.
-pub(crate) fn write_new(
+/// Writes what is said of agents that nothing was said of yet.
+pub(crate) fn write_new_agents(
     conn: &mut DbConnection,
-    organisation: &str,
-    subject: Subject,
+    rows: &[&AgentRow],
     now: DateTime<Utc>,
     written: &mut Written,
 ) -> QueryResult<()> {
-    let organisation = OrganisationKey(organisation.to_owned());
-    let document = Document { organisation, version: next_version(0, now), subject };
-    documents::insert(conn, &document)?;
-    written.push(DocumentName::of(&document));
+    let of = |row: &&AgentRow| {
+        let organisation = OrganisationKey(row.organisation.clone());
+        Document { organisation, version: next_version(0, now), subject: of_agent(row) }
+    };
+    let documents: Vec<Document> = rows.iter().map(of).collect();
+    documents::insert(conn, &documents)?;
+    written.extend(documents.iter().map(DocumentName::of));
     Ok(())
 }
 

@@ -4,26 +4,28 @@
 //! be announced, or none of it.
 
 mod apply;
+mod create;
 
-use actix_web::http::StatusCode;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
-use model::document::{CatchUp, DocumentKind, OverlapPolicy, Subject, next_version};
+use model::document::{DocumentKind, Subject};
 use model::id::AgentId;
 use service_kit::database::DbConnection;
 use service_kit::error::{ApiError, FieldErrors};
 
-use self::apply::apply;
-use crate::access::{self, Acting};
+use self::apply::{Mentors, apply};
+pub(crate) use self::create::{create, create_one};
+use crate::access::Acting;
 use crate::audit;
 use crate::documents::{self, Providers, Written};
-use crate::policy;
 use crate::state::{State, callback_secret_owner};
 use crate::store::activity::{self, ActivityRow};
 use crate::store::agents::{self, AgentRow};
 use crate::store::documents::in_order_of_keys;
 use crate::store::mentors::MentorRow;
-use crate::store::organisations::{self, OrganisationRow};
+use crate::store::organisations;
 use crate::timing;
 use crate::validation::agent::{AgentInput, SecretChange};
 
@@ -35,45 +37,38 @@ pub(crate) struct Edit {
     pub(crate) errors: FieldErrors,
 }
 
+impl Edit {
+    /// Whether it has the agent wait for another.
+    pub(crate) fn lengthens_a_chain(&self) -> bool {
+        matches!(self.input.previous_agent, Some(Some(_)))
+    }
+}
+
 /// An agent as it was stored.
 pub(crate) struct Saved {
     pub(crate) row: AgentRow,
-    pub(crate) mentor: MentorRow,
+    pub(crate) mentor: Arc<MentorRow>,
     pub(crate) activity: Option<ActivityRow>,
-    pub(crate) written: Written,
-}
-
-/// Stores a new agent.
-pub(crate) fn create(conn: &mut DbConnection, state: &State, edit: Edit) -> Result<Saved, ApiError> {
-    let now = state.clock.now();
-    let mut written = Written::new();
-    let organisation = access::enter_organisation(conn, &edit.acting, now, &mut written)?;
-    check_agents_max(conn, &organisation)?;
-    lock_chains(conn, &edit)?;
-    let mut row = blank(&edit.acting, now);
-    let mentor = apply(conn, state, Some(&organisation), None, &mut row, &edit)?;
-    row.timing_version = next_version(0, now);
-    row.id = agents::next_id(conn)?;
-    row.sealed_callback_secret = seal_secret(state, row.id, &edit.input.callback_secret, None)?;
-    agents::insert(conn, &row)?;
-    documents::write_mentor(conn, &mentor, Providers::of(Some(&organisation), &state.config), now, &mut written)?;
-    documents::write_new(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
-    let activity = activity::insert(conn, &row, timing::next_fire(Some(&organisation), &row, now))?;
-    audit::record(conn, &edit.acting, "agent.created", &row.id.to_string(), &[], now)?;
-    Ok(Saved { row, mentor, activity: Some(activity), written })
 }
 
 /// Changes an agent.
-pub(crate) fn change(conn: &mut DbConnection, state: &State, id: i64, edit: Edit) -> Result<Saved, ApiError> {
+pub(crate) fn change(
+    conn: &mut DbConnection,
+    state: &State,
+    id: i64,
+    edit: &Edit,
+) -> Result<(Saved, Written), ApiError> {
     let now = state.clock.now();
     let mut written = Written::new();
-    lock_chains(conn, &edit)?;
+    if edit.lengthens_a_chain() {
+        lock_chains(conn, &edit.acting.organisation)?;
+    }
     let before = agents::find_for_update(conn, &edit.acting.organisation, id)?;
     let before = before.ok_or_else(|| ApiError::no_such("PeriodicAgent"))?;
     let organisation = organisations::find(conn, &before.organisation)?;
     let organisation = organisation.as_ref();
     let mut row = before.clone();
-    let mentor = apply(conn, state, organisation, Some(&before), &mut row, &edit)?;
+    let mentor = apply(conn, state, organisation, Some(&before), &mut row, edit, &mut Mentors::default())?;
     row.sealed_callback_secret =
         seal_secret(state, id, &edit.input.callback_secret, before.sealed_callback_secret.clone())?;
     if !matches!(edit.input.callback_secret, SecretChange::Keep) {
@@ -95,7 +90,7 @@ pub(crate) fn change(conn: &mut DbConnection, state: &State, id: i64, edit: Edit
     let fields = audit::changed_fields(&before, &row);
     audit::record(conn, &edit.acting, "agent.changed", &id.to_string(), &fields, now)?;
     let activity = activity::by_agents(conn, vec![id])?.remove(&id);
-    Ok(Saved { row, mentor, activity, written })
+    Ok((Saved { row, mentor, activity }, written))
 }
 
 /// Stores a row of which nothing changed that the mentor or the timing depends on, and what is said of it now.
@@ -116,27 +111,8 @@ pub(crate) fn store(
 
 /// Has those who let an agent wait for another take turns: two at once would make a circle that neither sees. Nor does
 /// anybody delete the other meanwhile.
-fn lock_chains(conn: &mut DbConnection, edit: &Edit) -> QueryResult<()> {
-    if let Some(Some(_)) = edit.input.previous_agent {
-        organisations::find_for_update(conn, &edit.acting.organisation)?;
-    }
-    Ok(())
-}
-
-/// Refuses one agent more than the organisation may have. Where there is a limit, creations take turns, so that two at
-/// once do not both find room.
-fn check_agents_max(conn: &mut DbConnection, read: &OrganisationRow) -> Result<(), ApiError> {
-    if read.agents_max.is_none() {
-        return Ok(());
-    }
-    let locked = organisations::find_for_update(conn, &read.key)?;
-    let Some(max) = locked.and_then(|row| row.agents_max) else { return Ok(()) };
-    if agents::count(conn, &read.key)? >= i64::from(max) {
-        let text =
-            format!("This organisation may have at most {max} agents: delete some, or raise `limits.agents_max`.");
-        return Err(ApiError::detail(StatusCode::FORBIDDEN, text).with_code("agents_max_reached"));
-    }
-    Ok(())
+fn lock_chains(conn: &mut DbConnection, organisation: &str) -> QueryResult<()> {
+    organisations::find_for_update(conn, organisation).map(|_| ())
 }
 
 /// Deletes an agent. Those that waited for it wait no more, and are turned off: none may start to fire by itself.
@@ -162,58 +138,6 @@ pub(crate) fn delete(conn: &mut DbConnection, state: &State, acting: &Acting, id
     agents::delete(conn, id)?;
     audit::record(conn, acting, "agent.deleted", &id.to_string(), &[], now)?;
     Ok(written)
-}
-
-/// An agent of which nothing was said yet.
-fn blank(acting: &Acting, now: DateTime<Utc>) -> AgentRow {
-    let mut row = AgentRow {
-        id: 0,
-        organisation: acting.organisation.clone(),
-        mentor_id: 0,
-        title: String::new(),
-        username: acting.username.clone(),
-        last_editor: acting.caller.clone(),
-        description: String::new(),
-        prompt: String::new(),
-        minute: String::new(),
-        hour: String::new(),
-        day_of_month: String::new(),
-        month_of_year: String::new(),
-        day_of_week: String::new(),
-        timezone: None,
-        one_off: false,
-        start_time: None,
-        enabled: true,
-        pathway: String::new(),
-        callback_url: String::new(),
-        sealed_callback_secret: None,
-        parent_session_id: String::new(),
-        parent_mentor_id: None,
-        previous_agent_id: None,
-        previous_agent_status: "success".to_owned(),
-        search_text: String::new(),
-        created_at: now.into(),
-        modified_at: now.into(),
-        timing_version: 0,
-        end_time: None,
-        jitter_seconds: 0,
-        overlap_policy: OverlapPolicy::default().to_string(),
-        catch_up: CatchUp::default().to_string(),
-        catch_up_window_seconds: None,
-        max_attempts: 1,
-        timeout_seconds: policy::TIMEOUT_SECONDS,
-        callback_on_runs: true,
-        callback_on_skipped: false,
-        callback_encrypt: false,
-        callback_signature_only_hub: false,
-        sealed_previous_secret: None,
-        previous_secret_until: None,
-        paused: false,
-        paused_note: String::new(),
-        resumed_with: None,
-    };
-    row.set_crontab(model::crontab::CrontabFields::default());
-    row
 }
 
 pub(crate) fn seal_secret(

@@ -16,6 +16,7 @@ mod broom;
 mod callback_states;
 mod config;
 mod consumers;
+mod creations;
 mod deliverer;
 mod dispatcher;
 mod doctor;
@@ -55,6 +56,7 @@ use service_kit::http::ServerOptions;
 use service_kit::process::Microservice;
 use service_kit::secrets::KeyRing;
 use service_kit::supervise::Role;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +69,7 @@ use crate::access::keys::RecentKeys;
 use crate::access::limits::RequestLimits;
 use crate::access::roles::SeenRoles;
 use crate::broom::Broom;
+use crate::creations::Creations;
 use crate::deliverer::Deliverer;
 use crate::dispatcher::Dispatcher;
 use crate::outbox::Outbox;
@@ -141,6 +144,7 @@ impl AgentRegistry {
             dispatcher: dispatcher.context("cannot make an HTTP client")?,
             deliverer: deliverer.context("cannot make an HTTP client")?,
             outbox: Outbox::default(),
+            creations: Creations::new(Handle::current()),
             broom: Broom::default(),
             counted: Notify::new(),
         };

@@ -15,6 +15,7 @@ use crate::access::limits::RequestLimits;
 use crate::access::roles::SeenRoles;
 use crate::broom::Broom;
 use crate::config::Config;
+use crate::creations::Creations;
 use crate::deliverer::Deliverer;
 use crate::dispatcher::Dispatcher;
 use crate::outbox::Outbox;
@@ -38,6 +39,7 @@ pub(crate) struct State {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) deliverer: Deliverer,
     pub(crate) outbox: Outbox,
+    pub(crate) creations: Creations,
     pub(crate) broom: Broom,
     /// Runs were recorded, or agents came or went.
     pub(crate) counted: Notify,

@@ -1,6 +1,10 @@
 //! What a request says of an agent, written over what is stored, and held against what there is: its mentor, the agent
 //! before it, where it may call back.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use diesel::QueryResult;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::egress::EgressError;
 use service_kit::error::ApiError;
@@ -14,11 +18,31 @@ use crate::store::mentors::{self, MentorRow};
 use crate::store::organisations::OrganisationRow;
 use crate::validation::agent::{AgentInput, check_crontab};
 use crate::validation::fields::Faults;
-use crate::validation::reference::no_such_pk;
+use crate::validation::reference::{MentorReference, no_such_pk};
 use crate::{policy, timing};
 
 /// Longer chains of previous agents are not followed: nobody has them, unless they go in a circle.
 const CHAIN_MAX: usize = 1_000;
+
+/// The mentors that requests of one transaction name, each read once: many agents may be made of one.
+#[derive(Default)]
+pub(super) struct Mentors(HashMap<MentorReference, Option<Arc<MentorRow>>>);
+
+impl Mentors {
+    fn find(
+        &mut self,
+        conn: &mut DbConnection,
+        organisation: &str,
+        reference: MentorReference,
+    ) -> QueryResult<Option<Arc<MentorRow>>> {
+        if let Some(known) = self.0.get(&reference) {
+            return Ok(known.clone());
+        }
+        let found = mentors::find(conn, organisation, reference)?;
+        let found = found.filter(|mentor| mentor.deleted_at.is_none()).map(Arc::new);
+        Ok(self.0.entry(reference).or_insert(found).clone())
+    }
+}
 
 /// Writes over a row what the request says. The errors are all that is wrong with it, at once.
 pub(super) fn apply(
@@ -28,10 +52,11 @@ pub(super) fn apply(
     before: Option<&AgentRow>,
     row: &mut AgentRow,
     edit: &Edit,
-) -> Result<MentorRow, ApiError> {
+    mentors: &mut Mentors,
+) -> Result<Arc<MentorRow>, ApiError> {
     let faults = Faults::from(edit.errors.clone());
     let providers = Providers::of(organisation, &state.config);
-    let mentor = apply_mentor(conn, providers, row, &edit.input, &faults)?;
+    let mentor = apply_mentor(conn, providers, row, &edit.input, mentors, &faults)?;
     apply_previous_agent(conn, row, &edit.input, &faults)?;
     apply_texts(row, &edit.input);
     apply_task(row, &edit.input, &faults);
@@ -49,13 +74,13 @@ fn apply_mentor(
     providers: Providers<'_>,
     row: &mut AgentRow,
     input: &AgentInput,
+    mentors: &mut Mentors,
     faults: &Faults,
-) -> Result<Option<MentorRow>, ApiError> {
+) -> Result<Option<Arc<MentorRow>>, ApiError> {
     let Some(reference) = input.mentor else {
-        return Ok(mentors::by_ids(conn, vec![row.mentor_id])?.remove(&row.mentor_id));
+        return Ok(mentors::by_ids(conn, vec![row.mentor_id])?.remove(&row.mentor_id).map(Arc::new));
     };
-    let found = mentors::find(conn, &row.organisation, reference)?;
-    let Some(mentor) = found.filter(|mentor| mentor.deleted_at.is_none()) else {
+    let Some(mentor) = mentors.find(conn, &row.organisation, reference)? else {
         faults.add("mentor", reference.missing());
         return Ok(None);
     };

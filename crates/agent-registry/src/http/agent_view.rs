@@ -158,6 +158,16 @@ impl AgentView {
         Ok(())
     }
 
+    /// Which agent it is.
+    pub(super) fn id(&self) -> i64 {
+        self.id
+    }
+
+    /// Whose agent it is.
+    pub(super) fn organisation(&self) -> &str {
+        &self.platform_key
+    }
+
     fn new(row: ShownAgent, mentor: MentorField, callback_secret: String, activity: Option<&ActivityRow>) -> Self {
         let last_status = activity.and_then(|activity| activity.latest_status.as_deref()).unwrap_or(NEVER_RAN);
         Self {

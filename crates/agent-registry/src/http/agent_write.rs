@@ -10,6 +10,7 @@ use service_kit::error::ApiError;
 use super::agent_view::AgentView;
 use super::body::{self, Form};
 use super::request::{self, Item};
+use crate::creations;
 use crate::documents::Written;
 use crate::edit::{self, Edit, Saved};
 use crate::idempotency::{Begun, Repeatable};
@@ -68,23 +69,46 @@ async fn save(
     let (mentor_reference, secret) = (input.mentor, input.callback_secret.clone());
     let edit = Edit { acting, input, errors: faults.into_errors() };
 
-    let writer = Arc::clone(&state);
+    let view = move |Saved { row, mentor, activity }| {
+        AgentView::of_write(row, &mentor, mentor_reference, &secret, activity.as_ref())
+    };
+    let body = match id {
+        None if repeatable.is_none() && !edit.lengthens_a_chain() => {
+            written_out(&view(creations::store(&state, edit).await?))?
+        }
+        _ => save_alone(&state, edit, id, repeatable, view).await?,
+    };
+    let status = match write {
+        Write::Create => StatusCode::CREATED,
+        Write::Replace | Write::Change => StatusCode::OK,
+    };
+    Ok(HttpResponse::build(status).content_type(ContentType::json()).body(body))
+}
+
+/// Saves an agent in a transaction of its own, with all else that the request wants to be in it: the key by which it may
+/// be repeated, and what the agent before it put out.
+async fn save_alone(
+    state: &Arc<State>,
+    edit: Edit,
+    id: Option<i64>,
+    repeatable: Option<Repeatable>,
+    view: impl FnOnce(Saved) -> AgentView + Send + 'static,
+) -> Result<Vec<u8>, ApiError> {
+    let writer = Arc::clone(state);
     let stored = state.db.write(move |conn| {
         if let Some(repeatable) = &repeatable
             && let Begun::Answered(body) = repeatable.begin(conn, &writer)?
         {
             return Ok((body, Written::new()));
         }
-        let saved = match id {
-            None => edit::create(conn, &writer, edit)?,
-            Some(id) => edit::change(conn, &writer, id, edit)?,
+        let (saved, written) = match id {
+            None => edit::create_one(conn, &writer, edit)?,
+            Some(id) => edit::change(conn, &writer, id, &edit)?,
         };
-        let Saved { row, mentor, activity, written } = saved;
-        tracing::info!(agent.id = row.id, organisation = row.organisation, "an agent is saved");
-        let mut views = [AgentView::of_write(row, &mentor, mentor_reference, &secret, activity.as_ref())];
+        let mut views = [view(saved)];
         AgentView::with_previous_outputs(conn, &mut views)?;
         let [view] = views;
-        let body = serde_json::to_vec(&view).map_err(|error| ApiError::internal(&error))?;
+        let body = written_out(&view)?;
         if let Some(repeatable) = &repeatable {
             repeatable.answer(conn, &writer, &body)?;
         }
@@ -92,14 +116,15 @@ async fn save(
     });
     let (body, written) = stored.await?;
     state.outbox.announce(written);
-    let status = match write {
-        Write::Create => {
-            state.counted.notify_one();
-            StatusCode::CREATED
-        }
-        Write::Replace | Write::Change => StatusCode::OK,
-    };
-    Ok(HttpResponse::build(status).content_type(ContentType::json()).body(body))
+    if id.is_none() {
+        state.counted.notify_one();
+    }
+    Ok(body)
+}
+
+fn written_out(view: &AgentView) -> Result<Vec<u8>, ApiError> {
+    tracing::info!(agent.id = view.id(), organisation = view.organisation(), "an agent is saved");
+    serde_json::to_vec(view).map_err(|error| ApiError::internal(&error))
 }
 
 /// `DELETE P/periodic-agents/{id}/`

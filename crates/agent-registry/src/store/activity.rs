@@ -6,11 +6,10 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 use service_kit::database::{DbConnection, Timestamp};
-use service_kit::per_backend;
 
 use super::agents::AgentRow;
 use super::schema::agent_activity;
-use super::upsert_each;
+use super::{callback_states, insert_all, upsert_each};
 
 /// The narrow row of an agent.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -22,6 +21,43 @@ pub(crate) struct ActivityRow {
     /// `ok`, `failing` or `disabled`.
     pub(crate) callback_state: String,
     pub(crate) failing_since: Option<Timestamp>,
+}
+
+impl ActivityRow {
+    /// That of a new agent, which fires next then.
+    pub(crate) fn of_new(agent_id: i64, next_fire_time: Option<DateTime<Utc>>) -> Self {
+        Self {
+            agent_id,
+            latest_status: None,
+            next_fire_time: next_fire_time.map(Timestamp::from),
+            callback_state: callback_states::OK.to_owned(),
+            failing_since: None,
+        }
+    }
+}
+
+/// That of a new agent.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = agent_activity, treat_none_as_default_value = false)]
+pub(crate) struct NewActivity<'a> {
+    agent_id: i64,
+    organisation: &'a str,
+    next_fire_time: Option<Timestamp>,
+    next_fire_time_as_of: Timestamp,
+    callback_state: &'a str,
+}
+
+impl<'a> NewActivity<'a> {
+    /// That of this agent.
+    pub(crate) fn of(agent: &'a AgentRow, activity: &'a ActivityRow) -> Self {
+        Self {
+            agent_id: agent.id,
+            organisation: &agent.organisation,
+            next_fire_time: activity.next_fire_time,
+            next_fire_time_as_of: agent.created_at,
+            callback_state: &activity.callback_state,
+        }
+    }
 }
 
 /// The newest log of an agent, and its status.
@@ -44,22 +80,9 @@ pub(crate) struct NextFire {
     pub(crate) next_fire_time_as_of: Timestamp,
 }
 
-/// Inserts the activity of a new agent.
-pub(crate) fn insert(
-    conn: &mut DbConnection,
-    agent: &AgentRow,
-    next_fire_time: Option<DateTime<Utc>>,
-) -> QueryResult<ActivityRow> {
-    let activity = (
-        agent_activity::agent_id.eq(agent.id),
-        agent_activity::organisation.eq(&agent.organisation),
-        agent_activity::next_fire_time.eq(next_fire_time.map(Timestamp::from)),
-        agent_activity::next_fire_time_as_of.eq(agent.created_at),
-    );
-    per_backend!(conn, c => diesel::insert_into(agent_activity::table)
-        .values(activity)
-        .returning(ActivityRow::as_returning())
-        .get_result(c))
+/// Inserts the activities of new agents.
+pub(crate) fn insert(conn: &mut DbConnection, rows: Vec<NewActivity<'_>>) -> QueryResult<()> {
+    insert_all!(conn, agent_activity::table, rows)
 }
 
 /// The activities of these agents, by agent.

@@ -6,6 +6,7 @@ use model::crontab::CrontabFields;
 use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
+use super::insert_all;
 use super::schema::{agent_activity, agents, deleted_agents};
 
 /// A periodic agent as it is stored.
@@ -92,23 +93,34 @@ diesel::define_sql_function! {
     fn nextval(sequence: Text) -> BigInt;
 }
 
-/// The id of the next agent: its secret is sealed for it before it is inserted. Nobody else gets it; one that is not
-/// inserted leaves a gap on PostgreSQL.
-pub(crate) fn next_id(conn: &mut DbConnection) -> QueryResult<i64> {
+/// The ids of the next agents: their secrets are sealed for them before they are inserted. Nobody else gets them; those
+/// that are not inserted leave a gap on PostgreSQL.
+pub(crate) fn next_ids(conn: &mut DbConnection, count: usize) -> QueryResult<Vec<i64>> {
+    #[derive(QueryableByName)]
+    struct Next {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+    }
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
     match conn {
         // Stays prepared, which a text of SQL would not.
-        DbConnection::Postgres(c) => diesel::select(nextval("agents_id_seq")).get_result(c),
+        DbConnection::Postgres(c) if count == 1 => Ok(vec![diesel::select(nextval("agents_id_seq")).get_result(c)?]),
+        DbConnection::Postgres(c) => {
+            let next = diesel::sql_query("SELECT nextval('agents_id_seq') AS id FROM generate_series(1, $1)");
+            Ok(next.bind::<BigInt, _>(count).load(c)?.into_iter().map(|Next { id }| id).collect())
+        }
         // A write transaction is alone on SQLite, where inserting an id raises the sequence.
         DbConnection::Sqlite(c) => {
-            let next = "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'agents'";
-            diesel::dsl::sql::<BigInt>(next).get_result(c)
+            let last = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'agents'";
+            let last: i64 = diesel::dsl::sql::<BigInt>(last).get_result(c)?;
+            Ok((last + 1..=last + count).collect())
         }
     }
 }
 
-/// Inserts an agent, whose id is a [`next_id`].
-pub(crate) fn insert(conn: &mut DbConnection, row: &AgentRow) -> QueryResult<()> {
-    per_backend!(conn, c => diesel::insert_into(agents::table).values(row).execute(c)).map(|_| ())
+/// Inserts agents, whose ids are [`next_ids`].
+pub(crate) fn insert(conn: &mut DbConnection, rows: Vec<&AgentRow>) -> QueryResult<()> {
+    insert_all!(conn, agents::table, rows)
 }
 
 /// Writes every column of an agent.

@@ -3,10 +3,9 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use service_kit::database::{DbConnection, Json, Timestamp, in_time};
-use service_kit::per_backend;
 
 use super::schema::audit_log;
-use super::{Window, is_sqlite};
+use super::{Window, insert_all, is_sqlite};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
@@ -45,9 +44,9 @@ impl AuditFilter {
     }
 }
 
-/// Stores a change.
-pub(crate) fn insert(conn: &mut DbConnection, row: &AuditRow) -> QueryResult<()> {
-    per_backend!(conn, c => diesel::insert_into(audit_log::table).values(row).execute(c)).map(|_| ())
+/// Stores changes.
+pub(crate) fn insert(conn: &mut DbConnection, rows: Vec<AuditRow>) -> QueryResult<()> {
+    insert_all!(conn, audit_log::table, rows)
 }
 
 /// The filter as a query.

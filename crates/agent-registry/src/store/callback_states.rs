@@ -11,7 +11,7 @@ use super::activity;
 use super::schema::agent_activity;
 use crate::callback_states::NotWell;
 
-const OK: &str = "ok";
+pub(super) const OK: &str = "ok";
 
 /// Makes these the agents whose callbacks do not fare well; all others do.
 pub(crate) fn replace(conn: &mut DbConnection, not_well: &BTreeMap<i64, NotWell>) -> QueryResult<()> {

@@ -12,8 +12,8 @@ use model::wire::Wire;
 use service_kit::database::DbConnection;
 use service_kit::per_backend;
 
-use super::read_word;
 use super::schema::documents;
+use super::{insert_all, read_word};
 
 /// How long a tombstone is kept.
 const TOMBSTONE_LIFE: TimeDelta = TimeDelta::days(30);
@@ -122,10 +122,10 @@ impl NewDocument {
     }
 }
 
-/// Stores the first version of a document.
-pub(crate) fn insert(conn: &mut DbConnection, document: &Document) -> QueryResult<()> {
-    let new = NewDocument::of(document);
-    per_backend!(conn, c => diesel::insert_into(documents::table).values(new).execute(c)).map(|_| ())
+/// Stores the first versions of documents.
+pub(crate) fn insert(conn: &mut DbConnection, documents: &[Document]) -> QueryResult<()> {
+    let new: Vec<NewDocument> = documents.iter().map(NewDocument::of).collect();
+    insert_all!(conn, documents::table, new)
 }
 
 /// Stores a document, whatever is stored.

@@ -108,6 +108,22 @@ macro_rules! orderable {
 }
 pub(crate) use orderable;
 
+/// Inserts rows in one statement; no rows, in none. That of one row alone stays prepared: Diesel prepares those of several
+/// anew each time.
+macro_rules! insert_all {
+    ($conn:expr, $table:expr, $rows:expr) => {
+        match <[_; 1]>::try_from($rows) {
+            Ok([one]) => service_kit::per_backend!($conn, c => diesel::insert_into($table).values(one).execute(c)),
+            Err(none) if none.is_empty() => Ok(0),
+            Err(several) => {
+                service_kit::per_backend!($conn, c => diesel::insert_into($table).values(several).execute(c))
+            }
+        }
+        .map(|_| ())
+    };
+}
+pub(crate) use insert_all;
+
 /// Upserts rows under a condition: in one statement on PostgreSQL; row by row on SQLite, for which Diesel has no
 /// conditional upserts of several rows, and where a statement costs no journey.
 macro_rules! upsert_each {

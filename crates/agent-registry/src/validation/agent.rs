@@ -56,6 +56,14 @@ pub(crate) struct AgentInput {
     pub(crate) endpoint: EndpointInput,
 }
 
+impl AgentInput {
+    /// How many bytes its texts have together.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let texts = [&self.title, &self.description, &self.prompt, &self.pathway, &self.parent_session_id];
+        texts.into_iter().flatten().map(String::len).sum()
+    }
+}
+
 /// The fields of its `task`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TaskInput {

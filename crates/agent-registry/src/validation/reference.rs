@@ -7,7 +7,7 @@ use super::fields::{Fields, NOT_NULL, python_type};
 use super::number;
 
 /// A mentor as a request names it; answers to writes name it the same way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum MentorReference {
     /// By integer id, as in version 3.59 of the original.
     Id(i64),

@@ -11,6 +11,7 @@ mod at_once;
 mod audit;
 mod bad_input;
 mod callbacks;
+mod created_together;
 mod creators;
 mod deliverer_peer;
 mod dispatcher_peer;
