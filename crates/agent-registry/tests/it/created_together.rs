@@ -42,7 +42,7 @@ async fn each_is_there_with_all_that_belongs_to_it() {
     assert_eq!(world.rows("audit_log") - audited, 40);
     if world.postgres().is_some() {
         let transactions: HashSet<Vec<u8>> = world.column("agents", "xmin::text").into_iter().collect();
-        assert!(transactions.len() < 20, "stored by {} transactions", transactions.len());
+        assert!(transactions.len() < 40, "each by a transaction of its own");
     }
 }
 
