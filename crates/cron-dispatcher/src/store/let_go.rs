@@ -7,7 +7,7 @@ use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
 use super::schedules::Of;
-use super::stage::Stage;
+use super::stage::{Stage, stands_in};
 use super::{stamp, window};
 use crate::schema::runs;
 
@@ -35,7 +35,7 @@ pub(crate) fn take_back(
     );
     super::runs::lock(conn, &ids)?;
     // One that starts or ends meanwhile is left alone.
-    let still = runs::table.filter(runs::id.eq_any(&ids)).filter(runs::stage.eq(Stage::Requested.literal()));
+    let still = runs::table.filter(runs::id.eq_any(&ids)).filter(stands_in(Stage::Requested));
     per_backend!(conn, c => diesel::update(still).set(delayed).returning(runs::id).get_results(c))
 }
 

@@ -14,7 +14,7 @@ use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
 use super::literal::Literal;
-use super::stage::Stage;
+use super::stage::{Stage, stands_in};
 use super::{everything, limits, stamp, turns};
 use crate::schema::runs;
 
@@ -182,7 +182,7 @@ fn set_requested(conn: &mut DbConnection, mut ids: Vec<i64>, check_at: DateTime<
         runs::check_at.eq(stamp(Some(check_at))),
         runs::let_go_at.eq(None::<Timestamp>),
     );
-    let still = runs::table.filter(runs::id.eq_any(&ids).and(runs::stage.eq(Stage::Queued.literal())));
+    let still = runs::table.filter(runs::id.eq_any(&ids).and(stands_in(Stage::Queued)));
     let set: HashSet<i64> = per_backend!(conn, c => diesel::update(still)
         .set(requested)
         .returning(runs::id)
@@ -217,7 +217,7 @@ fn admit(conn: &mut DbConnection, candidates: Vec<Candidate>) -> QueryResult<Vec
     }
     for (scope, ids) in kept_out {
         let waiting = (runs::stage.eq(Stage::Waiting.as_str()), runs::waits_for.eq(Some(scope)));
-        let still = runs::id.eq_any(ids).and(runs::stage.eq(Stage::Queued.literal()));
+        let still = runs::id.eq_any(ids).and(stands_in(Stage::Queued));
         diesel::update(runs::table.filter(still)).set(waiting).execute(conn)?;
     }
     Ok(admitted)
@@ -296,7 +296,7 @@ fn release(conn: &mut DbConnection, room: i64, served: i64) -> QueryResult<()> {
             .load(conn)?;
         super::runs::lock(conn, &first)?;
         let queued = (runs::stage.eq(Stage::Queued.as_str()), runs::waits_for.eq(None::<String>));
-        let still = runs::id.eq_any(first).and(runs::stage.eq(Stage::Waiting.literal()));
+        let still = runs::id.eq_any(first).and(stands_in(Stage::Waiting));
         let again = (queued, runs::turn.eq(no_earlier_than(served)));
         diesel::update(runs::table.filter(still)).set(again).execute(conn)?;
     }
