@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use service_kit::database::{DbConnection, Timestamp};
 
 use super::runs::{Row, RunRow, lock};
-use super::stage::Stage;
+use super::stage::{Stage, stands_in};
 use super::stamp;
 use crate::schema::runs;
 
@@ -70,7 +70,7 @@ pub(crate) fn still(conn: &mut DbConnection, late: &[RunRow], now: DateTime<Utc>
 /// more.
 pub(crate) fn send_again(conn: &mut DbConnection, row: &RunRow, check_at: DateTime<Utc>) -> QueryResult<bool> {
     let changed = diesel::update(runs::table.find(row.run.id.0))
-        .filter(runs::stage.eq(row.stage.literal()).and(runs::sends.eq(row.sends)))
+        .filter(stands_in(row.stage).and(runs::sends.eq(row.sends)))
         .filter(runs::check_at.is_not_null())
         .set((runs::sends.eq(row.sends + 1), runs::check_at.eq(stamp(Some(check_at)))))
         .execute(conn)?;
@@ -81,7 +81,7 @@ pub(crate) fn send_again(conn: &mut DbConnection, row: &RunRow, check_at: DateTi
 pub(crate) fn unsend(conn: &mut DbConnection, ids: &[i64]) -> QueryResult<()> {
     lock(conn, ids)?;
     diesel::update(runs::table.filter(runs::id.eq_any(ids)))
-        .filter(runs::stage.eq(Stage::Requested.literal()).and(runs::sends.gt(1)))
+        .filter(stands_in(Stage::Requested).and(runs::sends.gt(1)))
         .set(runs::sends.eq(runs::sends - 1))
         .execute(conn)?;
     Ok(())

@@ -14,7 +14,7 @@ use service_kit::database::{DbConnection, Timestamp};
 use service_kit::per_backend;
 
 use super::literal::Literal;
-use super::stage::Stage;
+use super::stage::{Stage, stands_in};
 use super::{octet_length, read_wire, read_word, time};
 use crate::pieces::pieces;
 use crate::schema::{arrivals, run_bodies, runs};
@@ -193,8 +193,8 @@ pub(crate) fn start(
     started_at: DateTime<Utc>,
     check_at: DateTime<Utc>,
 ) -> QueryResult<bool> {
-    let [requested, running] = Stage::IN_FLIGHT.map(Stage::literal);
-    let in_flight = runs::stage.eq(requested).or(runs::stage.eq(running));
+    let [requested, running] = Stage::IN_FLIGHT.map(stands_in);
+    let in_flight = requested.or(running);
     // One that was taken back meanwhile is stopped; only what is meant to run is running.
     let changed = diesel::update(unfinished(id, run_attempt))
         .filter(in_flight)
