@@ -23,7 +23,7 @@ pub(crate) fn record(
     fields: &[&str],
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
-    record_by(conn, &acting.organisation, Author::of(acting), action, key, fields, now)
+    record_by(conn, Author::of(acting), action, key, fields, now)
 }
 
 /// Notes that somebody did `action` to each of these ids.
@@ -33,14 +33,14 @@ pub(crate) fn record_each<'a>(
     action: &str,
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
-    let row =
-        |(acting, id): (&Acting, i64)| row(&acting.organisation, Author::of(acting), action, &id.to_string(), &[], now);
+    let row = |(acting, id): (&Acting, i64)| Author::of(acting).row(action, &id.to_string(), &[], now);
     audit_log::insert(conn, done.map(row).collect())
 }
 
-/// Who changed something, and what they showed.
+/// Who changed something of which organisation, and what they showed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Author<'a> {
+    pub(crate) organisation: &'a str,
     pub(crate) username: &'a str,
     pub(crate) acting_as: &'a str,
     pub(crate) credential: &'a str,
@@ -48,43 +48,40 @@ pub(crate) struct Author<'a> {
 
 impl<'a> Author<'a> {
     fn of(acting: &'a Acting) -> Self {
-        Self { username: &acting.caller, acting_as: &acting.username, credential: acting.credential.as_str() }
+        Self {
+            organisation: &acting.organisation,
+            username: &acting.caller,
+            acting_as: &acting.username,
+            credential: acting.credential.as_str(),
+        }
+    }
+
+    fn row(self, action: &str, key: &str, fields: &[&str], now: DateTime<Utc>) -> AuditRow {
+        AuditRow {
+            id: 0,
+            organisation: self.organisation.to_owned(),
+            at: now.into(),
+            username: self.username.to_owned(),
+            acting_as: self.acting_as.to_owned(),
+            credential: self.credential.to_owned(),
+            action: action.to_owned(),
+            subject: action.split('.').next().unwrap_or_default().to_owned(),
+            subject_key: key.to_owned(),
+            fields: json!(fields).into(),
+        }
     }
 }
 
 /// The same of a change that nobody asked for by the API.
 pub(crate) fn record_by(
     conn: &mut DbConnection,
-    organisation: &str,
     author: Author<'_>,
     action: &str,
     key: &str,
     fields: &[&str],
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
-    audit_log::insert(conn, vec![row(organisation, author, action, key, fields, now)])
-}
-
-fn row(
-    organisation: &str,
-    author: Author<'_>,
-    action: &str,
-    key: &str,
-    fields: &[&str],
-    now: DateTime<Utc>,
-) -> AuditRow {
-    AuditRow {
-        id: 0,
-        organisation: organisation.to_owned(),
-        at: now.into(),
-        username: author.username.to_owned(),
-        acting_as: author.acting_as.to_owned(),
-        credential: author.credential.to_owned(),
-        action: action.to_owned(),
-        subject: action.split('.').next().unwrap_or_default().to_owned(),
-        subject_key: key.to_owned(),
-        fields: json!(fields).into(),
-    }
+    audit_log::insert(conn, vec![author.row(action, key, fields, now)])
 }
 
 /// Notes what Carillon did itself: nobody asked for it.
@@ -96,8 +93,8 @@ pub(crate) fn record_own(
     fields: &[&str],
     now: DateTime<Utc>,
 ) -> QueryResult<()> {
-    let nobody = Author { username: "", acting_as: "", credential: OWN };
-    record_by(conn, organisation, nobody, action, key, fields, now)
+    let nobody = Author { organisation, username: "", acting_as: "", credential: OWN };
+    record_by(conn, nobody, action, key, fields, now)
 }
 
 /// The names of the fields in which `after` differs from `before`, as the API calls them. Every column stands either

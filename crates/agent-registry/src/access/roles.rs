@@ -160,8 +160,8 @@ fn store(
     users::put(conn, &after)?;
     if after.is_allowed() != before.is_allowed() {
         documents::write_organisation(conn, &settings, now, &mut written)?;
-        let author = Author { username, acting_as: username, credential: "token" };
-        audit::record_by(conn, organisation, author, "user.role_changed", username, &["role"], now)?;
+        let author = Author { organisation, username, acting_as: username, credential: "token" };
+        audit::record_by(conn, author, "user.role_changed", username, &["role"], now)?;
         tracing::info!(organisation, user.name = username, role = %said.role, "the role in a user's tokens changed");
     }
     Ok((Some(said), written))

@@ -63,8 +63,8 @@ fn note_replanned(conn: &mut DbConnection, said: &[Said]) -> QueryResult<()> {
         };
         if known && audit_log::count(conn, &filter)? == 0 {
             let name = event.receiver.as_str();
-            let author = Author { username: name, acting_as: name, credential: "internal" };
-            audit::record_by(conn, organisation, author, REPLANNED, tzdb, &["next_fire_time"], *said_at)?;
+            let author = Author { organisation, username: name, acting_as: name, credential: "internal" };
+            audit::record_by(conn, author, REPLANNED, tzdb, &["next_fire_time"], *said_at)?;
         }
     }
     Ok(())
