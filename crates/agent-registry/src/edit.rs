@@ -21,7 +21,7 @@ use crate::access::Acting;
 use crate::audit;
 use crate::documents::{self, Providers, Written};
 use crate::state::{State, callback_secret_owner};
-use crate::store::activity::{self, ActivityRow};
+use crate::store::activity::{self, ActivityRow, News};
 use crate::store::agents::{self, AgentRow};
 use crate::store::documents::in_order_of_keys;
 use crate::store::mentors::MentorRow;
@@ -85,7 +85,8 @@ pub(crate) fn change(
     agents::update(conn, &row)?;
     documents::write(conn, &row.organisation, documents::of_agent(&row), now, &mut written)?;
     if row.timing_version != before.timing_version || row.fires_by_itself() != before.fires_by_itself() {
-        activity::set_next_fire(conn, id, timing::next_fire(organisation, &row, now), now)?;
+        let news = News::fires_next(id, timing::next_fire(organisation, &row, now), now);
+        activity::take_over(conn, &[news])?;
     }
     let fields = audit::changed_fields(&before, &row);
     audit::record(conn, &edit.acting, "agent.changed", &id.to_string(), &fields, now)?;

@@ -7,16 +7,16 @@
 //! Rows are touched in the order of [`store`](crate::store), so that two batches at once never wait for each other in a
 //! circle.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use model::id::AgentId;
 use model::run::{RunRecord, RunState, ScheduleRecord};
-use service_kit::database::{DbConnection, Timestamp};
+use service_kit::database::DbConnection;
 
 use crate::documents::{self, Written};
-use crate::store::activity::{self, Latest, NextFire};
+use crate::store::activity::{self, News};
 use crate::store::agents;
 use crate::store::logs::{self, Log};
 
@@ -42,6 +42,17 @@ impl Recorded {
         let schedule = ScheduleRecord { agent_id: run.agent_id, next_fire_time, finished_timing_version };
         Stands { schedule, said_at: self.said_at }
     }
+
+    fn news(&self) -> News {
+        let RunRecord { run, state, .. } = &self.record;
+        News { latest_run_id: Some(run.id.0), latest_status: Some(status_of(*state)), ..self.stands().news() }
+    }
+}
+
+impl Stands {
+    fn news(&self) -> News {
+        News::fires_next(self.schedule.agent_id.0, self.schedule.next_fire_time, self.said_at)
+    }
 }
 
 /// Stores records, and where schedules stand, in the caller's transaction.
@@ -62,17 +73,9 @@ pub(crate) fn record(
     schedules.retain(|stands| exists(stands.schedule.agent_id));
 
     finish_one_offs(conn, &schedules, now, written)?;
-    activity::set_next_fires(conn, &next_fires(&schedules))?;
-    let logs = not_ended(conn, furthest(batch))?;
-    logs::upsert(conn, &logs)?;
-    set_latest(conn, &logs, now)
-}
-
-/// The logs of runs whose end is not stored yet: the first verdict stands, and comes again often.
-fn not_ended(conn: &mut DbConnection, records: Vec<RunRecord>) -> QueryResult<Vec<Log>> {
-    let stored = logs::states(conn, records.iter().map(|record| record.run.id.0).collect())?;
-    let has_ended = |record: &RunRecord| stored.get(&record.run.id.0).is_some_and(|state| state.is_final());
-    Ok(records.into_iter().filter(|record| !has_ended(record)).map(Log::of).collect())
+    activity::take_over(conn, &news(&schedules, &batch))?;
+    let logs: Vec<Log> = furthest(batch).into_iter().map(Log::of).collect();
+    logs::upsert(conn, &logs)
 }
 
 /// Of several records of one run, the one in the furthest state.
@@ -89,51 +92,13 @@ fn furthest(batch: Vec<Recorded>) -> Vec<RunRecord> {
     by_run.into_values().collect()
 }
 
-/// Of several words on one agent, the one said last.
-fn next_fires(schedules: &[Stands]) -> Vec<NextFire> {
-    let mut by_agent: BTreeMap<i64, NextFire> = BTreeMap::new();
-    for Stands { schedule, said_at } in schedules {
-        let agent_id = schedule.agent_id.0;
-        let said = NextFire {
-            agent_id,
-            next_fire_time: schedule.next_fire_time.map(Timestamp::from),
-            next_fire_time_as_of: Timestamp::from(*said_at),
-        };
-        match by_agent.get(&agent_id) {
-            Some(known) if known.next_fire_time_as_of > said.next_fire_time_as_of => {}
-            _ => {
-                by_agent.insert(agent_id, said);
-            }
-        }
+/// What schedules and records say of each agent, in the order of the agents.
+fn news(schedules: &[Stands], batch: &[Recorded]) -> Vec<News> {
+    let mut by_agent: BTreeMap<i64, News> = BTreeMap::new();
+    for said in schedules.iter().map(Stands::news).chain(batch.iter().map(Recorded::news)) {
+        activity::add(&mut by_agent, said);
     }
     by_agent.into_values().collect()
-}
-
-fn set_latest(conn: &mut DbConnection, logs: &[Log], now: DateTime<Utc>) -> QueryResult<()> {
-    let mut newest: BTreeMap<i64, i64> = BTreeMap::new();
-    for log in logs {
-        let newest = newest.entry(log.row.agent_id).or_insert(log.row.id);
-        *newest = log.row.id.max(*newest);
-    }
-    let mut states = HashMap::new();
-    let mut unsure = Vec::new();
-    for log in logs.iter().filter(|log| newest.get(&log.row.agent_id) == Some(&log.row.id)) {
-        // A final state absorbs; of any other, what came may have been less than what was there.
-        let state = log.state()?;
-        if state.is_final() {
-            states.insert(log.row.id, state);
-        } else {
-            unsure.push(log.row.id);
-        }
-    }
-    if !unsure.is_empty() {
-        states.extend(logs::states(conn, unsure)?);
-    }
-    let latest = |(agent_id, run_id): (i64, i64)| {
-        let latest_status = status_of(*states.get(&run_id)?);
-        Some(Latest { agent_id, latest_run_id: run_id, latest_status, next_fire_time_as_of: now.into() })
-    };
-    activity::set_latest(conn, &newest.into_iter().filter_map(latest).collect::<Vec<_>>())
 }
 
 /// Turns off the one-offs that are finished: first all agents, then their documents, each in their order.

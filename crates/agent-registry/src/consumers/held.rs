@@ -13,13 +13,13 @@ use diesel::QueryResult;
 use model::document::{DocumentKind, Receiver};
 use model::event::{DocumentsHeld, Replanned};
 use model::wire::decode_event;
-use service_kit::database::{DatabaseError, DbConnection, Timestamp};
+use service_kit::database::{DatabaseError, DbConnection};
 use service_kit::error::chain;
 
 use super::failure;
 use crate::audit::{self, Author};
 use crate::state::State;
-use crate::store::activity::{self, NextFire};
+use crate::store::activity::{self, News};
 use crate::store::audit_log::{self, AuditFilter};
 use crate::store::documents::{self, DocumentName, HeldVersions};
 use crate::store::{agents, organisations};
@@ -73,7 +73,7 @@ fn note_replanned(conn: &mut DbConnection, said: &[Said]) -> QueryResult<()> {
 fn store(conn: &mut DbConnection, said: Vec<Said>) -> QueryResult<()> {
     note_replanned(conn, &said)?;
     let mut versions: BTreeMap<DocumentName, HeldVersions> = BTreeMap::new();
-    let mut next_fires: BTreeMap<i64, NextFire> = BTreeMap::new();
+    let mut fires_next: BTreeMap<i64, News> = BTreeMap::new();
     for (event, said_at) in said {
         let by_dispatcher = match event.receiver {
             Receiver::CronDispatcher => true,
@@ -85,7 +85,8 @@ fn store(conn: &mut DbConnection, said: Vec<Said>) -> QueryResult<()> {
                 && held.kind == DocumentKind::Agent
                 && let Ok(agent_id) = held.key.parse()
             {
-                say_next_fire(&mut next_fires, agent_id, held.next_fire_time, said_at);
+                let said = News::fires_next(agent_id, held.next_fire_time, said_at);
+                activity::add(&mut fires_next, said);
             }
             let known = versions.entry(DocumentName { kind: held.kind, key: held.key }).or_default();
             let known = if by_dispatcher { &mut known.by_dispatcher } else { &mut known.by_deliverer };
@@ -93,23 +94,8 @@ fn store(conn: &mut DbConnection, said: Vec<Said>) -> QueryResult<()> {
         }
     }
     // In the order of `store`.
-    let existing = agents::existing(conn, next_fires.keys().copied().collect())?;
+    let existing = agents::existing(conn, fires_next.keys().copied().collect())?;
     documents::hold(conn, &versions)?;
-    let of_existing: Vec<NextFire> = existing.iter().filter_map(|id| next_fires.remove(id)).collect();
-    activity::set_next_fires(conn, &of_existing)
-}
-
-/// What was said last counts.
-fn say_next_fire(
-    next_fires: &mut BTreeMap<i64, NextFire>,
-    agent_id: i64,
-    next_fire_time: Option<DateTime<Utc>>,
-    said_at: DateTime<Utc>,
-) {
-    let next_fire_time = next_fire_time.map(Timestamp::from);
-    let said = NextFire { agent_id, next_fire_time, next_fire_time_as_of: said_at.into() };
-    let known = next_fires.entry(agent_id).or_insert_with(|| said.clone());
-    if known.next_fire_time_as_of <= said.next_fire_time_as_of {
-        *known = said;
-    }
+    let of_existing: Vec<News> = existing.iter().filter_map(|id| fires_next.remove(id)).collect();
+    activity::take_over(conn, &of_existing)
 }

@@ -1,10 +1,13 @@
 //! What changes at every run of an agent: its latest log, and when it fires next.
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
+use model::run::RunState;
 use service_kit::database::{DbConnection, Timestamp};
 
 use super::agents::AgentRow;
@@ -60,24 +63,50 @@ impl<'a> NewActivity<'a> {
     }
 }
 
-/// The newest log of an agent, and its status.
+/// What is said of an agent: when it fires next, and its newest log.
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = agent_activity, treat_none_as_default_value = false)]
-pub(crate) struct Latest {
-    pub(crate) agent_id: i64,
-    pub(crate) latest_run_id: i64,
-    pub(crate) latest_status: &'static str,
-    /// Only for the row that an upsert needs; the row is there already.
-    pub(crate) next_fire_time_as_of: Timestamp,
-}
-
-/// When an agent fires next, and when the dispatcher said so.
-#[derive(Debug, Clone, Insertable)]
-#[diesel(table_name = agent_activity, treat_none_as_default_value = false)]
-pub(crate) struct NextFire {
+pub(crate) struct News {
     pub(crate) agent_id: i64,
     pub(crate) next_fire_time: Option<Timestamp>,
+    /// When that was said.
     pub(crate) next_fire_time_as_of: Timestamp,
+    /// Both or neither: `None` where nothing is said of a log.
+    pub(crate) latest_run_id: Option<i64>,
+    pub(crate) latest_status: Option<&'static str>,
+}
+
+impl News {
+    /// When an agent fires next, as it was said then.
+    pub(crate) fn fires_next(agent_id: i64, next_fire_time: Option<DateTime<Utc>>, said_at: DateTime<Utc>) -> Self {
+        Self {
+            agent_id,
+            next_fire_time: next_fire_time.map(Timestamp::from),
+            next_fire_time_as_of: said_at.into(),
+            latest_run_id: None,
+            latest_status: None,
+        }
+    }
+
+    /// Adds what another says of the same agent, as [`take_over`] adds it to what is stored.
+    fn join(&mut self, other: Self) {
+        if self.next_fire_time_as_of <= other.next_fire_time_as_of {
+            (self.next_fire_time, self.next_fire_time_as_of) = (other.next_fire_time, other.next_fire_time_as_of);
+        }
+        let has_not_ended =
+            self.latest_run_id == other.latest_run_id && self.latest_status == Some(RunState::Running.as_str());
+        if self.latest_run_id < other.latest_run_id || has_not_ended {
+            (self.latest_run_id, self.latest_status) = (other.latest_run_id, other.latest_status);
+        }
+    }
+}
+
+/// Adds news to what is said of agents, each once.
+pub(crate) fn add(known: &mut BTreeMap<i64, News>, news: News) {
+    match known.entry(news.agent_id) {
+        Entry::Vacant(entry) => drop(entry.insert(news)),
+        Entry::Occupied(mut entry) => entry.get_mut().join(news),
+    }
 }
 
 /// Inserts the activities of new agents.
@@ -103,55 +132,32 @@ pub(crate) fn lock(conn: &mut DbConnection, ids: Vec<i64>) -> QueryResult<()> {
     locked.load::<i64>(conn).map(|_| ())
 }
 
-/// Sets the newest logs of agents that exist, each at most once; an older log never takes the place of a newer.
-pub(crate) fn set_latest(conn: &mut DbConnection, rows: &[Latest]) -> QueryResult<()> {
+/// Takes over what is said of agents that exist, each at most once. Of next fire times the one said last stays; an older
+/// log never takes the place of a newer, nor a log that has not ended that of itself ended.
+pub(crate) fn take_over(conn: &mut DbConnection, news: &[News]) -> QueryResult<()> {
     use diesel::query_dsl::methods::FilterDsl;
 
-    if rows.is_empty() {
+    use self::agent_activity::{latest_run_id, latest_status, next_fire_time, next_fire_time_as_of};
+
+    if news.is_empty() {
         return Ok(());
     }
-    upsert_each!(conn, rows, c, values => diesel::insert_into(agent_activity::table)
+    let is_later = || next_fire_time_as_of.le(excluded(next_fire_time_as_of));
+    let has_not_ended = latest_run_id.eq(excluded(latest_run_id)).and(latest_status.eq(RunState::Running.as_str()));
+    let is_newer = || latest_run_id.is_null().or(latest_run_id.lt(excluded(latest_run_id))).or(has_not_ended);
+    upsert_each!(conn, news, c, values => diesel::insert_into(agent_activity::table)
         .values(values)
         .on_conflict(agent_activity::agent_id)
         .do_update()
         .set((
-            agent_activity::latest_run_id.eq(excluded(agent_activity::latest_run_id)),
-            agent_activity::latest_status.eq(excluded(agent_activity::latest_status)),
+            next_fire_time.eq(case_when(is_later(), excluded(next_fire_time)).otherwise(next_fire_time)),
+            next_fire_time_as_of
+                .eq(case_when(is_later(), excluded(next_fire_time_as_of)).otherwise(next_fire_time_as_of)),
+            latest_run_id.eq(case_when(is_newer(), excluded(latest_run_id)).otherwise(latest_run_id)),
+            latest_status.eq(case_when(is_newer(), excluded(latest_status)).otherwise(latest_status)),
         ))
-        .filter(
-            agent_activity::latest_run_id
-                .is_null()
-                .or(agent_activity::latest_run_id.le(excluded(agent_activity::latest_run_id))),
-        )
-        .execute(c))
-}
-
-/// Sets when agents that exist fire next, each at most once; what was said later wins.
-pub(crate) fn set_next_fires(conn: &mut DbConnection, rows: &[NextFire]) -> QueryResult<()> {
-    use diesel::query_dsl::methods::FilterDsl;
-
-    if rows.is_empty() {
-        return Ok(());
-    }
-    upsert_each!(conn, rows, c, values => diesel::insert_into(agent_activity::table)
-        .values(values)
-        .on_conflict(agent_activity::agent_id)
-        .do_update()
-        .set((
-            agent_activity::next_fire_time.eq(excluded(agent_activity::next_fire_time)),
-            agent_activity::next_fire_time_as_of.eq(excluded(agent_activity::next_fire_time_as_of)),
-        ))
-        .filter(agent_activity::next_fire_time_as_of.le(excluded(agent_activity::next_fire_time_as_of)))
-        .execute(c))
-}
-
-/// [`set_next_fires`] for one agent.
-pub(crate) fn set_next_fire(
-    conn: &mut DbConnection,
-    agent_id: i64,
-    next_fire_time: Option<DateTime<Utc>>,
-    as_of: DateTime<Utc>,
-) -> QueryResult<()> {
-    let next_fire_time = next_fire_time.map(Timestamp::from);
-    set_next_fires(conn, &[NextFire { agent_id, next_fire_time, next_fire_time_as_of: as_of.into() }])
+        .filter(is_later().or(is_newer()))
+        .returning(agent_activity::agent_id)
+        .load::<i64>(c))
+    .map(|_: Vec<i64>| ())
 }

@@ -1,6 +1,6 @@
 //! The run log: what the dispatcher said of each run, in the furthest state that arrived.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -79,17 +79,17 @@ pub(crate) fn upsert(conn: &mut DbConnection, batch: &[Log]) -> QueryResult<()> 
     if batch.is_empty() {
         return Ok(());
     }
-    let rows: Vec<&LogRow> = batch.iter().map(|log| &log.row).collect();
-    upsert_rows(conn, rows)?;
+    let changed = upsert_rows(conn, batch.iter().map(|log| &log.row).collect())?;
     let (mut ended, mut begun) = (Vec::new(), Vec::new());
-    for log in batch {
+    for log in batch.iter().filter(|log| changed.contains(&log.row.id)) {
         if log.state()?.is_final() { ended.push(&log.body) } else { begun.push(&log.body) }
     }
     log_texts::keep_begun(conn, &begun)?;
     log_texts::keep_ended(conn, &ended)
 }
 
-fn upsert_rows(conn: &mut DbConnection, rows: Vec<&LogRow>) -> QueryResult<()> {
+/// Returns which of them are stored as they are here: a verdict comes again often, and changes nothing.
+fn upsert_rows(conn: &mut DbConnection, rows: Vec<&LogRow>) -> QueryResult<HashSet<i64>> {
     use diesel::query_dsl::methods::FilterDsl;
 
     upsert_each!(conn, rows, c, values => diesel::insert_into(logs::table)
@@ -111,14 +111,8 @@ fn upsert_rows(conn: &mut DbConnection, rows: Vec<&LogRow>) -> QueryResult<()> {
                 .eq(RunState::Pending.as_str())
                 .or(logs::state.eq(RunState::Running.as_str()).and(excluded(logs::state).ne(RunState::Pending.as_str()))),
         )
-        .execute(c))
-}
-
-/// The states of these runs as stored, by run.
-pub(crate) fn states(conn: &mut DbConnection, ids: Vec<i64>) -> QueryResult<HashMap<i64, RunState>> {
-    let rows: Vec<(i64, String)> =
-        logs::table.filter(logs::id.eq_any(ids)).select((logs::id, logs::state)).load(conn)?;
-    rows.into_iter().map(|(id, state)| Ok((id, read_word(&state)?))).collect()
+        .returning(logs::id)
+        .load::<i64>(c))
 }
 
 /// One log, whoever's it is, with the beginnings of its texts.

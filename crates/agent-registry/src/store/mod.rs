@@ -124,20 +124,21 @@ macro_rules! insert_all {
 }
 pub(crate) use insert_all;
 
-/// Upserts rows under a condition: in one statement on PostgreSQL; row by row on SQLite, for which Diesel has no
-/// conditional upserts of several rows, and where a statement costs no journey.
+/// Upserts rows under a condition, and collects what that returns: in one statement on PostgreSQL; row by row on SQLite,
+/// for which Diesel has no conditional upserts of several rows, and where a statement costs no journey.
 macro_rules! upsert_each {
     ($conn:expr, $rows:expr, $inner:ident, $values:ident => $statement:expr) => {
         match $conn {
             service_kit::database::DbConnection::Postgres($inner) => {
                 let $values = $rows;
-                $statement.map(|_| ())
+                $statement.map(|changed| changed.into_iter().collect())
             }
             service_kit::database::DbConnection::Sqlite($inner) => {
+                let mut changed = Vec::new();
                 for $values in $rows {
-                    $statement?;
+                    changed.extend($statement?);
                 }
-                Ok(())
+                Ok(changed.into_iter().collect())
             }
         }
     };

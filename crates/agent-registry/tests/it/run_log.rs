@@ -110,6 +110,46 @@ async fn records_may_come_twice_and_in_any_order_and_ended_runs_are_said_to_be_h
 }
 
 #[tokio::test]
+async fn an_agents_last_status_is_its_newest_runs_whatever_comes_after_it() {
+    let world = World::new().await;
+    let app = world.open().await;
+    let mentor = app.mentor().await;
+    let now = world.clock.now();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(app.agent(&mentor, json!({})).await["id"].as_i64().unwrap());
+    }
+    let failed = |mut record: RunRecord| {
+        record.state = RunState::Error;
+        record.result = Some(RunResult { reason: Some(RunReason::TimedOut), ..RunResult::default() });
+        record
+    };
+    // Its own past, another verdict, and an older run.
+    let said = |older: i64, agent: i64| {
+        let newest = pending_run(older + 1, "acme", agent, now);
+        let older = failed(succeeded(pending_run(older, "acme", agent, now)));
+        vec![succeeded(newest.clone()), started(newest.clone()), failed(succeeded(newest)), older]
+    };
+    let shows = async |id: i64, status: &str| {
+        app.eventually(&format!("periodic-agents/{id}/"), |agent| agent["last_status"] == *status).await;
+    };
+    let mut later = said(3, ids[1]);
+    world.record(vec![later.remove(0)]).await;
+    shows(ids[1], "success").await;
+    // Together with what comes before it, and when that is stored.
+    world.record(said(1, ids[0])).await;
+    world.record(later).await;
+    // Last, to know that all was heard.
+    world.record(vec![started(pending_run(5, "acme", ids[2], now))]).await;
+    let last_status = async |id: i64| app.get(&format!("periodic-agents/{id}/")).await.ok(200)["last_status"].clone();
+    shows(ids[2], "running").await;
+    assert_eq!([last_status(ids[0]).await, last_status(ids[1]).await], ["success", "success"]);
+
+    world.record(vec![started(pending_run(6, "acme", ids[0], now))]).await;
+    shows(ids[0], "running").await;
+}
+
+#[tokio::test]
 async fn the_run_of_an_agent_that_is_gone_is_held_and_not_stored() {
     let world = World::new().await;
     let app = world.open().await;
