@@ -53,14 +53,23 @@ pub async fn run_consumer(
     let Some(mut consumer) = begun else { return Ok(()) };
     let mut connected = work.connected.clone();
     let batch_max = options.batch_max.min(BATCH_MAX);
+    let mut gathered_at = Instant::now();
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
             // Fails for a bus that is always connected.
             Ok(()) = connected.changed() => work.tell(),
-            batch = consumer.next_batch(batch_max, options.batch_bytes_max) => match batch {
-                Some(batch) => work.process(batch).await,
+            batch = async {
+                tokio::time::sleep_until(gathered_at.into()).await;
+                consumer.next_batch(batch_max, options.batch_bytes_max).await
+            } => match batch {
+                Some(batch) => {
+                    if !work.may_have_left_some(&batch) {
+                        gathered_at = Instant::now() + options.gather;
+                    }
+                    work.process(batch).await;
+                }
                 None => return Ok(()),
             },
             // Others may have taken everything, and then nothing is left that would show whether it is over.
@@ -128,6 +137,12 @@ impl<H: Handler, R: Fn(bool) + Send + Sync> ConsumerLoop<H, R> {
                 Err(error) => self.wait_out(&with_causes(error)).await,
             }
         }
+    }
+
+    /// Whether there may have been no room in this batch for what waits: by half, as the next message may be large.
+    fn may_have_left_some(&self, batch: &[Delivery]) -> bool {
+        let bytes: usize = batch.iter().map(|delivery| delivery.message.body.len()).sum();
+        2 * batch.len() >= self.options.batch_max || 2 * bytes >= self.options.batch_bytes_max
     }
 
     async fn process(&mut self, batch: Vec<Delivery>) {

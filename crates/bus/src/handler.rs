@@ -74,6 +74,9 @@ pub struct ConsumeOptions {
     pub batch_max: usize,
     /// The most bytes in a batch; a single larger message comes alone.
     pub batch_bytes_max: usize,
+    /// How long after a batch that was less than half full more is gathered for the next: for queues of which nobody
+    /// waits for an answer. A message that comes alone is handled at once, and what has piled up is not held up.
+    pub gather: Duration,
     /// A message with so many failures is a dead letter.
     pub failures_max: u32,
     /// How long a failed message waits.
@@ -91,11 +94,21 @@ impl Default for ConsumeOptions {
             prefetch: 2 * BATCH_MAX,
             batch_max: BATCH_MAX,
             batch_bytes_max: BATCH_BYTES_MAX,
+            gather: Duration::ZERO,
             failures_max: 20,
             retry_delays: RetryDelays { first: Duration::from_secs(1), max: Duration::from_secs(60) },
             outage_delays: RetryDelays { first: Duration::from_millis(100), max: Duration::from_secs(5) },
             outage_kept: Duration::from_secs(3),
         }
+    }
+}
+
+impl ConsumeOptions {
+    /// As by default, but gathered for so long: for what only says that something is done, which costs a transaction
+    /// however much it says.
+    #[must_use]
+    pub fn gathering(gather: Duration) -> Self {
+        Self { gather, ..Self::default() }
     }
 }
 

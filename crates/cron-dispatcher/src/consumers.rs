@@ -149,11 +149,8 @@ impl Held {
                     let by_it = held.iter().filter(|one| one.receiver == receiver);
                     by_it.flat_map(|one| &one.run_ids).map(|id| id.0).collect()
                 };
-                let (stored, taken) = (of(Receiver::AgentRegistry), of(Receiver::CallbackDeliverer));
                 // All at once: message by message, two dispatchers might wait for each other.
-                runs::lock(conn, &[&stored[..], &taken[..]].concat())?;
-                runs::hold(conn, Receiver::AgentRegistry, &stored)?;
-                runs::hold(conn, Receiver::CallbackDeliverer, &taken)?;
+                runs::hold(conn, &of(Receiver::AgentRegistry), &of(Receiver::CallbackDeliverer))?;
                 let ticks: Vec<_> = held.iter().flat_map(|one| one.ticks.iter().copied()).collect();
                 ticks::hold(conn, &ticks)?;
                 Ok(())

@@ -74,6 +74,8 @@ pub use crate::store::migrations;
 /// Run ids are at least the unix seconds of the start times this.
 const IDS_PER_SECOND: i64 = 10_000;
 
+/// How long it gathers what receivers hold: nobody waits for it, and what both say of the same runs is noted together.
+const GATHER_HELD: Duration = Duration::from_millis(250);
 /// How long the transactions in hand may take once a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -138,6 +140,7 @@ impl CronDispatcher {
     pub fn roles(&self, shutdown: CancellationToken) -> Vec<Role> {
         let context = &self.context;
         let agreeing = self.readiness.condition("cron-dispatcher.clock");
+        let (at_once, gathering) = (ConsumeOptions::default(), ConsumeOptions::gathering(GATHER_HELD));
         vec![
             Role::new("cron-dispatcher.time", time::run(Arc::clone(context), agreeing, shutdown.clone())),
             Role::new("cron-dispatcher.tzdb", tzdb::run(Arc::clone(context), shutdown.clone())),
@@ -148,9 +151,14 @@ impl CronDispatcher {
             Role::new("cron-dispatcher.watch", watch::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.measure", measure::run(Arc::clone(context), shutdown.clone())),
             Role::new("cron-dispatcher.sweep", sweep::run(Arc::clone(context), shutdown.clone())),
-            self.consumer(Queue::CronDispatcherDocuments, consumers::Documents(Arc::clone(context)), &shutdown),
-            self.consumer(Queue::CronDispatcherAnswers, consumers::Answers(Arc::clone(context)), &shutdown),
-            self.consumer(Queue::CronDispatcherRunsHeld, consumers::Held(Arc::clone(context)), &shutdown),
+            self.consumer(
+                Queue::CronDispatcherDocuments,
+                at_once,
+                consumers::Documents(Arc::clone(context)),
+                &shutdown,
+            ),
+            self.consumer(Queue::CronDispatcherAnswers, at_once, consumers::Answers(Arc::clone(context)), &shutdown),
+            self.consumer(Queue::CronDispatcherRunsHeld, gathering, consumers::Held(Arc::clone(context)), &shutdown),
         ]
     }
 
@@ -172,10 +180,15 @@ impl CronDispatcher {
         }
     }
 
-    fn consumer(&self, queue: Queue, handler: impl Handler + 'static, shutdown: &CancellationToken) -> Role {
+    fn consumer(
+        &self,
+        queue: Queue,
+        options: ConsumeOptions,
+        handler: impl Handler + 'static,
+        shutdown: &CancellationToken,
+    ) -> Role {
         let ready = self.readiness.condition(queue.as_str()).of_consumer();
         let bus = Arc::clone(&self.context.bus);
-        let options = ConsumeOptions::default();
         Role::new(queue.as_str(), run_consumer(bus, queue, options, handler, ready, shutdown.clone()))
     }
 }

@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel_migrations::MigrationHarness;
-use model::document::{CatchUp, Document, Receiver};
+use model::document::{CatchUp, Document};
 use model::id::{AgentId, RunId};
 use model::internal::TriggerRequest;
 use model::run::{RunAnswer, RunReason, RunResult};
@@ -247,8 +247,10 @@ impl World {
             return;
         }
         let unheld = std::mem::take(&mut self.unheld);
-        let receivers = [Receiver::AgentRegistry, Receiver::CallbackDeliverer];
-        self.commit(|conn, _| Ok(receivers.iter().try_for_each(|one| store::runs::hold(conn, *one, &unheld))?));
+        self.commit(|conn, _| {
+            store::runs::hold(conn, &unheld, &[])?;
+            Ok(store::runs::hold(conn, &[], &unheld)?)
+        });
     }
 
     fn pause_everything(&mut self, paused: bool) {

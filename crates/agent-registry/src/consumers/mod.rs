@@ -4,6 +4,7 @@ mod held;
 mod runs;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bus::{ConsumeOptions, HandleError, Handler, Queue, run_consumer};
 use service_kit::admin::Condition;
@@ -16,6 +17,9 @@ pub(crate) use runs::Runs;
 
 use crate::state::State;
 
+/// How long messages are gathered to be stored together: what they say is shown so much later.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// Consumes a queue until shutdown.
 pub(crate) async fn consume(
     state: Arc<State>,
@@ -25,7 +29,7 @@ pub(crate) async fn consume(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let ready = condition.of_consumer();
-    run_consumer(Arc::clone(&state.bus), queue, ConsumeOptions::default(), handler, ready, shutdown).await
+    run_consumer(Arc::clone(&state.bus), queue, ConsumeOptions::gathering(GATHER), handler, ready, shutdown).await
 }
 
 /// An outage is nobody's fault; anything else is the message's, as far as one can tell.

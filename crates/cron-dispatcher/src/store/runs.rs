@@ -1,12 +1,11 @@
 //! Runs: a narrow row each, and their bytes beside it until all who need the result hold it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::{case_when, exists, not, sql};
+use diesel::dsl::{exists, not, sql};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
-use model::document::Receiver;
 use model::id::{AgentId, OrganisationKey, RunId};
 use model::run::{Run, RunAnswer, RunRequest};
 use model::wire::Wire;
@@ -252,33 +251,45 @@ pub(crate) fn lock_and_look(conn: &mut DbConnection, ids: &[i64]) -> QueryResult
     Ok(rows.into_iter().map(locked).collect())
 }
 
-/// A receiver stored the results of these locked runs. Those that all have who need them are let go of, as
-/// [`forget_held`] does.
-pub(crate) fn hold(conn: &mut DbConnection, receiver: Receiver, ids: &[i64]) -> QueryResult<()> {
+/// The registry and the deliverer said that they hold the results of these runs. Those that all hold who need them are
+/// let go of, as [`forget_held`] does. What is noted already is not written again.
+pub(crate) fn hold(conn: &mut DbConnection, by_registry: &[i64], by_deliverer: &[i64]) -> QueryResult<()> {
+    let ids = [by_registry, by_deliverer].concat();
     if ids.is_empty() {
         return Ok(());
     }
-    let ended = || runs::table.filter(runs::id.eq_any(ids)).filter(runs::ended_at.is_not_null());
-    let none = None::<Timestamp>;
-    let held: Vec<(i64, bool)> = match receiver {
-        Receiver::AgentRegistry => per_backend!(conn, c => diesel::update(ended())
-            .set((
-                runs::registry_held.eq(true),
-                runs::check_at.eq(case_when(runs::deliverer_held, none).otherwise(runs::check_at)),
-            ))
-            .returning((runs::id, runs::deliverer_held))
-            .load(c))?,
-        Receiver::CallbackDeliverer => per_backend!(conn, c => diesel::update(ended())
-            .set((
-                runs::deliverer_held.eq(true),
-                runs::check_at.eq(case_when(runs::registry_held, none).otherwise(runs::check_at)),
-            ))
-            .returning((runs::id, runs::registry_held))
-            .load(c))?,
-        Receiver::CronDispatcher => Vec::new(),
+    let columns = (runs::id, runs::registry_held, runs::deliverer_held);
+    let ended = runs::table.filter(runs::id.eq_any(&ids)).filter(runs::ended_at.is_not_null());
+    let ended = ended.order(runs::id).select(columns);
+    let known: Vec<(i64, bool, bool)> = match conn {
+        DbConnection::Postgres(c) => ended.for_update().load(c)?,
+        DbConnection::Sqlite(c) => ended.load(c)?,
     };
-    let done: Vec<i64> = held.into_iter().filter(|(_, by_the_other)| *by_the_other).map(|(id, _)| id).collect();
-    forget_bodies(conn, &done)
+    let by_registry: HashSet<&i64> = by_registry.iter().collect();
+    let by_deliverer: HashSet<&i64> = by_deliverer.iter().collect();
+    let (mut all, mut registry_alone, mut deliverer_alone) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, registry, deliverer) in known {
+        match (registry || by_registry.contains(&id), deliverer || by_deliverer.contains(&id)) {
+            held if held == (registry, deliverer) => {}
+            (true, true) => all.push(id),
+            (true, false) => registry_alone.push(id),
+            (false, _) => deliverer_alone.push(id),
+        }
+    }
+    if !registry_alone.is_empty() {
+        let runs = diesel::update(runs::table.filter(runs::id.eq_any(&registry_alone)));
+        runs.set(runs::registry_held.eq(true)).execute(conn)?;
+    }
+    if !deliverer_alone.is_empty() {
+        let runs = diesel::update(runs::table.filter(runs::id.eq_any(&deliverer_alone)));
+        runs.set(runs::deliverer_held.eq(true)).execute(conn)?;
+    }
+    if !all.is_empty() {
+        let runs = diesel::update(runs::table.filter(runs::id.eq_any(&all)));
+        let not_announced = runs::check_at.eq(None::<Timestamp>);
+        runs.set((runs::registry_held.eq(true), runs::deliverer_held.eq(true), not_announced)).execute(conn)?;
+    }
+    forget_bodies(conn, &all)
 }
 
 /// Lets go of those among these runs that all hold who need them: nothing of them is announced again, and their bytes

@@ -118,6 +118,21 @@ pub async fn handled_messages_are_acknowledged(installation: impl Installation) 
     running.stop().await;
 }
 
+pub async fn what_comes_soon_after_a_batch_is_gathered(installation: impl Installation) {
+    let bus = installation.open().await;
+    let gathering = ConsumeOptions { gather: Duration::from_secs(2), ..options(NOT_HERE) };
+    let running = Running::start(&bus, gathering, |_| Ok(()));
+    bus.publish(runs_requested(1)).await.unwrap();
+    depth_becomes(&*bus, QUEUE, Depth::default()).await;
+    becomes_true(|| async { !running.batches().is_empty() }).await;
+    for _ in 0..5 {
+        bus.publish(runs_requested(1)).await.unwrap();
+    }
+    becomes_true(|| async { running.handed_over().len() == 6 }).await;
+    assert_eq!(running.batches().iter().map(Vec::len).collect::<Vec<_>>(), [1, 5]);
+    running.stop().await;
+}
+
 pub async fn a_handler_that_panics_takes_no_neighbour_with_it_and_never_spins(installation: impl Installation) {
     let bus = installation.open().await;
     bus.publish(runs_requested(10)).await.unwrap();

@@ -84,6 +84,7 @@ macro_rules! contract_suite {
             }
             handler {
                 handled_messages_are_acknowledged,
+                what_comes_soon_after_a_batch_is_gathered,
                 a_handler_that_panics_takes_no_neighbour_with_it_and_never_spins,
                 a_rejected_message_is_a_dead_letter_at_once,
                 a_failed_batch_is_retried_one_by_one,
